@@ -1,0 +1,50 @@
+// Brings a checkout to where it can run: dependencies as the lock file pins them, and a build of the sources.
+// Plain JavaScript with nothing but Node, since it runs before anything is installed.
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** Runs a command in the checkout with its output shown; ends this process when it fails, saying which one did. */
+export function run(command, args, options = {}) {
+  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options });
+  if (status === 0) return;
+  console.error(`${[command, ...args].join(' ')} failed: ${error?.message ?? signal ?? `exit code ${status}`}`);
+  process.exit(status ?? 1);
+}
+
+/** Runs a tool that the dependencies bring. */
+export function runTool(name, args, options) {
+  run(process.execPath, [binOf(name), ...args], options);
+}
+
+function binOf(name) {
+  const folder = join(root, 'node_modules', name);
+  const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  return join(folder, typeof bin === 'string' ? bin : Object.values(bin)[0]);
+}
+
+/** Installs when the lock file is not the one that was installed last. */
+export function install() {
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
+  const stamp = join(root, 'node_modules', '.installed-lock');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
+  console.error('installing dependencies …');
+  // Output goes to stderr: what runs next may print what somebody pipes.
+  run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], {
+    stdio: ['ignore', 2, 2],
+    shell: process.platform === 'win32',
+  });
+  writeFileSync(stamp, lock);
+}
+
+/** Compiles what has changed since the last time. */
+export function build() {
+  runTool('typescript', ['--build', 'tsconfig.json'], { stdio: ['ignore', 2, 2] });
+}
