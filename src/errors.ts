@@ -1,0 +1,115 @@
+// Every failure that a client or an operator can see, as one table. The README prints it; a test compares the two.
+
+/** What a client of the TCP port sees when a request or its connection fails. */
+export interface ClientError {
+  readonly meaning: string;
+  /** What arrives on the wire. */
+  readonly answer: 'empty frame' | 'empty frame, then close' | 'close';
+  readonly retry: string;
+  /** The counter that tells how often it happened. */
+  readonly counter: string;
+}
+
+export const clientErrors = {
+  BAD_INPUT: {
+    meaning: 'the payload does not have the length of one input row of the model',
+    answer: 'empty frame',
+    retry: 'no: send the row in the shape and dtype that the model takes',
+    counter: 'mltcp_requests_refused_total{reason="bad_input"}',
+  },
+  INFERENCE_FAILED: {
+    meaning: 'the model failed on this request, or its reply does not fit the length field',
+    answer: 'empty frame',
+    retry: 'once; if it fails again the payload is at fault',
+    counter: 'mltcp_requests_failed_total',
+  },
+  QUEUE_FULL: {
+    meaning: 'the queue of the model is full: more arrives than it can serve',
+    answer: 'empty frame',
+    retry: 'yes, after a pause that grows',
+    counter: 'mltcp_requests_refused_total{reason="queue_full"}',
+  },
+  PAYLOAD_TOO_LARGE: {
+    meaning: 'a frame announces more than server.maxPayloadSizeKb; its payload is not read',
+    answer: 'empty frame, then close',
+    retry: 'no: send less, or raise the limit',
+    counter: 'mltcp_requests_refused_total{reason="payload_too_large"}',
+  },
+  TOO_MANY_CONNECTIONS: {
+    meaning: 'the machine already serves server.maxConnections connections',
+    answer: 'empty frame, then close',
+    retry: 'yes, after a pause that grows',
+    counter: 'mltcp_connections_refused_total',
+  },
+  PAYLOAD_TIMEOUT: {
+    meaning: 'a frame was begun and not finished in server.payloadTimeoutSeconds',
+    answer: 'close',
+    retry: 'yes, on a new connection',
+    counter: 'mltcp_connections_closed_total{reason="payload_timeout"}',
+  },
+  IDLE_TIMEOUT: {
+    meaning: 'nothing was asked for server.idleTimeoutSeconds (off by default)',
+    answer: 'close',
+    retry: 'yes, on a new connection',
+    counter: 'mltcp_connections_closed_total{reason="idle_timeout"}',
+  },
+} as const satisfies Record<string, ClientError>;
+
+/** What ends a process of ours, with the exit code that says which kind of mend it needs. */
+export const operatorErrors = {
+  UNEXPECTED: {
+    exitCode: 1,
+    meaning: 'a defect of ours, or an exception nobody caught: the log line before it has the stack',
+  },
+  CONFIG_INVALID: { exitCode: 2, meaning: 'a setting or a flag is wrong; every mistake is listed with its source' },
+  LISTEN_FAILED: {
+    exitCode: 3,
+    meaning: 'an address could not be bound: port in use, not allowed, or not on this machine',
+  },
+  MODEL_LOAD_FAILED: {
+    exitCode: 4,
+    meaning: 'a model file or module is missing, broken, or of a kind that cannot be served',
+  },
+  WORKER_BOOT_FAILED: {
+    exitCode: 5,
+    meaning: 'workers kept dying before they were ready (cluster.maxBootFailures in a row)',
+  },
+} as const;
+
+export type OperatorErrorCode = keyof typeof operatorErrors;
+
+/**
+ * A failure that an operator has to mend. Its message says what happened and what would mend it, so that it is
+ * shown without a stack trace.
+ */
+export class OperatorError extends Error {
+  readonly code: OperatorErrorCode;
+
+  constructor(code: OperatorErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'OperatorError';
+    this.code = code;
+  }
+
+  get exitCode(): number {
+    return operatorErrors[this.code].exitCode;
+  }
+}
+
+/** What listening failed with, as an operator would want to read it. `setting` names the key and its variable. */
+export function listenError(error: NodeJS.ErrnoException, host: string, port: number, setting: string): OperatorError {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: `port ${port} on ${host} is in use: stop the process that holds it, or choose another port with ${setting}`,
+    EACCES: `port ${port} on ${host} may not be bound by this user: choose a port above 1023 with ${setting}`,
+    EADDRNOTAVAIL: `${host} is not an address of this machine: choose one that is beside ${setting}`,
+    ENOTFOUND: `${host} is not a host name that resolves: choose one that does beside ${setting}`,
+  };
+  const reason = reasons[error.code ?? ''] ?? `cannot listen on ${host}:${port}: ${error.message}; see ${setting}`;
+  return new OperatorError('LISTEN_FAILED', reason, { cause: error });
+}
+
+/** The message of whatever was thrown, cut so that foreign text cannot flood a log. */
+export function messageOf(thrown: unknown, maxLength = 2000): string {
+  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  return text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
+}

@@ -1,0 +1,16 @@
+// Answers every payload with the same bytes: for trying a client or the network without a model, and for measuring
+// what the server itself costs.
+
+import type { Model } from '../model.js';
+
+/** @param responseBytes length of every reply, filled with `X`. */
+export function createDummyModel(responseBytes: number): Model {
+  const bytes = Buffer.alloc(responseBytes, 'X');
+  const replies = { kind: 'uniform', bytes, rowBytes: responseBytes, stride: 0 } as const;
+  return {
+    inputBytes: null,
+    description: `dummy: any payload → ${responseBytes} bytes of X`,
+    run: () => replies,
+    close: async () => {},
+  };
+}

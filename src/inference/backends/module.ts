@@ -1,0 +1,40 @@
+// A user's own model: a module whose default export makes it (see UserModel for the contract).
+
+import { existsSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import type { Batch, Replies } from '../batch.js';
+import type { LoadUserModel, Model, UserModel, UserModelOptions } from '../model.js';
+
+/** Throws Error, with what would mend it, when the module is missing, throws, or does not keep the contract. */
+export async function loadModuleModel(path: string, options: UserModelOptions): Promise<Model> {
+  if (!existsSync(path)) throw new Error(`there is no module at ${path}`);
+  const exported: { default?: unknown } = await import(pathToFileURL(path).href);
+  if (typeof exported.default !== 'function') {
+    throw new Error(
+      `${path} has no default export that is a function: export default (options) => ({ infer(payloads) { … } })`,
+    );
+  }
+  const model: UserModel = await (exported.default as LoadUserModel)(options);
+  if (typeof model?.infer !== 'function') {
+    throw new Error(`the default export of ${path} returned no object with a function infer(payloads)`);
+  }
+  return {
+    inputBytes: null,
+    description: `module ${path}`,
+    run: (batch) => infer(model, batch),
+    close: async () => model.close?.(),
+  };
+}
+
+async function infer(model: UserModel, batch: Batch): Promise<Replies> {
+  const payloads = Array.from({ length: batch.rows }, (_, i) => batch.payload(i));
+  const rows = await model.infer(payloads);
+  return { kind: 'rows', rows: Array.isArray(rows) ? rows.map(bytesOrError) : rows };
+}
+
+function bytesOrError(row: unknown): Uint8Array | Error {
+  if (row instanceof Uint8Array || row instanceof Error) return row;
+  return new TypeError(
+    `a reply must be a Uint8Array (a Buffer is one) or an Error, not ${row === null ? 'null' : typeof row}`,
+  );
+}

@@ -1,0 +1,147 @@
+// ONNX Runtime. One row of the batch is the payload: every input's row, in the model's order, little-endian, in the
+// model's own dtype and shape without the batch dimension; the reply is every output's row likewise.
+// `InferenceSession.run` blocks the thread that calls it, for as long as the model runs.
+
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import ort from 'onnxruntime-node';
+import type { Batch, Replies } from '../batch.js';
+import type { Model } from '../model.js';
+import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from './tensor.js';
+
+interface Signature {
+  readonly inputs: readonly RowSpec[];
+  readonly inputBytes: number;
+  /** The batch size that the model insists on, or null when its batch dimension is dynamic. */
+  readonly fixedBatch: number | null;
+}
+
+/**
+ * Loads a model file, or `model.onnx` in a folder, and runs one row of zeros through it.
+ * Throws Error, with what would mend it, when the file is missing, broken, or takes what cannot be a row.
+ */
+export async function loadOnnxModel(path: string): Promise<Model> {
+  const file = modelFile(path);
+  const session = await ort.InferenceSession.create(file, { intraOpNumThreads: 1, interOpNumThreads: 1 });
+  const signature = signatureOf(session);
+  const outputs = await probe(session, signature);
+  return {
+    inputBytes: signature.inputBytes,
+    description: `onnx ${signature.inputs.map(describeRow).join(' + ')} → ${outputs.map(describeRow).join(' + ')}`,
+    run: (batch) => run(session, signature, batch),
+    close: () => session.release(),
+  };
+}
+
+function modelFile(path: string): string {
+  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, 'model.onnx') : path;
+  if (!existsSync(file)) throw new Error(`there is no model file at ${file}`);
+  return file;
+}
+
+function signatureOf(session: ort.InferenceSession): Signature {
+  const batchDims = new Set<number | string>();
+  const inputs = session.inputMetadata.map((input) => {
+    if (!input.isTensor) throw new Error(`input ${input.name} is no tensor: only tensors can be a payload`);
+    if (!isDtype(input.type))
+      throw new Error(
+        `input ${input.name} has dtype ${input.type}: a row needs elements of a fixed size (${Object.keys(dtypes).join(', ')})`,
+      );
+    const [batchDim, ...dims] = input.shape;
+    if (batchDim === undefined)
+      throw new Error(`input ${input.name} has no batch dimension: export the model with one in front`);
+    const dynamic = dims.find((dim) => typeof dim !== 'number' || dim < 1);
+    if (dynamic !== undefined)
+      throw new Error(
+        `input ${input.name} has the dynamic dimension ${dynamic} besides the batch: export the model with a fixed one`,
+      );
+    batchDims.add(typeof batchDim === 'number' && batchDim > 0 ? batchDim : 'dynamic');
+    return rowSpec(input.name, input.type, dims as number[]);
+  });
+  if (inputs.length === 0) throw new Error('the model has no input');
+  if (batchDims.size > 1) throw new Error(`the inputs disagree on the batch dimension (${[...batchDims].join(', ')})`);
+  const [batchDim] = batchDims;
+  return {
+    inputs,
+    inputBytes: inputs.reduce((sum, input) => sum + input.bytes, 0),
+    fixedBatch: typeof batchDim === 'number' ? batchDim : null,
+  };
+}
+
+/** One run of zeros tells that the model runs at all, and what its outputs look like. */
+async function probe(session: ort.InferenceSession, signature: Signature): Promise<readonly RowSpec[]> {
+  const zeros = { rows: signature.fixedBatch ?? 1, copyRow: () => {} };
+  const results = await session.run(feeds(signature, zeros, 0, zeros.rows));
+  return session.outputNames.map((name) => {
+    const { type, dims } = results[name] as ort.Tensor;
+    if (!isDtype(type))
+      throw new Error(
+        `output ${name} has dtype ${type}: a reply needs elements of a fixed size (${Object.keys(dtypes).join(', ')})`,
+      );
+    if (dims[0] !== zeros.rows)
+      throw new Error(
+        `output ${name} has the shape [${dims.join(',')}] for a batch of ${zeros.rows}: the batch must be its first dimension`,
+      );
+    return rowSpec(name, type, dims.slice(1));
+  });
+}
+
+async function run(session: ort.InferenceSession, signature: Signature, batch: Batch): Promise<Replies> {
+  const step = signature.fixedBatch ?? batch.rows;
+  const parts: Uint8Array[] = [];
+  for (let first = 0; first < batch.rows; first += step) {
+    const rows = Math.min(step, batch.rows - first);
+    const results = await session.run(feeds(signature, batch, first, rows));
+    parts.push(joinOutputs(session, results, signature.fixedBatch ?? rows, rows));
+  }
+  const bytes = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
+  const rowBytes = bytes.length / batch.rows;
+  return { kind: 'uniform', bytes, rowBytes, stride: rowBytes };
+}
+
+/** Rows [first, first + rows) as tensors; a fixed batch that is not filled is padded with zeros. */
+function feeds(
+  signature: Signature,
+  batch: Pick<Batch, 'copyRow'>,
+  first: number,
+  rows: number,
+): Record<string, ort.Tensor> {
+  const size = signature.fixedBatch ?? rows;
+  const feed: Record<string, ort.Tensor> = {};
+  let offset = 0;
+  for (const input of signature.inputs) {
+    // A slice of a socket's buffer is seldom aligned for its dtype, hence a buffer of its own.
+    const bytes = size === rows ? Buffer.allocUnsafeSlow(size * input.bytes) : Buffer.alloc(size * input.bytes);
+    for (let i = 0; i < rows; i++) batch.copyRow(first + i, bytes, i * input.bytes, offset, input.bytes);
+    const data = typedView(input.dtype, bytes.buffer, (size * input.bytes) / dtypes[input.dtype].bytes);
+    feed[input.name] = new ort.Tensor(input.dtype, data as never, [size, ...input.dims]);
+    offset += input.bytes;
+  }
+  return feed;
+}
+
+/** The first `rows` of `size` computed rows; several outputs are woven together row by row. */
+function joinOutputs(
+  session: ort.InferenceSession,
+  results: ort.InferenceSession.ReturnType,
+  size: number,
+  rows: number,
+): Uint8Array {
+  const outputs = session.outputNames.map((name) => {
+    const data = (results[name] as ort.Tensor).data as Uint8Array;
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  });
+  const [only] = outputs;
+  if (outputs.length === 1 && only !== undefined) return only.subarray(0, (only.length / size) * rows);
+  const rowBytes = outputs.map((bytes) => bytes.length / size);
+  const joined = new Uint8Array(rows * rowBytes.reduce((sum, bytes) => sum + bytes, 0));
+  let at = 0;
+  for (let i = 0; i < rows; i++) {
+    outputs.forEach((bytes, k) => {
+      const length = rowBytes[k] as number;
+      joined.set(bytes.subarray(i * length, (i + 1) * length), at);
+      at += length;
+    });
+  }
+  return joined;
+}

@@ -1,0 +1,51 @@
+// The dtypes a row can have on the wire, all little-endian, with the typed array that onnxruntime wants for each.
+
+/** Element sizes and arrays by ONNX dtype name; float16 travels as its 16 raw bits. */
+export const dtypes = {
+  float32: { bytes: 4, array: Float32Array },
+  float64: { bytes: 8, array: Float64Array },
+  float16: { bytes: 2, array: Uint16Array },
+  int8: { bytes: 1, array: Int8Array },
+  uint8: { bytes: 1, array: Uint8Array },
+  int16: { bytes: 2, array: Int16Array },
+  uint16: { bytes: 2, array: Uint16Array },
+  int32: { bytes: 4, array: Int32Array },
+  uint32: { bytes: 4, array: Uint32Array },
+  int64: { bytes: 8, array: BigInt64Array },
+  uint64: { bytes: 8, array: BigUint64Array },
+  bool: { bytes: 1, array: Uint8Array },
+} as const;
+
+export type Dtype = keyof typeof dtypes;
+
+export function isDtype(name: string): name is Dtype {
+  return Object.hasOwn(dtypes, name);
+}
+
+/** What a model wants or gives for one row: its tensor without the batch dimension. */
+export interface RowSpec {
+  readonly name: string;
+  readonly dtype: Dtype;
+  /** Dimensions without the batch; empty for one scalar a row. */
+  readonly dims: readonly number[];
+  /** Bytes of one row. */
+  readonly bytes: number;
+}
+
+export function rowSpec(name: string, dtype: Dtype, dims: readonly number[]): RowSpec {
+  return { name, dtype, dims, bytes: dims.reduce((product, dim) => product * dim, dtypes[dtype].bytes) };
+}
+
+/** `float32[64]`, as it stands in logs. */
+export function describeRow(row: RowSpec): string {
+  return `${row.name} ${row.dtype}[${row.dims.join(',')}]`;
+}
+
+/** `elements` items of `dtype` over the bytes of `buffer` from 0, no copy. */
+export function typedView(
+  dtype: Dtype,
+  buffer: ArrayBuffer,
+  elements: number,
+): InstanceType<(typeof dtypes)[Dtype]['array']> {
+  return new dtypes[dtype].array(buffer, 0, elements);
+}

@@ -1,0 +1,64 @@
+// A log-linear histogram (the layout of HdrHistogram): every octave of values is cut into 32 equal steps, so that a
+// bucket's middle is at most 1/64 = 1.6 % from any value in it. Counts add up, bucket by bucket, over workers and
+// machines, which is what makes cluster-wide quantiles true; quantiles themselves can never be averaged.
+//
+// Unit: 0.1 µs. Values below 6.4 µs fall into steps of 0.1 µs; the last bucket begins beyond an hour.
+
+const stepsPerOctave = 32;
+const unitsPerMs = 10_000;
+const linearSteps = 2 * stepsPerOctave;
+const octaves = 30;
+
+export const bucketCount = linearSteps + octaves * stepsPerOctave;
+
+/** The bucket of a duration; negative ones and NaN fall into the first, too long ones into the last. */
+export function bucketOf(durationMs: number): number {
+  const units = durationMs * unitsPerMs;
+  if (!(units >= linearSteps)) return units > 0 ? Math.floor(units) : 0;
+  if (units >= 2 ** (6 + octaves)) return bucketCount - 1;
+  const octave = units < 0x8000_0000 ? 31 - Math.clz32(units) : 63 - Math.clz32(Math.floor(units / 0x1_0000_0000));
+  const step = Math.floor(units / 2 ** (octave - 5)) - stepsPerOctave;
+  return linearSteps + (octave - 6) * stepsPerOctave + step;
+}
+
+/** Milliseconds at which bucket `i` begins; the end of a bucket is the beginning of the next. */
+export function bucketStartMs(i: number): number {
+  if (i < linearSteps) return i / unitsPerMs;
+  const octave = 6 + Math.floor((i - linearSteps) / stepsPerOctave);
+  const step = (i - linearSteps) % stepsPerOctave;
+  return (2 ** (octave - 5) * (stepsPerOctave + step)) / unitsPerMs;
+}
+
+/** A histogram as it travels: [bucket, count] for buckets that are not empty, in ascending order. */
+export type SparseHistogram = readonly (readonly [bucket: number, count: number])[];
+
+/** The buckets of `counts[offset …]` that are not empty. */
+export function toSparse(counts: Float64Array, offset = 0): SparseHistogram {
+  const sparse: [number, number][] = [];
+  for (let i = 0; i < bucketCount; i++) {
+    const count = counts[offset + i] as number;
+    if (count > 0) sparse.push([i, count]);
+  }
+  return sparse;
+}
+
+/** Adds `sparse` to `into`, an array of `bucketCount` counts. */
+export function addSparse(into: Float64Array, sparse: SparseHistogram): void {
+  for (const [bucket, count] of sparse) into[bucket] = (into[bucket] ?? 0) + count;
+}
+
+/**
+ * The value in milliseconds below which a share `q` of all values lies (nearest rank), at most 1.6 % off; null when
+ * the histogram is empty.
+ */
+export function quantileMs(counts: Float64Array, q: number): number | null {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (total === 0) return null;
+  const rank = Math.max(1, Math.ceil(q * total));
+  let seen = 0;
+  for (let i = 0; i < bucketCount; i++) {
+    seen += counts[i] as number;
+    if (seen >= rank) return (bucketStartMs(i) + bucketStartMs(i + 1)) / 2;
+  }
+  return bucketStartMs(bucketCount - 1);
+}

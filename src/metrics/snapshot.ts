@@ -1,0 +1,77 @@
+// What travels from workers and primaries to aggregators. Every record is whole and cumulative: a lost, repeated or
+// late one does no harm, the next one says it all again.
+//
+// A worker's record counts what that incarnation of the worker counted. When it is gone, its primary adds its counts
+// to the node's record and notes there that this incarnation has been folded in: from then on the worker's own record
+// is not counted any more, wherever it still lies about. So no reader counts it twice or misses it, whenever it looks.
+
+import type { SparseHistogram } from './histogram.js';
+import type { ModelCounter, WorkerCounter } from './recorder.js';
+
+export interface ModelCounts extends Readonly<Record<ModelCounter, number>> {
+  /** Time from a request's last byte to its reply, of those answered. */
+  readonly latency: SparseHistogram;
+}
+
+export interface WorkerCounts extends Readonly<Record<WorkerCounter, number>> {
+  readonly models: Readonly<Record<string, ModelCounts>>;
+}
+
+export type WorkerState = 'ready' | 'draining';
+
+/** How a worker is at this moment. */
+export interface WorkerGauges {
+  readonly state: WorkerState;
+  readonly connections: number;
+  readonly inFlight: number;
+  readonly queued: number;
+  readonly rssBytes: number;
+  /** Processor time since the worker's start. */
+  readonly cpuSeconds: number;
+  /** Share of one core, 0 to 1 and above, since the record before. */
+  readonly cpuShare: number;
+  /** Share of the time that the event loop was busy, 0 to 1, since the record before. */
+  readonly eventLoopUtilization: number;
+}
+
+interface RecordBase {
+  /** Unique in the cluster, and the same for each renewal of the record. */
+  readonly id: string;
+  readonly node: string;
+  /** One run of one primary: a restart under the same node name is another. */
+  readonly run: string;
+  /** Grows by one with each renewal. */
+  readonly sequence: number;
+  /** Milliseconds since the epoch by the clock of the node: to show, never to compute with. */
+  readonly startedAt: number;
+}
+
+export interface WorkerRecord extends RecordBase {
+  readonly kind: 'worker';
+  readonly pid: number;
+  readonly slot: number;
+  /** Counts the forks of this run: a replacement has a higher one. */
+  readonly incarnation: number;
+  readonly counts: WorkerCounts;
+  readonly gauges: WorkerGauges;
+}
+
+export interface NodeRecord extends RecordBase {
+  readonly kind: 'node';
+  readonly pid: number;
+  readonly version: string;
+  readonly workersWanted: number;
+  readonly restarts: number;
+  readonly isStopping: boolean;
+  /** What the node's departed workers counted, added up. */
+  readonly departed: WorkerCounts;
+  /** By slot, the highest incarnation that is contained in `departed`. */
+  readonly folded: Readonly<Record<string, number>>;
+}
+
+export type MetricsRecord = WorkerRecord | NodeRecord;
+
+/** The id of a worker's record; its primary retires it by this id. */
+export function workerRecordId(node: string, run: string, slot: number, incarnation: number): string {
+  return `worker:${node}:${run}:${slot}:${incarnation}`;
+}

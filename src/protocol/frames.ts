@@ -1,0 +1,173 @@
+// Bytes ⇄ frames. A frame is a big-endian unsigned length of 2, 4 or 8 bytes, then that many bytes of payload.
+//
+//   ┌ length ┬ payload ─────┐┌ length ┬ payload ──┐
+//   │ 2|4|8  │ length bytes ││ 2|4|8  │ …         │
+//
+// The decoder is a cursor that its owner pulls: `push` hands it a chunk, `next` moves to the next whole frame. Pulling
+// lets a connection stop between any two frames (too many in flight) and leave the rest where it is.
+// A frame that lies inside one chunk is never copied: (source, start, end) point into the chunk. Only a frame that
+// crosses chunks is gathered, in a buffer that grows with the bytes that really came: the length a client announces
+// reserves nothing. No sockets and no timers in here.
+
+export type LengthFieldSize = 2 | 4 | 8;
+
+/** The largest payload length that a field of this size can announce; for 8 bytes, that JavaScript counts exactly. */
+export function maxFrameLength(lengthFieldSize: LengthFieldSize): number {
+  return lengthFieldSize === 2 ? 0xffff : lengthFieldSize === 4 ? 0xffffffff : Number.MAX_SAFE_INTEGER;
+}
+
+/** Writes `length` at `at`, big-endian, and returns the offset behind it. */
+export function writeLength(out: Buffer, at: number, length: number, lengthFieldSize: LengthFieldSize): number {
+  if (lengthFieldSize === 8) {
+    out.writeUInt32BE(Math.floor(length / 0x1_0000_0000), at);
+    at += 4;
+  }
+  if (lengthFieldSize !== 2) {
+    out[at++] = length >>> 24;
+    out[at++] = length >>> 16;
+  }
+  out[at++] = length >>> 8;
+  out[at++] = length;
+  return at;
+}
+
+/** One frame as bytes. Throws RangeError when the payload is longer than the length field can say. */
+export function encodeFrame(payload: Uint8Array, lengthFieldSize: LengthFieldSize): Buffer {
+  if (payload.length > maxFrameLength(lengthFieldSize)) {
+    throw new RangeError(
+      `a payload of ${payload.length} bytes does not fit a length field of ${lengthFieldSize} bytes`,
+    );
+  }
+  const frame = Buffer.allocUnsafe(lengthFieldSize + payload.length);
+  frame.set(payload, writeLength(frame, 0, payload.length, lengthFieldSize));
+  return frame;
+}
+
+/** An empty frame: on this protocol, the reply to a request that failed. */
+export function emptyFrame(lengthFieldSize: LengthFieldSize): Buffer {
+  return Buffer.alloc(lengthFieldSize);
+}
+
+/** `incomplete`: more bytes are needed. `too-large`: these bytes are wrong, and the stream cannot go on. */
+export type FrameStatus = 'frame' | 'incomplete' | 'too-large';
+
+const nothing: Buffer = Buffer.alloc(0);
+
+export class FrameDecoder {
+  /** After `next` returned `frame`: its payload is `source[start, end)`. */
+  source: Buffer = nothing;
+  start = 0;
+  end = 0;
+
+  readonly #lengthFieldSize: LengthFieldSize;
+  readonly #maxPayloadBytes: number;
+  #chunk: Buffer = nothing;
+  #at = 0;
+  #partial: Buffer = nothing;
+  #partialLength = 0;
+  #isBroken = false;
+
+  /** `maxPayloadBytes`: a frame that announces more makes `next` return `too-large`, from then on for ever. */
+  constructor(lengthFieldSize: LengthFieldSize, maxPayloadBytes: number) {
+    this.#lengthFieldSize = lengthFieldSize;
+    this.#maxPayloadBytes = maxPayloadBytes;
+  }
+
+  /** Takes the bytes that came next. The decoder keeps references into `chunk`; it must not be written to again. */
+  push(chunk: Buffer): void {
+    const rest = this.#chunk.length - this.#at;
+    this.#chunk = rest === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#at), chunk]);
+    this.#at = 0;
+  }
+
+  /** Moves to the next whole frame, if there is one. */
+  next(): FrameStatus {
+    if (this.#isBroken) return 'too-large';
+    if (this.#partialLength > 0) return this.#finishPartial();
+    const begin = this.#at + this.#lengthFieldSize;
+    const available = this.#chunk.length;
+    if (begin > available) return this.#keepPartial();
+    const length = this.#readLength(this.#chunk, this.#at);
+    if (length > this.#maxPayloadBytes) return this.#break();
+    if (begin + length > available) return this.#keepPartial();
+    this.source = this.#chunk;
+    this.start = begin;
+    this.end = begin + length;
+    this.#at = this.end;
+    return 'frame';
+  }
+
+  /** Whether a frame was begun and is not whole yet, as far as the bytes have been looked at. */
+  get isMidFrame(): boolean {
+    return this.#partialLength > 0;
+  }
+
+  /** How many bytes wait in here, pulled by nobody yet. */
+  get bufferedBytes(): number {
+    return this.#partialLength + this.#chunk.length - this.#at;
+  }
+
+  /** Bytes that no frame was made of yet, in order: what another decoder needs to go on in this one's place. */
+  unread(): Buffer {
+    return Buffer.concat([this.#partial.subarray(0, this.#partialLength), this.#chunk.subarray(this.#at)]);
+  }
+
+  #readLength(bytes: Buffer, at: number): number {
+    if (this.#lengthFieldSize === 4) return bytes.readUInt32BE(at);
+    if (this.#lengthFieldSize === 2) return bytes.readUInt16BE(at);
+    const high = bytes.readUInt32BE(at);
+    return high > 0x1f_ffff ? Number.POSITIVE_INFINITY : high * 0x1_0000_0000 + bytes.readUInt32BE(at + 4);
+  }
+
+  #break(): FrameStatus {
+    this.#isBroken = true;
+    this.#chunk = this.#partial = nothing;
+    this.#at = this.#partialLength = 0;
+    return 'too-large';
+  }
+
+  /** Copies the begun frame out, so that a few waiting bytes do not hold a whole chunk in memory. */
+  #keepPartial(): FrameStatus {
+    const rest = this.#chunk.length - this.#at;
+    if (rest > 0) this.#gather(rest);
+    return 'incomplete';
+  }
+
+  #finishPartial(): FrameStatus {
+    const header = this.#lengthFieldSize;
+    this.#gatherUpTo(header);
+    if (this.#partialLength < header) return 'incomplete';
+    const length = this.#readLength(this.#partial, 0);
+    if (length > this.#maxPayloadBytes) return this.#break();
+    this.#gatherUpTo(header + length);
+    if (this.#partialLength < header + length) return 'incomplete';
+    this.source = this.#partial;
+    this.start = header;
+    this.end = header + length;
+    this.#partial = nothing;
+    this.#partialLength = 0;
+    return 'frame';
+  }
+
+  #gatherUpTo(wanted: number): void {
+    const missing = Math.min(wanted - this.#partialLength, this.#chunk.length - this.#at);
+    if (missing > 0) this.#gather(missing);
+  }
+
+  /** Moves `count` bytes from the chunk to the begun frame. Capacity doubles, so a byte at a time costs no more. */
+  #gather(count: number): void {
+    const length = this.#partialLength + count;
+    if (length > this.#partial.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#partial.length, 64));
+      this.#partial.copy(grown, 0, 0, this.#partialLength);
+      this.#partial = grown;
+    }
+    this.#chunk.copy(this.#partial, this.#partialLength, this.#at, this.#at + count);
+    this.#partialLength = length;
+    this.#at += count;
+    if (this.#at === this.#chunk.length) {
+      this.#chunk = nothing;
+      this.#at = 0;
+    }
+  }
+}
