@@ -1,0 +1,38 @@
+// The aggregator as a child of the primary: records come over IPC, and it ends with its primary.
+
+import { type AggregatorBoot, sendToPrimary, type ToAggregator } from '../control.js';
+import { messageOf, OperatorError } from '../errors.js';
+import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
+import { createLog } from '../log.js';
+import { IpcSource } from '../metrics/transport/ipc.js';
+import { type Aggregator, openAggregator } from './main.js';
+
+const source = new IpcSource();
+let aggregator: Aggregator | null = null;
+
+ignoreTreeSignals();
+process.on('disconnect', () => process.exit(0));
+process.on('message', async (message: ToAggregator) => {
+  switch (message.kind) {
+    case 'boot':
+      return boot(message);
+    case 'update':
+      return source.receive(message.update);
+    case 'drain':
+      await aggregator?.close();
+      process.exit(0);
+  }
+});
+
+async function boot({ config }: AggregatorBoot): Promise<void> {
+  const log = createLog(config.log, { role: 'aggregator', node: config.cluster.node });
+  process.on('uncaughtException', (error) => process.exit(logFatal(log, error)));
+  try {
+    aggregator = await openAggregator(config, source, null);
+    await sendToPrimary({ kind: 'ready', url: aggregator.url });
+  } catch (error) {
+    const code = error instanceof OperatorError ? error.code : 'UNEXPECTED';
+    await sendToPrimary({ kind: 'boot-failed', code, message: messageOf(error) });
+    process.exit(1);
+  }
+}

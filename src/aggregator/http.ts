@@ -1,0 +1,59 @@
+// The aggregator over HTTP: metrics for people, scripts and Prometheus, and the two probes of Kubernetes.
+
+import express, { type Express, type Response } from 'express';
+import { contentTypes, formatText } from '../metrics/exposition.js';
+import { negotiate } from './negotiate.js';
+import type { ClusterObserver } from './observer.js';
+import { metricFamilies } from './prometheus.js';
+
+export interface HttpOptions {
+  readonly observer: ClusterObserver;
+  readonly version: string;
+  /** Data older than this means not ready. */
+  readonly maxAgeMs: number;
+}
+
+export function createHttpApp({ observer, version, maxAgeMs }: HttpOptions): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.get('/metrics', (request, response) => {
+    response.setHeader('cache-control', 'no-store');
+    response.setHeader('vary', 'accept');
+    const form = negotiate(request.headers.accept);
+    if (form === 'json') response.json(observer.state.metrics);
+    else
+      response
+        .setHeader('content-type', contentTypes[form])
+        .end(formatText(metricFamilies(observer.state, version), form));
+  });
+  // Liveness: this process answers. To restart it would not bring back what /readyz misses.
+  app.get('/healthz', (_request, response) => {
+    response.json({ status: 'ok' });
+  });
+  app.get('/readyz', (_request, response) => {
+    const missing = notReadyReason(observer, maxAgeMs);
+    if (missing === null) response.json({ status: 'ready' });
+    else response.status(503).json({ status: 'not ready', reason: missing });
+  });
+  app.get('/', (_request, response) => {
+    response.json({
+      name: 'ml-tcp-server',
+      version,
+      endpoints: ['/metrics', 'WS /metrics', '/socket.io', '/healthz', '/readyz'],
+    });
+  });
+  app.use((_request, response) => {
+    response.status(404).json({ error: 'not found', endpoints: ['/metrics', '/healthz', '/readyz'] });
+  });
+  app.use((_error: unknown, _request: unknown, response: Response, _next: unknown) => {
+    response.status(400).json({ error: 'bad request' });
+  });
+  return app;
+}
+
+function notReadyReason({ ageMs, state }: ClusterObserver, maxAgeMs: number): string | null {
+  if (ageMs > maxAgeMs) return 'the cluster cannot be read: is Redis there?';
+  const isServing = state.metrics.workers.some((worker) => worker.state === 'ready');
+  return isServing ? null : 'no worker of the cluster is ready';
+}

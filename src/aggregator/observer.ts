@@ -1,0 +1,50 @@
+// Looks at the cluster again and again, and keeps what it saw last: whoever asks is answered from here at once, and
+// never waits for a worker, a machine or Redis.
+
+import type { RecordSource } from '../metrics/transport/transport.js';
+import { type ClusterState, ClusterView } from './cluster-view.js';
+
+export class ClusterObserver {
+  readonly #source: RecordSource;
+  readonly #view: ClusterView;
+  readonly #timer: NodeJS.Timeout;
+  #state: ClusterState;
+  #seenAt = Number.NEGATIVE_INFINITY;
+  #isReading = false;
+
+  constructor(source: RecordSource, publishIntervalMs: number) {
+    this.#source = source;
+    this.#view = new ClusterView(publishIntervalMs);
+    this.#state = this.#view.look([], performance.now(), Date.now());
+    this.#timer = setInterval(() => void this.look(), publishIntervalMs);
+  }
+
+  /** What was seen last. */
+  get state(): ClusterState {
+    return this.#state;
+  }
+
+  /** Milliseconds since the records could be read; Infinity before the first time. */
+  get ageMs(): number {
+    return performance.now() - this.#seenAt;
+  }
+
+  /** Reads the records now. When they cannot be read, the last state stays and grows old. */
+  async look(): Promise<void> {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    try {
+      const records = await this.#source.read();
+      this.#seenAt = performance.now();
+      this.#state = this.#view.look(records, this.#seenAt, Date.now());
+    } catch {
+      // The transport has told the log; readiness and the age tell the rest.
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+}

@@ -1,0 +1,187 @@
+// The cluster's state as Prometheus metric families. Names and units follow its conventions: base units, `_total`.
+
+import type { MetricFamily, Sample } from '../metrics/exposition.js';
+import { bucketStartMs, type SparseHistogram } from '../metrics/histogram.js';
+import type { ModelCounts } from '../metrics/snapshot.js';
+import type { ClusterState } from './cluster-view.js';
+
+/** Upper bounds in seconds: a small model answers in tens of microseconds, an overloaded one in seconds. */
+export const durationBounds = [
+  0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+] as const;
+
+export function metricFamilies(state: ClusterState, version: string): readonly MetricFamily[] {
+  const { counts, metrics, workers, nodes } = state;
+  const models = Object.entries(counts.models);
+  const perModel = (value: (model: ModelCounts) => number): readonly Sample[] =>
+    models.map(([model, modelCounts]) => ({ labels: { model }, value: value(modelCounts) }));
+  const perReason = (reasons: Readonly<Record<string, number>>): readonly Sample[] =>
+    Object.entries(reasons).map(([reason, value]) => ({ labels: { reason }, value }));
+  const perWorker = (value: (worker: (typeof workers)[number]) => number): readonly Sample[] =>
+    workers.map((worker) => ({ labels: { node: worker.node, slot: String(worker.slot) }, value: value(worker) }));
+  const liveNodes = metrics.nodes.filter(({ state }) => state !== 'stopped');
+  const families: MetricFamily[] = [
+    counter(
+      'mltcp_requests_received_total',
+      'Requests that arrived, refused ones included.',
+      perModel((model) => model.received),
+    ),
+    counter(
+      'mltcp_requests_answered_total',
+      'Requests answered with a result.',
+      perModel((model) => model.answered),
+    ),
+    counter(
+      'mltcp_requests_failed_total',
+      'Requests that the model failed on. When it rises, look for "inference failed" in the workers\' logs.',
+      perModel((model) => model.failed),
+    ),
+    counter(
+      'mltcp_requests_refused_total',
+      'Requests refused before the model saw them. bad_input, payload_too_large: a client sends what the model does not take. queue_full: more arrives than is served; add workers or machines.',
+      models.flatMap(([model, { refusedBadInput, refusedQueueFull, refusedPayloadTooLarge }]) =>
+        perReason({
+          bad_input: refusedBadInput,
+          queue_full: refusedQueueFull,
+          payload_too_large: refusedPayloadTooLarge,
+        }).map(({ labels, value }) => ({ labels: { model, ...labels }, value })),
+      ),
+    ),
+    counter(
+      'mltcp_requests_abandoned_total',
+      'Requests whose client left before the reply. When it rises, clients time out or crash.',
+      perModel((model) => model.abandoned),
+    ),
+    gauge('mltcp_requests_in_flight', 'Requests received and not answered yet.', [{ value: metrics.in_flight }]),
+    gauge(
+      'mltcp_audit_imbalance',
+      'Received minus answered, failed, refused, abandoned and in flight. Anything but 0 at a quiet moment is a defect of the server: report it.',
+      [{ value: metrics.audit_imbalance }],
+    ),
+    {
+      name: 'mltcp_request_duration_seconds',
+      type: 'histogram',
+      help: 'Time from the last byte of a request to its reply.',
+      samples: models.flatMap(([model, { latency }]) => histogramSamples(model, latency)),
+    },
+    counter(
+      'mltcp_batches_total',
+      'Calls of the model.',
+      perModel((model) => model.batches),
+    ),
+    counter(
+      'mltcp_batched_rows_total',
+      'Rows in those calls; divided by mltcp_batches_total, the mean batch.',
+      perModel((model) => model.batchedRows),
+    ),
+    counter(
+      'mltcp_model_run_seconds_total',
+      'Time spent in the model. Near one second a second and worker, the model is what limits.',
+      perModel((model) => model.runMicroseconds / 1e6),
+    ),
+    gauge(
+      'mltcp_connections',
+      'Connections open now.',
+      perWorker(({ gauges }) => gauges.connections),
+    ),
+    counter('mltcp_connections_accepted_total', 'Connections served.', [{ value: counts.connectionsAccepted }]),
+    counter(
+      'mltcp_connections_refused_total',
+      'Connections over server.maxConnections. When it rises, raise the limit or look for clients that leak connections.',
+      [{ value: counts.connectionsRefused }],
+    ),
+    counter(
+      'mltcp_connections_closed_total',
+      'Connections that ended, by reason. payload_timeout: slow senders; payload_too_large: wrong clients; error: networks and crashes.',
+      perReason({
+        client: counts.closedByClient,
+        error: counts.closedByError,
+        payload_timeout: counts.closedByPayloadTimeout,
+        idle_timeout: counts.closedByIdleTimeout,
+        payload_too_large: counts.closedByPayloadTooLarge,
+        drain: counts.closedByDrain,
+      }),
+    ),
+    counter('mltcp_frames_truncated_total', 'Frames that were begun and never finished when their connection ended.', [
+      { value: counts.framesTruncated },
+    ]),
+    counter('mltcp_received_bytes_total', 'Bytes read from clients.', [{ value: counts.bytesReceived }]),
+    counter('mltcp_sent_bytes_total', 'Bytes of replies.', [{ value: counts.bytesSent }]),
+    counter(
+      'mltcp_worker_cpu_seconds_total',
+      'Processor time of a worker.',
+      perWorker(({ gauges }) => gauges.cpuSeconds),
+    ),
+    gauge(
+      'mltcp_worker_resident_memory_bytes',
+      'Memory of a worker. When it only ever grows, a model of yours may leak.',
+      perWorker(({ gauges }) => gauges.rssBytes),
+    ),
+    gauge(
+      'mltcp_worker_event_loop_utilization_ratio',
+      "Share of the time that a worker's event loop is busy. Near 1, the worker is at its limit.",
+      perWorker(({ gauges }) => gauges.eventLoopUtilization),
+    ),
+    gauge(
+      'mltcp_workers',
+      'Workers that publish.',
+      liveNodes.map(({ node, workers }) => ({ labels: { node }, value: workers })),
+    ),
+    gauge(
+      'mltcp_workers_wanted',
+      'Workers that there should be. More than mltcp_workers for long: look for "worker died" in the node\'s log.',
+      liveNodes.map(({ node, workers_wanted }) => ({ labels: { node }, value: workers_wanted })),
+    ),
+    counter('mltcp_worker_restarts_total', 'Workers that died and were replaced.', sumByNode(nodes)),
+    gauge(
+      'mltcp_node_up',
+      '1 while the node publishes. At 0 the machine, its primary or its way to Redis is gone.',
+      liveNodes.map(({ node, state }) => ({ labels: { node }, value: state === 'up' ? 1 : 0 })),
+    ),
+    gauge(
+      'mltcp_snapshot_age_seconds',
+      "Age of the oldest node's data. When it grows, Redis or a primary is slow or gone.",
+      [{ value: metrics.snapshot_age_ms === null ? Number.NaN : metrics.snapshot_age_ms / 1000 }],
+    ),
+    gauge('mltcp_build_info', 'Version of the aggregator that answers.', [{ labels: { version }, value: 1 }]),
+  ];
+  return families.map((family) => ({ ...family, samples: uniqueSamples(family.samples) }));
+}
+
+function counter(name: string, help: string, samples: readonly Sample[]): MetricFamily {
+  return { name, type: 'counter', help, samples };
+}
+
+function gauge(name: string, help: string, samples: readonly Sample[]): MetricFamily {
+  return { name, type: 'gauge', help, samples };
+}
+
+function histogramSamples(model: string, latency: SparseHistogram): readonly Sample[] {
+  const count = latency.reduce((total, [, n]) => total + n, 0);
+  const sum = latency.reduce(
+    (total, [bucket, n]) => total + (n * (bucketStartMs(bucket) + bucketStartMs(bucket + 1))) / 2000,
+    0,
+  );
+  const below = (seconds: number): number =>
+    latency.reduce(
+      (total, [bucket, n]) => (bucketStartMs(bucket + 1) <= seconds * 1000 * 1.0001 ? total + n : total),
+      0,
+    );
+  return [
+    ...durationBounds.map((le) => ({ suffix: '_bucket', labels: { model, le: String(le) }, value: below(le) })),
+    { suffix: '_bucket', labels: { model, le: '+Inf' }, value: count },
+    { suffix: '_sum', labels: { model }, value: sum },
+    { suffix: '_count', labels: { model }, value: count },
+  ];
+}
+
+function sumByNode(nodes: ClusterState['nodes']): readonly Sample[] {
+  const restarts = new Map<string, number>();
+  for (const node of nodes) restarts.set(node.node, (restarts.get(node.node) ?? 0) + node.restarts);
+  return [...restarts].map(([node, value]) => ({ labels: { node }, value }));
+}
+
+/** A node that was restarted, or a slot that was refilled, may be there twice for a moment: the newest one counts. */
+function uniqueSamples(samples: readonly Sample[]): readonly Sample[] {
+  return [...new Map(samples.map((sample) => [`${sample.suffix}${JSON.stringify(sample.labels)}`, sample])).values()];
+}

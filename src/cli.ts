@@ -1,0 +1,137 @@
+#!/usr/bin/env node
+// The command line: what to run, and the settings that flags override.
+
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { describeConfig, formatConfig } from './config/describe.js';
+import { type LoadedConfig, leafKeys, loadConfig, packageVersion } from './config/load.js';
+import { schema } from './config/schema.js';
+import { messageOf, OperatorError } from './errors.js';
+
+interface ConfigFlags {
+  readonly config?: string;
+  readonly set: Readonly<Record<string, string>>;
+  readonly host?: string;
+  readonly port?: string;
+  readonly model?: string;
+  readonly workers?: string;
+  readonly httpHost?: string;
+  readonly httpPort?: string;
+  readonly redisUrl?: string;
+  readonly logLevel?: string;
+}
+
+const shortFlags: Readonly<Record<string, string>> = {
+  host: 'server.host',
+  port: 'server.port',
+  model: 'server.model',
+  workers: 'cluster.workers',
+  httpHost: 'http.host',
+  httpPort: 'http.port',
+  redisUrl: 'redis.url',
+  logLevel: 'log.level',
+};
+
+function collectSetting(text: string, collected: Readonly<Record<string, string>>): Record<string, string> {
+  const [, key, value] = /^([\w.]+)=(.*)$/s.exec(text) ?? [];
+  if (key === undefined || value === undefined)
+    throw new InvalidArgumentError('write it as key=value, for example server.maxConnections=1000.');
+  if (![...leafKeys(schema)].includes(key))
+    throw new InvalidArgumentError(`there is no setting ${key}; \`ml-tcp-server config\` lists them.`);
+  return { ...collected, [key]: value };
+}
+
+function withConfigFlags(command: Command): Command {
+  return command
+    .option('-c, --config <file>', 'JSON file with settings, over those of config/')
+    .option('--host <address>', 'address of the TCP listener')
+    .option('-p, --port <port>', 'port of the TCP listener')
+    .option('-m, --model <name>', 'model to serve')
+    .option('-w, --workers <count>', "worker processes, or 'auto' for one a core")
+    .option('--http-host <address>', 'address of the metrics server')
+    .option('--http-port <port>', 'port of the metrics server')
+    .option('--redis-url <url>', 'Redis that metrics travel through')
+    .option('--log-level <level>', 'least severity that is logged')
+    .addOption(
+      new Option('-s, --set <key=value>', 'any setting, by its dotted key; may be repeated')
+        .argParser(collectSetting)
+        .default({}, 'none'),
+    );
+}
+
+function load(flags: ConfigFlags): LoadedConfig {
+  const short = Object.entries(shortFlags).flatMap(([flag, key]) => {
+    const value = flags[flag as keyof ConfigFlags];
+    return typeof value === 'string' ? [[key, value]] : [];
+  });
+  return loadConfig({
+    file: flags.config,
+    env: process.env,
+    flags: { ...flags.set, ...Object.fromEntries(short) },
+    workingDirectory: process.cwd(),
+  });
+}
+
+const program = new Command('ml-tcp-server')
+  .description(
+    'Real-time machine-learning inference over TCP, on every core, with one exact view of the whole cluster.',
+  )
+  .version(packageVersion(), '-v, --version')
+  .showHelpAfterError('(--help shows what there is)')
+  .configureHelp({ sortSubcommands: false });
+
+withConfigFlags(
+  program.command('start').description('serve: workers on the TCP port and, without Redis, the metrics server'),
+)
+  .addHelpText(
+    'after',
+    '\nSettings come from config/*.json, --config, .env, the environment and these flags, the later over the earlier.\nSIGTERM or Ctrl-C answers what is in flight and ends; a second one ends at once.',
+  )
+  .action(async (flags: ConfigFlags) => {
+    const { config } = load(flags);
+    const { startPrimary } = await import('./primary/main.js');
+    startPrimary(config);
+  });
+
+withConfigFlags(program.command('aggregator').description('serve the metrics of a cluster that shares a Redis')).action(
+  async (flags: ConfigFlags) => {
+    const { config } = load(flags);
+    const { startAggregator } = await import('./aggregator/main.js');
+    await startAggregator(config);
+  },
+);
+
+program
+  .command('simulate')
+  .description('send the held-out digits from several clients, check every reply, and compare the totals')
+  .option('--host <address>', 'server to send to', '127.0.0.1')
+  .option('-p, --port <port>', 'its TCP port', '8081')
+  .option('-c, --clients <count>', 'connections at once', '8')
+  .option('-n, --requests <count>', 'requests over all clients', '20000')
+  .option('-d, --depth <count>', 'requests that each client keeps in flight', '32')
+  .option('-r, --rate <per second>', 'requests a second over all clients; 0: as many as come back', '0')
+  .option('--payload-size <bytes>', 'send random bytes of this size instead of digits, for other models')
+  .option('--length-field-size <bytes>', 'bytes of the length in front of each payload: 2, 4 or 8', '4')
+  .option('--metrics <url>', 'metrics server to compare totals with; none skips it', 'http://127.0.0.1:8080/metrics')
+  .addHelpText(
+    'after',
+    '\nExit code 0: every reply was right and the totals agree (or were not asked for); 1: they were not.',
+  )
+  .action(async (flags: Record<string, string>) => {
+    const { parseSimulation, simulate } = await import('./simulate/main.js');
+    process.exitCode = await simulate(parseSimulation(flags));
+  });
+
+withConfigFlags(program.command('config').description('print the effective settings, and where each came from'))
+  .option('--json', 'as JSON')
+  .action((flags: ConfigFlags & { json?: boolean }) => {
+    const settings = describeConfig(load(flags));
+    console.log(flags.json ? JSON.stringify(settings, null, 2) : formatConfig(settings));
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof OperatorError)) throw error;
+  console.error(`ml-tcp-server: ${messageOf(error, 20_000)}`);
+  process.exitCode = error.exitCode;
+}

@@ -1,0 +1,147 @@
+// The TypeScript client: pipelines requests over one connection and gives each its reply.
+
+import { createConnection, type Socket } from 'node:net';
+import { encodeFrame, FrameDecoder, type LengthFieldSize, maxFrameLength } from '../protocol/frames.js';
+
+export interface ClientOptions {
+  readonly host?: string;
+  readonly port: number;
+  /** As server.lengthFieldSize; 4 by default. */
+  readonly lengthFieldSize?: LengthFieldSize;
+  /** Replies longer than this break the connection; 64 MiB by default. */
+  readonly maxReplyBytes?: number;
+  readonly connectTimeoutMs?: number;
+}
+
+/** The server answered with an empty frame: it refused the request, or the model failed on it. */
+export class RequestFailedError extends Error {
+  constructor() {
+    super('the server could not answer this request (empty frame)');
+    this.name = 'RequestFailedError';
+  }
+}
+
+/** The connection ended before the reply came; the request may or may not have been served. */
+export class ConnectionLostError extends Error {
+  constructor(options?: ErrorOptions) {
+    super('the connection ended before the reply', options);
+    this.name = 'ConnectionLostError';
+  }
+}
+
+interface Waiting {
+  resolve(reply: Buffer): void;
+  reject(error: Error): void;
+}
+
+export class InferenceClient {
+  readonly #socket: Socket;
+  readonly #lengthFieldSize: LengthFieldSize;
+  readonly #decoder: FrameDecoder;
+  #waiting: Waiting[] = [];
+  #head = 0;
+  #cause: Error | undefined;
+
+  private constructor(socket: Socket, lengthFieldSize: LengthFieldSize, maxReplyBytes: number) {
+    this.#socket = socket;
+    this.#lengthFieldSize = lengthFieldSize;
+    this.#decoder = new FrameDecoder(lengthFieldSize, Math.min(maxReplyBytes, maxFrameLength(lengthFieldSize)));
+    socket.on('data', this.#onData);
+    socket.on('error', (error) => {
+      this.#cause = error;
+    });
+    socket.on('close', () => this.#failAll());
+  }
+
+  /** Rejects with the socket's error when the server cannot be reached in time (5 s by default). */
+  static async connect({
+    host = '127.0.0.1',
+    port,
+    lengthFieldSize = 4,
+    maxReplyBytes = 64 << 20,
+    connectTimeoutMs = 5000,
+  }: ClientOptions): Promise<InferenceClient> {
+    const socket = createConnection({ host, port, noDelay: true });
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(
+        () => socket.destroy(new Error(`${host}:${port} did not answer in ${connectTimeoutMs} ms`)),
+        connectTimeoutMs,
+      );
+      socket.once('close', () => clearTimeout(timer));
+      socket.once('error', reject);
+      socket.once('connect', () => {
+        clearTimeout(timer);
+        socket.off('error', reject);
+        resolve();
+      });
+    });
+    return new InferenceClient(socket, lengthFieldSize, maxReplyBytes);
+  }
+
+  /**
+   * Sends one request; any number may be under way at once.
+   * @param payload one input row, as the model wants it (for ONNX: little-endian, the model's dtype and shape)
+   * @returns the reply's bytes; with an ONNX model, one output row. Copy what you keep of it for long.
+   * @throws RequestFailedError when the server answers with an empty frame, ConnectionLostError when it hangs up,
+   *   RangeError when the payload does not fit the length field.
+   */
+  infer(payload: Uint8Array): Promise<Buffer> {
+    const frame = encodeFrame(payload, this.#lengthFieldSize);
+    return new Promise((resolve, reject) => {
+      if (this.#socket.destroyed || this.#socket.writableEnded)
+        return reject(new ConnectionLostError({ cause: this.#cause }));
+      this.#waiting.push({ resolve, reject });
+      this.#socket.write(frame);
+    });
+  }
+
+  /** Requests that wait for their replies. */
+  get inFlight(): number {
+    return this.#waiting.length - this.#head;
+  }
+
+  /** Lets the replies under way arrive, then closes. */
+  async close(): Promise<void> {
+    if (this.#socket.destroyed) return;
+    const closed = new Promise((resolve) => this.#socket.once('close', resolve));
+    this.#socket.end();
+    await closed;
+  }
+
+  /** Closes at once; requests under way reject. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#decoder.push(chunk);
+    for (let status = this.#decoder.next(); status !== 'incomplete'; status = this.#decoder.next()) {
+      const waiting = this.#waiting[this.#head];
+      if (status === 'too-large' || waiting === undefined) {
+        this.#socket.destroy(
+          new Error(
+            status === 'too-large'
+              ? 'the server sent a reply that is too long'
+              : 'the server sent a reply that nobody waits for',
+          ),
+        );
+        return;
+      }
+      this.#head++;
+      const { source, start, end } = this.#decoder;
+      if (start === end) waiting.reject(new RequestFailedError());
+      else waiting.resolve(source.subarray(start, end));
+    }
+    if (this.#head > 1024 || this.#head === this.#waiting.length) {
+      this.#waiting = this.#waiting.slice(this.#head);
+      this.#head = 0;
+    }
+  };
+
+  #failAll(): void {
+    const lost = this.#waiting.slice(this.#head);
+    this.#waiting = [];
+    this.#head = 0;
+    for (const { reject } of lost) reject(new ConnectionLostError({ cause: this.#cause }));
+  }
+}

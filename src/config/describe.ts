@@ -1,0 +1,31 @@
+// The effective settings as text or JSON, each with where it came from; secrets are masked.
+
+import { type LoadedConfig, leafKeys, leafSchema } from './load.js';
+import { schema } from './schema.js';
+
+export interface DescribedSetting {
+  readonly key: string;
+  readonly value: unknown;
+  readonly source: string;
+}
+
+export function describeConfig({ config, sources }: LoadedConfig): readonly DescribedSetting[] {
+  return [...leafKeys(schema)].map((key) => {
+    const value = key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], config);
+    return { key, value: leafSchema(key).sensitive ? maskUrl(String(value)) : value, source: sources.get(key) ?? '' };
+  });
+}
+
+/** A URL without its user's password, or whatever else stands before the @. */
+export function maskUrl(url: string): string {
+  return url.replace(/\/\/([^@/]*)@/, (_, userInfo: string) => `//${userInfo.split(':')[0]}:***@`);
+}
+
+export function formatConfig(settings: readonly DescribedSetting[]): string {
+  const rows = settings.map(({ key, value, source }) => [key, JSON.stringify(value), source] as const);
+  const keyWidth = Math.max(...rows.map(([key]) => key.length));
+  const valueWidth = Math.min(32, Math.max(...rows.map(([, value]) => value.length)));
+  return rows
+    .map(([key, value, source]) => `${key.padEnd(keyWidth)}  ${value.padEnd(valueWidth)}  ${source}`)
+    .join('\n');
+}

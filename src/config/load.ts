@@ -1,0 +1,287 @@
+// From files, environment and flags to settings that are known to be right.
+//
+// Layers, each over the one before: schema defaults, config/default.json, config/$NODE_ENV.json, --config FILE (or
+// CONFIG_FILE), .env, environment, flags. Every mistake of every layer is reported at once, with where it came from.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
+import { messageOf, OperatorError } from '../errors.js';
+import { maxFrameLength } from '../protocol/frames.js';
+import {
+  type Holder,
+  holderFor,
+  type ListenerEntry,
+  listenerSchema,
+  type ModelEntry,
+  modelSchema,
+  resolvedNode,
+  resolvedWorkers,
+  type Schema,
+  type Settings,
+  schema,
+} from './schema.js';
+
+/** The folder of this package: where config/ and the shipped model are. */
+export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+
+export interface LoadOptions {
+  /** --config FILE; CONFIG_FILE in `env` stands in for it. */
+  readonly file?: string | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Settings given as flags: dotted key → text. */
+  readonly flags?: Readonly<Record<string, string>>;
+  readonly workingDirectory: string;
+}
+
+export function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(resolve(packageRoot, 'package.json'), 'utf8')) as { version: string };
+  return version;
+}
+
+/** Settings as the processes use them: names resolved, lists filled in, paths absolute. */
+export interface Config extends Settings {
+  cluster: Settings['cluster'] & { workers: number };
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** Where each setting's value came from, by dotted key. */
+  readonly sources: ReadonlyMap<string, string>;
+}
+
+interface Layer {
+  readonly source: string;
+  readonly values: Record<string, unknown>;
+  /** Names the variable or flag that set a key, for layers that are not files. */
+  readonly names?: Readonly<Record<string, string>>;
+}
+
+/** Throws OperatorError CONFIG_INVALID that lists every mistake. */
+export function loadConfig(options: LoadOptions): LoadedConfig {
+  const mistakes: string[] = [];
+  const settings = holderFor(schema);
+  const sources = new Map<string, string>();
+  const keys = [...leafKeys(schema)];
+  for (const key of keys) sources.set(key, 'built-in default');
+  for (const layer of layers(options, mistakes)) {
+    for (const [key, value] of leaves(layer.values, keys)) {
+      if (!keys.includes(key)) {
+        const isSection = keys.some((known) => known.startsWith(`${key}.`));
+        mistakes.push(
+          isSection
+            ? `${key}: must be an object (from ${layer.source})`
+            : `${key}: there is no such setting (from ${layer.source})${suggestion(key, keys)}`,
+        );
+        continue;
+      }
+      settings.set(key as never, value as never);
+      sources.set(key, layer.names?.[key] ?? layer.source);
+    }
+  }
+  mistakes.push(...validate(settings, (key) => ` (from ${sources.get(key)})`));
+  const values = settings.getProperties() as Settings;
+  const models = entries<ModelEntry>('models', values.models, modelSchema, mistakes);
+  const listeners = entries<ListenerEntry>('listeners', values.listeners, listenerSchema, mistakes);
+  if (mistakes.length === 0) {
+    const config = resolved({ ...values, models, listeners }, options.workingDirectory);
+    mistakes.push(...contradictions(config, values, sources));
+    if (mistakes.length === 0) return { config, sources };
+  }
+  const count = mistakes.length === 1 ? 'a mistake' : `${mistakes.length} mistakes`;
+  throw new OperatorError(
+    'CONFIG_INVALID',
+    `the configuration has ${count}:\n${mistakes.map((mistake) => `  - ${mistake}`).join('\n')}`,
+  );
+}
+
+function layers(options: LoadOptions, mistakes: string[]): Layer[] {
+  const { env, workingDirectory } = options;
+  const found: Layer[] = [];
+  const addFile = (path: string, source: string): void => {
+    try {
+      const values: unknown = JSON.parse(readFileSync(path, 'utf8'));
+      if (typeof values !== 'object' || values === null || Array.isArray(values))
+        throw new Error('it holds no JSON object');
+      found.push({ source, values: values as Record<string, unknown> });
+    } catch (error) {
+      mistakes.push(`${source}: cannot be read: ${messageOf(error, 200)}`);
+    }
+  };
+  addFile(resolve(packageRoot, 'config/default.json'), 'config/default.json');
+  const dotEnvFile = resolve(workingDirectory, '.env');
+  const dotEnv = existsSync(dotEnvFile) ? parseEnv(readFileSync(dotEnvFile, 'utf8')) : {};
+  const nodeEnv = env.NODE_ENV ?? dotEnv.NODE_ENV;
+  const nodeEnvFile = `config/${nodeEnv}.json`;
+  if (
+    nodeEnv !== undefined &&
+    /^[\w-]+$/.test(nodeEnv) &&
+    nodeEnv !== 'default' &&
+    existsSync(resolve(packageRoot, nodeEnvFile))
+  ) {
+    addFile(resolve(packageRoot, nodeEnvFile), nodeEnvFile);
+  }
+  const file = options.file ?? env.CONFIG_FILE ?? dotEnv.CONFIG_FILE;
+  if (file !== undefined && file !== '') addFile(resolve(workingDirectory, file), file);
+  found.push(environmentLayer(dotEnv, '.env'), environmentLayer(env, 'environment'));
+  const flags = options.flags ?? {};
+  found.push({
+    source: 'flags',
+    values: { ...flags },
+    names: Object.fromEntries(Object.keys(flags).map((key) => [key, `flag ${key}`])),
+  });
+  return found;
+}
+
+function environmentLayer(env: Readonly<Record<string, string | undefined>>, source: string): Layer {
+  const values: Record<string, unknown> = {};
+  const names: Record<string, string> = {};
+  for (const key of leafKeys(schema)) {
+    const variable = leafSchema(key).env;
+    const value = variable === undefined ? undefined : env[variable];
+    if (variable === undefined || value === undefined || value === '') continue;
+    values[key] = value;
+    names[key] = `${source} ${variable}`;
+  }
+  return { source, values, names };
+}
+
+interface LeafSchema {
+  readonly doc: string;
+  readonly default: unknown;
+  readonly env?: string;
+  readonly sensitive?: boolean;
+}
+
+/** Dotted keys of all settings. */
+export function* leafKeys(tree: object, prefix = ''): Generator<string> {
+  for (const [name, node] of Object.entries(tree)) {
+    if ('doc' in node) yield prefix + name;
+    else yield* leafKeys(node, `${prefix}${name}.`);
+  }
+}
+
+export function leafSchema(key: string): LeafSchema {
+  return key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], schema) as LeafSchema;
+}
+
+/** Dotted key and value of whatever a layer sets, down to the known keys; unknown ones come out as they are. */
+function* leaves(values: Record<string, unknown>, keys: readonly string[], prefix = ''): Generator<[string, unknown]> {
+  for (const [name, value] of Object.entries(values)) {
+    const key = prefix + name;
+    const isSection = keys.some((known) => known.startsWith(`${key}.`));
+    if (isSection && typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      yield* leaves(value as Record<string, unknown>, keys, `${key}.`);
+    } else {
+      yield [key, value];
+    }
+  }
+}
+
+/** Convict's own report, a mistake a line, without the values it repeats: they may be long, or secret. */
+function validate<T>(settings: Holder<T>, origin: (key: string) => string): string[] {
+  try {
+    settings.validate({ allowed: 'strict' });
+    return [];
+  } catch (error) {
+    return messageOf(error, 20_000)
+      .split('\n')
+      .map((line) => {
+        const [, key = '', reason = line] = /^([\w.]+): (.*?)(?:: value was .*)?$/.exec(line) ?? [];
+        const unknown = /^configuration param '(.+)' not declared in the schema$/.exec(line)?.[1];
+        return unknown !== undefined ? `${unknown}: there is no such setting` : `${key}: ${reason}${origin(key)}`;
+      });
+  }
+}
+
+function entries<Entry>(list: string, values: unknown, entrySchema: Schema<Entry>, mistakes: string[]): Entry[] {
+  if (!Array.isArray(values)) return [];
+  return values.map((value: unknown, i) => {
+    const at = `${list}[${i}]`;
+    if (typeof value !== 'object' || value === null) {
+      mistakes.push(`${at}: must be an object`);
+      return {} as Entry;
+    }
+    const entry = holderFor(entrySchema);
+    entry.load(value as never);
+    mistakes.push(...validate(entry, () => '').map((mistake) => `${at}.${mistake}`));
+    return entry.getProperties() as Entry;
+  });
+}
+
+function resolved(settings: Settings, workingDirectory: string): Config {
+  const models = settings.models.map((model) => ({
+    ...model,
+    path: model.path && modelPath(model.path, workingDirectory),
+  }));
+  if (!models.some((model) => model.name === 'dummy'))
+    models.push({ ...holderFor(modelSchema).getProperties(), name: 'dummy', backend: 'dummy' });
+  const { host, port, model } = settings.server;
+  const listeners = settings.listeners.length > 0 ? settings.listeners : [{ host, port, model }];
+  return {
+    ...settings,
+    models: models.map((entry) => ({ ...entry, responseSize: entry.responseSize ?? settings.server.responseSize })),
+    listeners: listeners.map((listener) => ({ ...listener, host: listener.host || host })),
+    cluster: {
+      ...settings.cluster,
+      node: resolvedNode(settings.cluster.node),
+      workers: resolvedWorkers(settings.cluster.workers),
+    },
+  };
+}
+
+/** From the working directory; what is not there, from this package, so that the shipped model is found from anywhere. */
+function modelPath(path: string, workingDirectory: string): string {
+  const here = resolve(workingDirectory, path);
+  const shipped = resolve(packageRoot, path);
+  return !existsSync(here) && existsSync(shipped) ? shipped : here;
+}
+
+/** Settings that are right each by itself and cannot be meant together. */
+function contradictions(config: Config, given: Settings, sources: ReadonlyMap<string, string>): string[] {
+  const mistakes: string[] = [];
+  const names = config.models.map((model) => model.name);
+  for (const name of new Set(names.filter((name, i) => names.indexOf(name) !== i)))
+    mistakes.push(`models: two are named ${name}: give each a name of its own`);
+  config.models.forEach((model, i) => {
+    if (model.backend !== 'dummy' && model.path === '')
+      mistakes.push(`models[${i}].path: the ${model.backend} model ${model.name} needs one`);
+  });
+  const limit = maxFrameLength(config.server.lengthFieldSize);
+  const addresses = new Set<string>();
+  config.listeners.forEach((listener, i) => {
+    const key =
+      given.listeners.length > 0 ? `listeners[${i}].model` : `server.model (from ${sources.get('server.model')})`;
+    const model = config.models.find(({ name }) => name === listener.model);
+    if (model === undefined)
+      mistakes.push(
+        `${key}: there is no model named ${JSON.stringify(listener.model)}: choose one of ${names.join(', ')}, or add it to models`,
+      );
+    if (model?.backend === 'dummy' && (model.responseSize ?? 0) > limit) {
+      mistakes.push(
+        `server.responseSize: ${model.responseSize} bytes do not fit a length field of ${config.server.lengthFieldSize} bytes (at most ${limit}): choose less, or a larger server.lengthFieldSize`,
+      );
+    }
+    const address = `${listener.host}:${listener.port}`;
+    if (listener.port !== 0 && addresses.has(address))
+      mistakes.push(`listeners[${i}].port: ${address} is taken by another listener`);
+    addresses.add(address);
+  });
+  if (given.listeners.length > 0) {
+    for (const key of ['server.port', 'server.model']) {
+      const source = sources.get(key) ?? '';
+      if (/^(environment|\.env|flag)/.test(source))
+        mistakes.push(
+          `${key}: has no effect beside listeners (${source}; listeners from ${sources.get('listeners')}): remove one of the two`,
+        );
+    }
+  }
+  return mistakes;
+}
+
+function suggestion(key: string, keys: readonly string[]): string {
+  const name = key.split('.').at(-1)?.toLowerCase();
+  const near = keys.find((known) => known.split('.').at(-1)?.toLowerCase() === name);
+  return near === undefined || near === key ? '' : `: do you mean ${near}?`;
+}

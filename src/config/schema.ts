@@ -1,0 +1,345 @@
+// Every setting: its format, default, environment variable, and a sentence on what it is for. The README's table is
+// made from this file.
+
+import { availableParallelism, hostname } from 'node:os';
+import convict from 'convict';
+import type { Backend } from '../inference/catalogue.js';
+import type { LengthFieldSize } from '../protocol/frames.js';
+
+export interface Settings {
+  server: {
+    host: string;
+    port: number;
+    model: string;
+    responseSize: number;
+    lengthFieldSize: LengthFieldSize;
+    maxConnections: number;
+    maxPayloadSizeKb: number;
+    payloadTimeoutSeconds: number;
+    idleTimeoutSeconds: number;
+    maxInFlightPerConnection: number;
+    maxWriteBufferKb: number;
+    drainTimeoutSeconds: number;
+  };
+  cluster: { name: string; node: string; workers: number | 'auto'; maxBootFailures: number };
+  models: ModelEntry[];
+  listeners: ListenerEntry[];
+  redis: { url: string; keyPrefix: string; connectTimeoutMs: number; commandTimeoutMs: number };
+  http: { host: string; port: number };
+  metrics: { publishIntervalMs: number; streamIntervalMs: number };
+  log: { level: string; format: 'auto' | 'json' | 'pretty' };
+}
+
+export interface ModelEntry {
+  name: string;
+  backend: Backend;
+  path: string;
+  maxBatchSize: number;
+  maxQueue: number;
+  responseSize: number | null;
+  settings: Record<string, unknown>;
+}
+
+export interface ListenerEntry {
+  host: string;
+  port: number;
+  model: string;
+}
+
+/** The machine's own name and core count, where config leaves them open. */
+export const resolvedNode = (node: string): string => node || hostname();
+export const resolvedWorkers = (workers: number | 'auto'): number =>
+  workers === 'auto' ? availableParallelism() : workers;
+
+function format(
+  name: string,
+  validate: (value: unknown) => boolean,
+  message: string,
+  coerce?: (value: unknown) => unknown,
+): void {
+  convict.addFormat({
+    name,
+    validate: (value: unknown) => {
+      if (!validate(value)) throw new Error(message);
+    },
+    ...(coerce === undefined ? {} : { coerce }),
+  });
+}
+
+const toNumber = (value: unknown): unknown =>
+  typeof value === 'string' && /^\s*-?\d+(\.\d+)?\s*$/.test(value) ? Number(value) : value;
+const isWhole = (value: unknown): value is number => Number.isSafeInteger(value);
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+const pythonLevels: Readonly<Record<string, string>> = { warning: 'warn', critical: 'fatal' };
+
+format('count', (value) => isWhole(value) && value > 0, 'must be a whole number above 0', toNumber);
+format('countOrNone', (value) => isWhole(value) && value >= 0, 'must be a whole number, 0 or above', toNumber);
+format(
+  'countOrNull',
+  (value) => value === null || (isWhole(value) && value >= 0),
+  'must be a whole number, 0 or above',
+  toNumber,
+);
+format(
+  'seconds',
+  (value) => typeof value === 'number' && value >= 0 && value <= 86_400,
+  'must be a number of seconds from 0 to 86400',
+  toNumber,
+);
+format(
+  'positiveSeconds',
+  (value) => typeof value === 'number' && value > 0 && value <= 86_400,
+  'must be a number of seconds above 0, up to 86400',
+  toNumber,
+);
+format(
+  'interval',
+  (value) => isWhole(value) && value >= 10 && value <= 60_000,
+  'must be a whole number of milliseconds from 10 to 60000',
+  toNumber,
+);
+format(
+  'portNumber',
+  (value) => isWhole(value) && value >= 0 && value <= 65_535,
+  'must be a port from 0 to 65535 (0: any free one)',
+  toNumber,
+);
+format('lengthField', (value) => value === 2 || value === 4 || value === 8, 'must be 2, 4 or 8', toNumber);
+format(
+  'workers',
+  (value) => value === 'auto' || (isWhole(value) && value > 0 && value <= 1024),
+  "must be 'auto' or a whole number from 1 to 1024",
+  toNumber,
+);
+format('text', (value) => typeof value === 'string' && value.length > 0, 'must be a text that is not empty');
+format('textOrEmpty', (value) => typeof value === 'string', 'must be a text');
+format(
+  'label',
+  (value) => typeof value === 'string' && /^[\w.:-]{1,64}$/.test(value),
+  'must be 1 to 64 letters, digits or any of _ . : -',
+);
+format(
+  'labelOrEmpty',
+  (value) => typeof value === 'string' && /^[\w.:-]{0,64}$/.test(value),
+  'must be up to 64 letters, digits or any of _ . : -',
+);
+format(
+  'redisUrl',
+  (value) => typeof value === 'string' && (value === '' || /^rediss?:\/\/./.test(value)),
+  'must be empty or begin with redis:// or rediss://',
+);
+format(
+  'logLevel',
+  (value) => logLevels.includes(value as string),
+  `must be one of ${logLevels.join(', ')}`,
+  (value) => {
+    const level = String(value).toLowerCase();
+    return pythonLevels[level] ?? level;
+  },
+);
+format('list', Array.isArray, 'must be a list');
+format(
+  'settingsObject',
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'must be an object',
+);
+format('backend', (value) => ['onnx', 'module', 'dummy'].includes(value as string), 'must be onnx, module or dummy');
+format('logFormat', (value) => ['auto', 'json', 'pretty'].includes(value as string), 'must be auto, json or pretty');
+
+export const schema: convict.Schema<Settings> = {
+  server: {
+    host: {
+      doc: 'Address of the TCP listener. Anything but loopback opens it to the network.',
+      format: 'text',
+      default: '127.0.0.1',
+      env: 'HOST',
+    },
+    port: {
+      doc: 'Port of the TCP listener, when `listeners` is empty.',
+      format: 'portNumber',
+      default: 8081,
+      env: 'PORT',
+    },
+    model: {
+      doc: 'Name of the model behind server.port, when `listeners` is empty.',
+      format: 'label',
+      default: 'digits',
+      env: 'MODEL',
+    },
+    responseSize: {
+      doc: 'Bytes of X that a dummy model answers with, where it has no responseSize of its own.',
+      format: 'countOrNone',
+      default: 5,
+      env: 'RESPONSE_SIZE',
+    },
+    lengthFieldSize: {
+      doc: 'Bytes of the big-endian length in front of each payload, both ways: 2, 4 or 8.',
+      format: 'lengthField',
+      default: 4,
+      env: 'LENGTH_FIELD_SIZE',
+    },
+    maxConnections: {
+      doc: 'Connections that the whole machine serves at once; one more is answered with an empty frame and closed.',
+      format: 'count',
+      default: 100,
+      env: 'MAX_CONNECTIONS',
+    },
+    maxPayloadSizeKb: {
+      doc: 'Largest payload of a request in KiB; a frame that announces more is refused unread.',
+      format: 'count',
+      default: 1024,
+      env: 'MAX_PAYLOAD_SIZE_KB',
+    },
+    payloadTimeoutSeconds: {
+      doc: 'Time that a client has to finish a frame it began, so that slow senders cannot hold connections.',
+      format: 'positiveSeconds',
+      default: 30,
+      env: 'PAYLOAD_TIMEOUT_SECONDS',
+    },
+    idleTimeoutSeconds: {
+      doc: 'Time after which a connection that asks nothing is closed; 0 keeps it, since a quiet client is no error.',
+      format: 'seconds',
+      default: 0,
+    },
+    maxInFlightPerConnection: {
+      doc: 'Requests of one connection that may wait for replies; beyond it the server stops reading, and TCP slows the client down.',
+      format: 'count',
+      default: 1024,
+    },
+    maxWriteBufferKb: {
+      doc: 'Replies in KiB that may wait for a client that does not read them; beyond it the server stops reading from it.',
+      format: 'count',
+      default: 1024,
+    },
+    drainTimeoutSeconds: {
+      doc: 'Time that requests in flight have to be answered when the server stops; connections that are left are cut.',
+      format: 'positiveSeconds',
+      default: 10,
+    },
+  },
+  cluster: {
+    name: {
+      doc: 'Servers with the same name (and Redis) are one cluster and share totals.',
+      format: 'label',
+      default: 'default',
+      env: 'CLUSTER_NAME',
+    },
+    node: {
+      doc: 'Name of this machine in metrics and logs; empty means its host name.',
+      format: 'labelOrEmpty',
+      default: '',
+      env: 'NODE_NAME',
+    },
+    workers: {
+      doc: "Worker processes; 'auto' means one for each core.",
+      format: 'workers',
+      default: 'auto',
+      env: 'WORKERS',
+    },
+    maxBootFailures: {
+      doc: 'Times in a row that a worker may die before it is ready, until the server gives up.',
+      format: 'count',
+      default: 5,
+    },
+  },
+  models: { doc: 'Models that can be served; see the next table.', format: 'list', default: [] },
+  listeners: {
+    doc: 'TCP listeners: a list of {host, port, model}. Empty means one: server.port serving server.model.',
+    format: 'list',
+    default: [],
+  },
+  redis: {
+    url: {
+      doc: 'Redis that metrics travel through: redis://[user:password@]host[:port][/db], rediss:// for TLS. Empty keeps them in this process tree, with an aggregator of its own.',
+      format: 'redisUrl',
+      default: '',
+      env: 'REDIS_URL',
+      sensitive: true,
+    },
+    keyPrefix: { doc: 'First part of all keys in Redis.', format: 'label', default: 'mltcp' },
+    connectTimeoutMs: { doc: 'Time to connect to Redis before the next attempt.', format: 'interval', default: 2000 },
+    commandTimeoutMs: {
+      doc: 'Time for Redis to answer before its connection counts as lost.',
+      format: 'interval',
+      default: 1000,
+    },
+  },
+  http: {
+    host: {
+      doc: 'Address of the aggregator (metrics, WebSocket, Socket.IO). Anything but loopback opens it to the network.',
+      format: 'text',
+      default: '127.0.0.1',
+      env: 'HTTP_HOST',
+    },
+    port: { doc: 'Port of the aggregator.', format: 'portNumber', default: 8080, env: 'HTTP_PORT' },
+  },
+  metrics: {
+    publishIntervalMs: {
+      doc: 'How often each worker publishes its counters. Shorter is fresher and costs a little more.',
+      format: 'interval',
+      default: 250,
+    },
+    streamIntervalMs: {
+      doc: 'How often WS /metrics and Socket.IO send the metrics.',
+      format: 'interval',
+      default: 250,
+    },
+  },
+  log: {
+    level: {
+      doc: 'Least severity that is logged: trace, debug, info, warn, error, fatal or silent, in any case.',
+      format: 'logLevel',
+      default: 'info',
+      env: 'LOG_LEVEL',
+    },
+    format: {
+      doc: 'json: a line an event; pretty: for people; auto: pretty on a terminal, json elsewhere.',
+      format: 'logFormat',
+      default: 'auto',
+    },
+  },
+};
+
+export const modelSchema: convict.Schema<ModelEntry> = {
+  name: { doc: 'Name in listeners, metrics and logs.', format: 'label', default: '' },
+  backend: {
+    doc: 'onnx (ONNX Runtime), module (a JavaScript module of yours) or dummy (bytes of X).',
+    format: 'backend',
+    default: 'onnx',
+  },
+  path: {
+    doc: 'Model file, or folder with a model.onnx, or module. A relative path starts at the working directory, else at the folder of this package.',
+    format: 'textOrEmpty',
+    default: '',
+  },
+  maxBatchSize: { doc: 'Rows in one call of the model, at the most.', format: 'count', default: 128 },
+  maxQueue: {
+    doc: 'Requests of a worker that may wait for this model; one more is refused at once.',
+    format: 'count',
+    default: 65_536,
+  },
+  responseSize: {
+    doc: 'Bytes of X that this dummy answers with; by default server.responseSize.',
+    format: 'countOrNull',
+    default: null,
+  },
+  settings: { doc: 'Handed to the module as it is.', format: 'settingsObject', default: {} },
+};
+
+export const listenerSchema: convict.Schema<ListenerEntry> = {
+  host: { doc: 'Address; empty means server.host.', format: 'textOrEmpty', default: '' },
+  port: { doc: 'Port.', format: 'portNumber', default: 8081 },
+  model: { doc: 'Name of the model that it serves.', format: 'label', default: '' },
+};
+
+/** Keeps convict from reading the environment and the flags of this process by itself. */
+const outside = { env: {}, args: [] };
+
+export type Holder<T> = convict.Config<T>;
+export type Schema<T> = convict.Schema<T>;
+
+/** Holds values for `schema`, at first its defaults; it coerces what is set and validates. */
+export function holderFor<T>(schema: Schema<T>): Holder<T> {
+  return convict(schema, outside);
+}

@@ -1,0 +1,40 @@
+// How a process of ours begins to end.
+
+import { messageOf, OperatorError, operatorErrors } from './errors.js';
+import type { Log } from './log.js';
+
+/** The signals that ask a process to stop. */
+const stopSignals = ['SIGTERM', 'SIGINT'] as const;
+/** Every signal that a person or a process manager may send to the whole process tree. */
+const treeSignals = [...stopSignals, 'SIGHUP', 'SIGUSR2', 'SIGTTIN', 'SIGTTOU'] as const;
+
+/** A signal that follows the first this quickly is its echo: npm, timeout(1) and shells pass on what the group got. */
+const echoMs = 500;
+
+/** Calls `stop` on the first SIGTERM or SIGINT and `force` on the next. */
+export function onStopSignal(stop: (signal: string) => void, force: (signal: string) => void): void {
+  let stoppedAt: number | null = null;
+  for (const signal of stopSignals) {
+    process.on(signal, () => {
+      if (stoppedAt === null) {
+        stoppedAt = performance.now();
+        stop(signal);
+      } else if (performance.now() - stoppedAt > echoMs) force(signal);
+    });
+  }
+}
+
+/** A child obeys its primary alone: terminals and PM2 signal the whole tree, which would end children too early. */
+export function ignoreTreeSignals(): void {
+  for (const signal of treeSignals) process.on(signal, () => {});
+}
+
+/** Logs why a process ends and returns its exit code. A failure that an operator can mend comes without a stack. */
+export function logFatal(log: Log, error: unknown): number {
+  if (error instanceof OperatorError) {
+    log.fatal({ code: error.code }, error.message);
+    return error.exitCode;
+  }
+  log.fatal({ err: error }, messageOf(error));
+  return operatorErrors.UNEXPECTED.exitCode;
+}

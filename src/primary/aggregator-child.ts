@@ -1,0 +1,85 @@
+// The embedded aggregator: a child that the primary forks when no Redis is configured, and replaces when it dies.
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { Config } from '../config/load.js';
+import type { BootFailed, FromAggregator, ToAggregator } from '../control.js';
+import type { Log } from '../log.js';
+import type { IpcRelay } from '../metrics/transport/ipc.js';
+import { backOffMs, youngMs } from './plan.js';
+
+export interface AggregatorChildEvents {
+  onReady(url: string): void;
+  onBootFailed(failure: BootFailed): void;
+}
+
+export class AggregatorChild {
+  readonly #config: Config;
+  readonly #relay: IpcRelay;
+  readonly #log: Log;
+  readonly #events: AggregatorChildEvents;
+  #child: ChildProcess | null = null;
+  #isStopping = false;
+  #youngDeaths = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(config: Config, relay: IpcRelay, log: Log, events: AggregatorChildEvents) {
+    this.#config = config;
+    this.#relay = relay;
+    this.#log = log;
+    this.#events = events;
+  }
+
+  start(): void {
+    const child = fork(fileURLToPath(new URL('../aggregator/embedded.js', import.meta.url)), [], {
+      serialization: 'advanced',
+    });
+    const forkedAt = performance.now();
+    this.#child = child;
+    child.on('message', (message: FromAggregator) => {
+      if (message.kind === 'ready') this.#events.onReady(message.url);
+      else this.#events.onBootFailed(message);
+    });
+    child.once('exit', (exitCode, signal) =>
+      this.#exited(performance.now() - forkedAt, signal ?? `exit code ${exitCode}`),
+    );
+    child.on('error', (error) => this.#log.error({ err: error }, 'aggregator could not be reached'));
+    const send = (message: ToAggregator): Promise<void> =>
+      new Promise((resolve) => {
+        // A channel that is closing loses the message with its reader; the exit event follows.
+        if (child.connected) child.send(message, () => resolve());
+        else resolve();
+      });
+    void send({ kind: 'boot', config: this.#config });
+    void this.#relay.attach((update) => send({ kind: 'update', update }));
+  }
+
+  /** Lets it send the last state to its clients and end; killed when that takes longer than two seconds. */
+  async drain(): Promise<void> {
+    this.#isStopping = true;
+    clearTimeout(this.#timer);
+    const child = this.#child;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const overdue = setTimeout(() => child.kill('SIGKILL'), 2000);
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    if (child.connected) child.send({ kind: 'drain' } satisfies ToAggregator, () => {});
+    await exited;
+    clearTimeout(overdue);
+  }
+
+  kill(): void {
+    this.#isStopping = true;
+    clearTimeout(this.#timer);
+    this.#child?.kill('SIGKILL');
+  }
+
+  #exited(ageMs: number, how: string): void {
+    this.#child = null;
+    this.#relay.detach();
+    if (this.#isStopping) return;
+    this.#youngDeaths = ageMs < youngMs ? this.#youngDeaths + 1 : 0;
+    const delayMs = backOffMs(this.#youngDeaths, Math.random());
+    this.#log.error({ how, replacedInMs: Math.round(delayMs) }, 'aggregator died; inference goes on');
+    this.#timer = setTimeout(() => this.start(), delayMs);
+  }
+}

@@ -1,0 +1,148 @@
+// The primary: reads nothing from clients, keeps the processes alive that do, and speaks for the node.
+//
+//   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
+
+import { randomBytes } from 'node:crypto';
+import { maskUrl } from '../config/describe.js';
+import { type Config, packageVersion } from '../config/load.js';
+import type { BootFailed, ListenAddress } from '../control.js';
+import { messageOf, OperatorError } from '../errors.js';
+import { logFatal, onStopSignal } from '../lifecycle.js';
+import { createLog } from '../log.js';
+import { workerRecordId } from '../metrics/snapshot.js';
+import { IpcRelay } from '../metrics/transport/ipc.js';
+import { RedisPublisher } from '../metrics/transport/redis.js';
+import type { RecordPublisher } from '../metrics/transport/transport.js';
+import { AggregatorChild } from './aggregator-child.js';
+import { NodeRecordKeeper } from './node-record.js';
+import { Supervisor } from './supervisor.js';
+import type { WorkerHandle } from './worker-handle.js';
+
+export function startPrimary(config: Config): void {
+  const { node, workers } = config.cluster;
+  const log = createLog(config.log, { role: 'primary', node });
+  // Sorts by start, and two primaries of one node name never share it.
+  const run = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  const nodeRecord = new NodeRecordKeeper({ node, run, version: packageVersion() });
+  nodeRecord.workersWanted = workers;
+
+  const relay = config.redis.url === '' ? new IpcRelay() : null;
+  const publisher: RecordPublisher =
+    relay ??
+    new RedisPublisher(config.redis, config.cluster.name, (state, reason) => {
+      if (state === 'back') log.info({ redis: maskUrl(config.redis.url) }, 'redis connected');
+      else
+        log.warn({ redis: maskUrl(config.redis.url), reason }, 'redis lost: inference goes on, metrics will be late');
+    });
+  const publishNode = async (retires: readonly string[] = []): Promise<void> => {
+    // A failure is known from the connection's state already; the next publication carries everything again.
+    await publisher.publish({ record: nodeRecord.snapshot(), retires }).catch(() => {});
+  };
+  const publishing = setInterval(publishNode, config.metrics.publishIntervalMs);
+
+  let served: { addresses: readonly ListenAddress[]; models: Readonly<Record<string, string>> } | null = null;
+  let metricsUrl: string | null = relay === null ? '' : null;
+  let isReady = false;
+  const announce = (): void => {
+    if (isReady || served === null || metricsUrl === null) return;
+    isReady = true;
+    log.info(readyEvent(config, served.addresses, served.models, metricsUrl), 'ready');
+    process.send?.('ready'); // what PM2's wait_ready waits for
+  };
+
+  let isEnding = false;
+  const end = async (exitCode: number): Promise<never> => {
+    clearInterval(publishing);
+    nodeRecord.isStopping = true;
+    await publishNode();
+    await aggregator?.drain();
+    await publisher.close();
+    process.exit(exitCode);
+  };
+  const fail = (error: unknown): void => {
+    if (isEnding) return;
+    isEnding = true;
+    const exitCode = logFatal(log, error);
+    supervisor.kill();
+    aggregator?.kill();
+    void end(exitCode);
+  };
+  const bootFailed = ({ code, message }: BootFailed): void => {
+    if (!isReady) fail(new OperatorError(code, message));
+    else log.error({ code }, message);
+  };
+
+  const aggregator =
+    relay &&
+    new AggregatorChild(config, relay, log, {
+      onReady: (url) => {
+        metricsUrl = url;
+        announce();
+      },
+      onBootFailed: bootFailed,
+    });
+  const supervisor = new Supervisor(config, run, log, {
+    onReady: (addresses, models) => {
+      served = { addresses, models };
+      announce();
+    },
+    // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
+    onUpdate: (update) => void relay?.publish(update),
+    onExit: (worker: WorkerHandle) => {
+      nodeRecord.fold(worker.slot, worker.incarnation, worker.lastRecord);
+      if (!isEnding) nodeRecord.restarts++;
+      void publishNode([workerRecordId(node, run, worker.slot, worker.incarnation)]);
+    },
+    onBootFailed: bootFailed,
+    onGiveUp: (reason) => fail(new OperatorError('WORKER_BOOT_FAILED', reason)),
+  });
+
+  process.on('uncaughtException', fail);
+  process.on('unhandledRejection', fail);
+  onStopSignal(
+    async (signal) => {
+      if (isEnding) return;
+      isEnding = true;
+      log.info(
+        { signal, drainTimeoutSeconds: config.server.drainTimeoutSeconds },
+        'draining: answering what is in flight; once more to force',
+      );
+      await supervisor.drain();
+      log.info('stopped');
+      await end(0);
+    },
+    (signal) => {
+      log.warn({ signal }, 'forced: connections cut');
+      supervisor.kill();
+      aggregator?.kill();
+      process.exit(1);
+    },
+  );
+  log.debug({ workers, run }, 'starting');
+  try {
+    supervisor.start();
+    aggregator?.start();
+  } catch (error) {
+    fail(new Error(`cannot start child processes: ${messageOf(error)}`, { cause: error }));
+  }
+}
+
+/** The fields of the `ready` event: where to connect, what is served, and what to try next. */
+function readyEvent(
+  config: Config,
+  addresses: readonly ListenAddress[],
+  models: Readonly<Record<string, string>>,
+  metricsUrl: string,
+): object {
+  const served = new Set(addresses.map(({ model }) => model));
+  return {
+    tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
+    models: Object.fromEntries(Object.entries(models).filter(([name]) => served.has(name))),
+    workers: config.cluster.workers,
+    ...(metricsUrl === '' ? { redis: maskUrl(config.redis.url) } : { metrics: `${metricsUrl}/metrics` }),
+    next:
+      metricsUrl === ''
+        ? 'ml-tcp-server aggregator serves the metrics; ml-tcp-server simulate sends requests'
+        : 'npm run simulate sends requests and checks every reply',
+  };
+}

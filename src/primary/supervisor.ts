@@ -1,0 +1,222 @@
+// Keeps the fleet as it should be: asks `plan` what to do whenever something has changed, and does it.
+
+import cluster from 'node:cluster';
+import { fileURLToPath } from 'node:url';
+import type { Config } from '../config/load.js';
+import type { BootFailed, FromWorker, ListenAddress } from '../control.js';
+import type { Log } from '../log.js';
+import type { RecordUpdate } from '../metrics/transport/transport.js';
+import { ConnectionLedger } from './connection-ledger.js';
+import { type Action, backOffMs, plan, type SlotView, youngMs } from './plan.js';
+import { WorkerHandle } from './worker-handle.js';
+
+export interface SupervisorEvents {
+  /** Every worker that is wanted serves, for the first time. */
+  onReady(addresses: readonly ListenAddress[], models: Readonly<Record<string, string>>): void;
+  onUpdate(update: RecordUpdate): void;
+  /** A worker is gone; its handle has the last record that arrived. */
+  onExit(worker: WorkerHandle): void;
+  /** A worker could not start, with its reason. */
+  onBootFailed(failure: BootFailed): void;
+  /** No worker becomes ready in this slot. */
+  onGiveUp(reason: string): void;
+}
+
+interface Slot {
+  readonly slot: number;
+  worker: WorkerHandle | null;
+  notBefore: number;
+  youngDeaths: number;
+  bootFailures: number;
+  lastFailure: string;
+}
+
+export class Supervisor {
+  readonly #config: Config;
+  readonly #run: string;
+  readonly #log: Log;
+  readonly #events: SupervisorEvents;
+  readonly #ledger: ConnectionLedger;
+  readonly #slots: readonly Slot[];
+  #incarnations = 0;
+  #isStopping = false;
+  #wasReady = false;
+  #timer: NodeJS.Timeout | undefined;
+  #onEmpty: (() => void) | null = null;
+
+  constructor(config: Config, run: string, log: Log, events: SupervisorEvents) {
+    this.#config = config;
+    this.#run = run;
+    this.#log = log;
+    this.#events = events;
+    this.#ledger = new ConnectionLedger(config.server.maxConnections);
+    this.#slots = Array.from({ length: config.cluster.workers }, (_, slot) => ({
+      slot,
+      worker: null,
+      notBefore: 0,
+      youngDeaths: 0,
+      bootFailures: 0,
+      lastFailure: '',
+    }));
+    cluster.setupPrimary({
+      exec: fileURLToPath(new URL('../worker/main.js', import.meta.url)),
+      args: [],
+      serialization: 'advanced',
+    });
+  }
+
+  start(): void {
+    this.#reconcile();
+  }
+
+  /** Drains every worker; resolves when the last one is gone. One that exceeds its time is killed. */
+  async drain(): Promise<void> {
+    this.#isStopping = true;
+    if (this.#workers().length === 0) return;
+    const empty = new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+    });
+    this.#reconcile();
+    const grace = this.#config.server.drainTimeoutSeconds * 1000 + 2000;
+    const overdue = setTimeout(() => {
+      this.#log.warn({ workers: this.#workers().map(({ pid }) => pid) }, 'drain overdue: workers killed');
+      this.kill();
+    }, grace);
+    await empty;
+    clearTimeout(overdue);
+  }
+
+  /** Ends every worker at once. */
+  kill(): void {
+    this.#isStopping = true;
+    clearTimeout(this.#timer);
+    for (const worker of this.#workers()) worker.kill();
+  }
+
+  #workers(): readonly WorkerHandle[] {
+    return this.#slots.flatMap(({ worker }) => worker ?? []);
+  }
+
+  #reconcile(): void {
+    clearTimeout(this.#timer);
+    const fleet = this.#slots.map((slot): SlotView => ({ ...slot, state: slot.worker?.state ?? 'empty' }));
+    const wish = { isStopping: this.#isStopping, maxBootFailures: this.#config.cluster.maxBootFailures };
+    const now = performance.now();
+    const actions = plan(fleet, wish, now);
+    for (const action of actions) this.#do(action);
+    const times = actions.flatMap((action) => (action.kind === 'wait' ? action.until : []));
+    if (times.length > 0) this.#timer = setTimeout(() => this.#reconcile(), Math.min(...times) - now);
+  }
+
+  #do(action: Action): void {
+    if (action.kind === 'wait') return;
+    const slot = this.#slots[action.slot] as Slot;
+    switch (action.kind) {
+      case 'fork':
+        this.#fork(slot);
+        break;
+      case 'drain':
+        this.#drainWorker(slot.worker as WorkerHandle);
+        break;
+      case 'give-up':
+        this.#isStopping = true;
+        this.#events.onGiveUp(
+          `${slot.bootFailures} workers in a row ended before they were ready (cluster.maxBootFailures); the last one: ${slot.lastFailure}`,
+        );
+        break;
+    }
+  }
+
+  #fork(slot: Slot): void {
+    const incarnation = ++this.#incarnations;
+    const worker = new WorkerHandle(cluster.fork(), slot.slot, incarnation);
+    slot.worker = worker;
+    worker.onMessage((message) => this.#receive(slot, worker, message));
+    worker.onExit((exitCode, signal) => this.#exited(slot, worker, exitCode, signal));
+  }
+
+  #drainWorker(worker: WorkerHandle): void {
+    const wasReady = worker.state === 'ready';
+    worker.state = 'draining';
+    if (wasReady) worker.send({ kind: 'drain' });
+    else worker.kill(); // still loading: it serves nobody
+  }
+
+  #receive(slot: Slot, worker: WorkerHandle, message: FromWorker): void {
+    switch (message.kind) {
+      case 'hello':
+        worker.send({
+          kind: 'boot',
+          config: this.#config,
+          run: this.#run,
+          slot: worker.slot,
+          incarnation: worker.incarnation,
+        });
+        break;
+      case 'ready':
+        this.#ready(slot, worker, message.addresses, message.models);
+        break;
+      case 'boot-failed':
+        slot.lastFailure = message.message;
+        this.#events.onBootFailed(message);
+        break;
+      case 'admit': {
+        const granted = this.#ledger.admit(worker, message.count);
+        worker.send({ kind: 'admitted', granted, refused: message.count - granted });
+        break;
+      }
+      case 'released':
+        this.#ledger.release(worker, message.count);
+        break;
+      case 'update':
+        if (message.update.record.kind === 'worker') worker.lastRecord = message.update.record;
+        this.#events.onUpdate(message.update);
+    }
+  }
+
+  #ready(
+    slot: Slot,
+    worker: WorkerHandle,
+    addresses: readonly ListenAddress[],
+    models: Readonly<Record<string, string>>,
+  ): void {
+    if (worker.state !== 'starting') return;
+    worker.state = 'ready';
+    slot.bootFailures = 0;
+    this.#log.debug({ slot: slot.slot, worker: worker.pid, bootMs: Math.round(worker.ageMs) }, 'worker ready');
+    if (this.#wasReady) this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker replaced');
+    else if (this.#slots.every(({ worker }) => worker?.state === 'ready')) {
+      this.#wasReady = true;
+      this.#events.onReady(addresses, models);
+    }
+  }
+
+  #exited(slot: Slot, worker: WorkerHandle, exitCode: number | null, signal: string | null): void {
+    slot.worker = null;
+    this.#ledger.releaseAll(worker);
+    if (!this.#isStopping) this.#noteDeath(slot, worker, signal ?? `exit code ${exitCode}`);
+    this.#events.onExit(worker);
+    if (this.#workers().length === 0) this.#onEmpty?.();
+    if (!this.#isStopping) this.#reconcile();
+  }
+
+  #noteDeath(slot: Slot, worker: WorkerHandle, how: string): void {
+    if (worker.state === 'starting') {
+      slot.bootFailures++;
+      slot.lastFailure ||= `ended by ${how}`;
+    }
+    slot.youngDeaths = worker.ageMs < youngMs ? slot.youngDeaths + 1 : 0;
+    const delayMs = backOffMs(slot.youngDeaths, Math.random());
+    slot.notBefore = performance.now() + delayMs;
+    this.#log.error(
+      {
+        slot: slot.slot,
+        worker: worker.pid,
+        how,
+        connectionsLost: worker.lastRecord?.gauges.connections ?? 0,
+        replacedInMs: Math.round(delayMs),
+      },
+      'worker died',
+    );
+  }
+}

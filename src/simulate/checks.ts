@@ -1,0 +1,65 @@
+// What the simulated clients send, and how they tell whether a reply is right.
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { packageRoot } from '../config/load.js';
+
+/** What a reply was worth: `wrong` is not the reply that the model gives to this payload. */
+export type Verdict =
+  | { readonly kind: 'wrong' }
+  | {
+      readonly kind: 'right' /** Null where there is no truth to compare with. */;
+      readonly isAccurate: boolean | null;
+    };
+
+export interface Check {
+  readonly payload: Buffer;
+  judge(reply: Buffer): Verdict;
+}
+
+interface HeldOut {
+  readonly samples: readonly {
+    readonly label: number;
+    readonly predicted: number;
+    readonly pixels: readonly number[];
+  }[];
+}
+
+/** The held-out digits: a right reply is ten probabilities whose greatest is the class that the model is known to give. */
+export function digitChecks(): readonly Check[] {
+  const file = resolve(packageRoot, 'config/models/digits/held-out.json');
+  const { samples } = JSON.parse(readFileSync(file, 'utf8')) as HeldOut;
+  return samples.map(({ label, predicted, pixels }) => ({
+    payload: floatsToBytes(pixels),
+    judge: (reply) => {
+      const digit = reply.length === 40 ? greatest(reply) : null;
+      return digit === predicted ? { kind: 'right', isAccurate: digit === label } : { kind: 'wrong' };
+    },
+  }));
+}
+
+/** Random payloads: any reply that is not empty is right. */
+export function randomChecks(bytes: number): readonly Check[] {
+  return Array.from({ length: 64 }, () => ({
+    payload: randomBytes(bytes),
+    judge: () => ({ kind: 'right', isAccurate: null }) as const,
+  }));
+}
+
+function floatsToBytes(values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(values.length * 4);
+  values.forEach((value, i) => {
+    bytes.writeFloatLE(value, i * 4);
+  });
+  return bytes;
+}
+
+function greatest(reply: Buffer): number | null {
+  let best = 0;
+  for (let i = 0; i < reply.length / 4; i++) {
+    if (!Number.isFinite(reply.readFloatLE(i * 4))) return null;
+    if (reply.readFloatLE(i * 4) > reply.readFloatLE(best * 4)) best = i;
+  }
+  return best;
+}

@@ -1,0 +1,96 @@
+// What the clients saw.
+
+import { ConnectionLostError, type InferenceClient, RequestFailedError } from '../client/client.js';
+import { bucketCount, bucketOf, quantileMs } from '../metrics/histogram.js';
+import type { Check } from './checks.js';
+
+export class Report {
+  /** Requests that were sent. */
+  sent = 0;
+  /** Requests answered with an empty frame. */
+  failed = 0;
+  #lost = 0;
+  #wrong = 0;
+  #judged = 0;
+  #accurate = 0;
+  #right = 0;
+  #maxMs = 0;
+  #seconds = 0;
+  #begunAt = 0;
+  readonly #latency = new Float64Array(bucketCount);
+  readonly #lostClients = new Set<InferenceClient>();
+
+  begin(): void {
+    this.#begunAt = performance.now();
+  }
+
+  end(): void {
+    this.#seconds = (performance.now() - this.#begunAt) / 1000;
+  }
+
+  get done(): number {
+    return this.#right + this.#wrong + this.failed + this.#lost;
+  }
+
+  /** Whether every request had its right reply. */
+  get isClean(): boolean {
+    return this.sent > 0 && this.#right === this.sent;
+  }
+
+  hasLostConnection(client: InferenceClient): boolean {
+    return this.#lostClients.has(client);
+  }
+
+  /** Sends one request and notes what came of it; its latency counts from `dueAt`. */
+  async measure(client: InferenceClient, check: Check, dueAt: number): Promise<void> {
+    this.sent++;
+    try {
+      const reply = await client.infer(check.payload);
+      this.#answered(performance.now() - dueAt);
+      this.#judge(check, reply);
+    } catch (error) {
+      if (error instanceof RequestFailedError) {
+        this.#answered(performance.now() - dueAt);
+        this.failed++;
+      } else if (error instanceof ConnectionLostError) {
+        this.#lost++;
+        this.#lostClients.add(client);
+      } else throw error;
+    }
+  }
+
+  format(): string {
+    const answered = this.#right + this.#wrong + this.failed;
+    const quantile = (q: number): string => formatMs(quantileMs(this.#latency, q));
+    const lines = [
+      this.#judged > 0
+        ? `accuracy     ${((100 * this.#accurate) / this.#judged).toFixed(2)} % of ${this.#judged} digits`
+        : null,
+      `requests/s   ${Math.round(answered / this.#seconds)} (${answered} replies in ${this.#seconds.toFixed(2)} s)`,
+      `latency      p50 ${quantile(0.5)}, p90 ${quantile(0.9)}, p99 ${quantile(0.99)}, p99.9 ${quantile(0.999)}, max ${formatMs(this.#maxMs)}`,
+      `errors       ${this.failed} failed, ${this.#wrong} wrong, ${this.#lost} lost with ${this.#lostClients.size} connections`,
+    ];
+    return lines.filter((line) => line !== null).join('\n');
+  }
+
+  #judge(check: Check, reply: Buffer): void {
+    const verdict = check.judge(reply);
+    if (verdict.kind === 'wrong') {
+      this.#wrong++;
+      return;
+    }
+    this.#right++;
+    if (verdict.isAccurate === null) return;
+    this.#judged++;
+    if (verdict.isAccurate) this.#accurate++;
+  }
+
+  #answered(durationMs: number): void {
+    const bucket = bucketOf(durationMs);
+    this.#latency[bucket] = (this.#latency[bucket] ?? 0) + 1;
+    this.#maxMs = Math.max(this.#maxMs, durationMs);
+  }
+}
+
+const formatMs = (ms: number | null): string =>
+  ms === null ? '–' : ms < 10 ? `${ms.toFixed(2)} ms` : `${Math.round(ms)} ms`;

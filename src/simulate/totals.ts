@@ -1,0 +1,32 @@
+// What the server says that it has counted.
+
+export interface Totals {
+  readonly requests: number;
+  readonly errors: number;
+}
+
+/** Counters are published every so often: that long after the last reply they must have arrived. */
+const settleMs = 5000;
+const pollMs = 100;
+
+/** Null when the metrics cannot be had. */
+export async function readTotals(url: string): Promise<Totals | null> {
+  try {
+    const response = await fetch(url, { headers: { accept: 'application/json' }, signal: AbortSignal.timeout(5000) });
+    const metrics = (await response.json()) as { total_requests: number; errors: number };
+    return { requests: metrics.total_requests, errors: metrics.errors };
+  } catch {
+    return null;
+  }
+}
+
+/** What was counted since `before`: as soon as it is `expected` requests, else after the time that counters need. */
+export async function waitForTotals(url: string, before: Totals, expected: number): Promise<Totals | null> {
+  const deadline = performance.now() + settleMs;
+  for (;;) {
+    const now = await readTotals(url);
+    const counted = now && { requests: now.requests - before.requests, errors: now.errors - before.errors };
+    if ((counted !== null && counted.requests >= expected) || performance.now() > deadline) return counted;
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
+  }
+}

@@ -1,0 +1,251 @@
+// One client's connection: bytes → requests → the open batch → replies in order → bytes.
+//
+//   'data' ─▶ decoder ─▶ decode(): rows join the open batch as segments ─▶ … ─▶ batchSettled() ─▶ flush() ─▶ write
+//
+// Promises: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
+// requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
+// what the client sends then stays in the kernel, and TCP slows it down.
+// Works on any duplex stream; it does not listen and knows no cluster.
+
+import type { Duplex } from 'node:stream';
+import type { Batch, BatchWaiter } from '../inference/batch.js';
+import type { Batcher } from '../inference/batcher.js';
+import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
+import { emptyFrame, FrameDecoder, type LengthFieldSize } from '../protocol/frames.js';
+import { farewell } from './farewell.js';
+import { type Refusal, repliesSize, Segment, writeReplies } from './segment.js';
+
+export interface ConnectionLimits {
+  readonly lengthFieldSize: LengthFieldSize;
+  readonly maxPayloadBytes: number;
+  readonly maxInFlight: number;
+  readonly maxWriteBufferBytes: number;
+  readonly payloadTimeoutMs: number;
+  /** 0: none. */
+  readonly idleTimeoutMs: number;
+}
+
+/** Where a connection's requests go: the model behind its listener. */
+export interface Lane {
+  readonly batcher: Batcher;
+  readonly recorder: ModelRecorder;
+}
+
+type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
+
+export class Connection implements BatchWaiter {
+  readonly #socket: Duplex;
+  readonly #lane: Lane;
+  readonly #limits: ConnectionLimits;
+  readonly #recorder: Recorder;
+  readonly #onClose: () => void;
+  readonly #decoder: FrameDecoder;
+  #pending: Segment[] = [];
+  #inFlight = 0;
+  /** No further input is taken: the client has ended, broken the protocol or run out of time, or we drain. */
+  #isInputOver = false;
+  #isClosed = false;
+  #isSayingFarewell = false;
+  #closeReason: CloseReason | null = null;
+  #arrivedAt = 0;
+  /** When the frame that is not whole yet was begun; 0 when there is none. */
+  #frameBegunAt = 0;
+  #activeAt = performance.now();
+
+  constructor(socket: Duplex, lane: Lane, limits: ConnectionLimits, recorder: Recorder, onClose: () => void) {
+    this.#socket = socket;
+    this.#lane = lane;
+    this.#limits = limits;
+    this.#recorder = recorder;
+    this.#onClose = onClose;
+    this.#decoder = new FrameDecoder(limits.lengthFieldSize, limits.maxPayloadBytes);
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('drain', this.#onDrain);
+    socket.on('error', () => {
+      this.#closeReason ??= 'closedByError';
+    });
+    socket.once('close', this.#onSocketClose);
+  }
+
+  /** Requests that wait for their replies. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  batchSettled(): void {
+    if (this.#isClosed) return;
+    this.#flush();
+    this.#advance();
+  }
+
+  /** Takes no more input, answers what came in whole, and closes. */
+  drain(): void {
+    this.#finishInput('closedByDrain');
+  }
+
+  /** Cuts the connection; requests in flight are not answered. */
+  destroy(): void {
+    this.#closeReason ??= 'closedByDrain';
+    this.#socket.destroy();
+  }
+
+  /** Enforces the time limits; to be called every so often with the monotonic clock. */
+  checkTimeouts(now: number): void {
+    if (this.#isInputOver) return;
+    if (this.#frameBegunAt > 0 && !this.#isBlocked() && now - this.#frameBegunAt >= this.#limits.payloadTimeoutMs) {
+      this.#finishInput('closedByPayloadTimeout');
+    } else if (
+      this.#limits.idleTimeoutMs > 0 &&
+      this.#frameBegunAt === 0 &&
+      this.#inFlight === 0 &&
+      now - this.#activeAt >= this.#limits.idleTimeoutMs
+    ) {
+      this.#finishInput('closedByIdleTimeout');
+    }
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#isInputOver) return;
+    this.#recorder.count('bytesReceived', chunk.length);
+    this.#arrivedAt = this.#activeAt = performance.now();
+    this.#decoder.push(chunk);
+    this.#advance();
+  };
+
+  readonly #onEnd = (): void => this.#finishInput('closedByClient');
+
+  readonly #onDrain = (): void => this.#advance();
+
+  readonly #onSocketClose = (): void => {
+    this.#isClosed = true;
+    this.#isInputOver = true;
+    if (this.#inFlight > 0) this.#lane.recorder.count('abandoned', this.#inFlight);
+    this.#recorder.count(this.#closeReason ?? 'closedByClient');
+    this.#inFlight = 0;
+    this.#pending = [];
+    this.#onClose();
+  };
+
+  #finishInput(reason: CloseReason): void {
+    if (this.#isInputOver) return;
+    this.#isInputOver = true;
+    this.#closeReason ??= reason;
+    this.#advance();
+  }
+
+  #isBlocked(): boolean {
+    if (this.#inFlight >= this.#limits.maxInFlight) return true;
+    // Only a stream that needs it announces 'drain', which is what lets us go on.
+    return this.#socket.writableNeedDrain && this.#socket.writableLength >= this.#limits.maxWriteBufferBytes;
+  }
+
+  /** Takes as much of the input as the limits allow, and closes when all of it is done. */
+  #advance(): void {
+    if (this.#isClosed || this.#isSayingFarewell) return;
+    let isBlocked = this.#decode();
+    this.#flush();
+    while (isBlocked && !this.#isBlocked()) {
+      isBlocked = this.#decode();
+      this.#flush();
+    }
+    if (this.#isInputOver) {
+      if (!isBlocked && this.#pending.length === 0) this.#close();
+    } else if (isBlocked) this.#socket.pause();
+    else if (this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  /** Moves whole frames from the decoder to the model; true when it stopped because of a limit. */
+  #decode(): boolean {
+    const { batcher, recorder } = this.#lane;
+    const inputBytes = batcher.model.inputBytes;
+    let segment: Segment | null = null;
+    let requests = 0;
+    let isBlocked = false;
+    for (;;) {
+      if (this.#inFlight >= this.#limits.maxInFlight || (requests === 0 && this.#isBlocked())) {
+        isBlocked = true;
+        break;
+      }
+      const status = this.#decoder.next();
+      if (status === 'incomplete') break;
+      if (status === 'too-large') {
+        this.#refuseTooLarge();
+        break;
+      }
+      const { source, start, end } = this.#decoder;
+      const isBadInput = inputBytes !== null && end - start !== inputBytes;
+      const target = isBadInput ? 'refusedBadInput' : (batcher.openBatch() ?? 'refusedQueueFull');
+      if (segment === null || segment.target !== target) segment = this.#beginSegment(target);
+      if (typeof target !== 'string') target.add(source, start, end);
+      segment.requests++;
+      requests++;
+      this.#inFlight++;
+    }
+    if (requests > 0) recorder.count('received', requests);
+    this.#watchFrame(requests > 0);
+    return isBlocked;
+  }
+
+  #beginSegment(target: Batch | Refusal): Segment {
+    const segment = new Segment(target, this.#arrivedAt);
+    this.#pending.push(segment);
+    if (typeof target !== 'string') target.waiters.push(this);
+    return segment;
+  }
+
+  #watchFrame(hasMoved: boolean): void {
+    if (!this.#decoder.isMidFrame) this.#frameBegunAt = 0;
+    else if (hasMoved || this.#frameBegunAt === 0) this.#frameBegunAt = performance.now();
+  }
+
+  /** The frame counts as a request that was refused; its empty frame is the connection's last reply. */
+  #refuseTooLarge(): void {
+    if (this.#closeReason === 'closedByPayloadTooLarge') return;
+    this.#isInputOver = true;
+    this.#closeReason = 'closedByPayloadTooLarge';
+    this.#lane.recorder.count('received');
+    this.#beginSegment('refusedPayloadTooLarge').requests = 1;
+    this.#inFlight++;
+  }
+
+  /** Writes the replies that are next in order and ready, all in one piece. */
+  #flush(): void {
+    const { lengthFieldSize } = this.#limits;
+    const { recorder } = this.#lane;
+    let settled = 0;
+    let size = 0;
+    for (const segment of this.#pending) {
+      if (!segment.isSettled) break;
+      size += repliesSize(segment, lengthFieldSize);
+      settled++;
+    }
+    if (settled === 0) return;
+    const out = Buffer.allocUnsafe(size);
+    const now = performance.now();
+    let at = 0;
+    for (const segment of this.#pending.splice(0, settled)) {
+      const failed = writeReplies(segment, out, at, lengthFieldSize);
+      at += repliesSize(segment, lengthFieldSize);
+      this.#inFlight -= segment.requests;
+      if (typeof segment.target === 'string') recorder.count(segment.target, failed);
+      else if (failed > 0) recorder.count('failed', failed);
+      if (failed < segment.requests) recorder.answered(segment.requests - failed, now - segment.arrivedAt);
+    }
+    this.#recorder.count('bytesSent', size);
+    this.#activeAt = now;
+    this.#socket.write(out);
+  }
+
+  #close(): void {
+    this.#isSayingFarewell = true;
+    if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
+    farewell(this.#socket, this.#limits.payloadTimeoutMs);
+  }
+}
+
+/** Refuses a connection that was never served: an empty frame, then the end. */
+export function refuse(socket: Duplex, { lengthFieldSize, payloadTimeoutMs }: ConnectionLimits): void {
+  socket.on('error', () => {});
+  farewell(socket, payloadTimeoutMs, emptyFrame(lengthFieldSize));
+}
