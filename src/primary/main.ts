@@ -77,6 +77,7 @@ export function startPrimary(config: Config): void {
     new AggregatorChild(config, relay, log, {
       onReady: (url) => {
         metricsUrl = url;
+        if (isReady) log.info({ metrics: `${url}/metrics` }, 'aggregator ready');
         announce();
       },
       onBootFailed: bootFailed,

@@ -122,6 +122,7 @@ export class Connection implements BatchWaiter {
     this.#isInputOver = true;
     if (this.#inFlight > 0) this.#lane.recorder.count('abandoned', this.#inFlight);
     this.#recorder.count(this.#closeReason ?? 'closedByClient');
+    if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
     this.#inFlight = 0;
     this.#pending = [];
     this.#onClose();
@@ -239,7 +240,6 @@ export class Connection implements BatchWaiter {
 
   #close(): void {
     this.#isSayingFarewell = true;
-    if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
     farewell(this.#socket, this.#limits.payloadTimeoutMs);
   }
 }

@@ -1,0 +1,99 @@
+// Real processes for tests: what they print, line by line, and their certain end.
+
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { type AddressInfo, createServer } from 'node:net';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { until, within } from './until.js';
+
+/** The checkout. */
+export const root = fileURLToPath(new URL('../../..', import.meta.url));
+
+const started = new Set<TestProcess>();
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export class TestProcess {
+  readonly child: ChildProcess;
+  readonly lines: string[] = [];
+  readonly exited: Promise<Exit>;
+  #exit: Exit | null = null;
+
+  constructor(command: string, args: readonly string[], options: SpawnOptions = {}) {
+    this.child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    started.add(this);
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      if (stream) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
+    }
+    this.exited = new Promise((resolve, reject) => {
+      this.child.once('error', reject);
+      // 'close' comes when the output has been read to its end as well.
+      this.child.once('close', (code, signal) => {
+        this.#exit = { code, signal };
+        started.delete(this);
+        resolve(this.#exit);
+      });
+    });
+    this.exited.catch(() => started.delete(this));
+  }
+
+  get pid(): number {
+    if (this.child.pid === undefined) throw new Error('the process could not be started');
+    return this.child.pid;
+  }
+
+  get output(): string {
+    return this.lines.join('\n');
+  }
+
+  /** The first line, printed already or yet to come, that `match` finds. */
+  line(what: string, match: (line: string) => boolean, timeoutMs = 20_000): Promise<string> {
+    return until(
+      `${what} in the output`,
+      () => {
+        const found = this.lines.find(match);
+        if (found === undefined && this.#exit !== null) {
+          throw new Error(`ended with ${JSON.stringify(this.#exit)} before ${what}:\n${this.output}`);
+        }
+        return found;
+      },
+      { timeoutMs },
+    );
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
+  ended(timeoutMs = 20_000): Promise<Exit> {
+    return within(timeoutMs, `the end of process ${this.pid}; it printed:\n${this.output}\n`, this.exited);
+  }
+}
+
+/** Ends whatever a test has left running. To be called in afterEach. */
+export async function endProcesses(): Promise<void> {
+  const left = [...started];
+  for (const process of left) process.signal('SIGKILL');
+  await Promise.allSettled(left.map((process) => process.exited));
+}
+
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A TCP port that was free a moment ago, for programs that cannot choose one themselves. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,62 @@
+// Records with everything filled in, for tests that care about a few fields.
+
+import { noCounts, noModelCounts } from '#src/metrics/merge.js';
+import {
+  type ModelCounts,
+  type NodeRecord,
+  type WorkerCounts,
+  type WorkerRecord,
+  workerRecordId,
+} from '#src/metrics/snapshot.js';
+
+export function workerRecord(fields: Partial<WorkerRecord> = {}): WorkerRecord {
+  const { node = 'a', run = 'run', slot = 0, incarnation = 1 } = fields;
+  return {
+    kind: 'worker',
+    id: workerRecordId(node, run, slot, incarnation),
+    node,
+    run,
+    slot,
+    incarnation,
+    sequence: 1,
+    startedAt: 0,
+    pid: 100 + slot,
+    counts: noCounts(),
+    gauges: {
+      state: 'ready',
+      connections: 0,
+      inFlight: 0,
+      queued: 0,
+      rssBytes: 1,
+      cpuSeconds: 1,
+      cpuShare: 0,
+      eventLoopUtilization: 0,
+    },
+    ...fields,
+  };
+}
+
+export function nodeRecord(fields: Partial<NodeRecord> = {}): NodeRecord {
+  const { node = 'a', run = 'run' } = fields;
+  return {
+    kind: 'node',
+    id: `node:${node}:${run}`,
+    node,
+    run,
+    version: '0.0.0',
+    sequence: 1,
+    startedAt: 0,
+    pid: 99,
+    workersWanted: 1,
+    restarts: 0,
+    isStopping: false,
+    departed: noCounts(),
+    folded: {},
+    ...fields,
+  };
+}
+
+/** Counts of one model. */
+export function countsOf(fields: Partial<ModelCounts>, model = 'm'): WorkerCounts {
+  return { ...noCounts(), models: { [model]: { ...noModelCounts(), ...fields } } };
+}

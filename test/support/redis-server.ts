@@ -1,0 +1,27 @@
+// A real Redis server on a port of its own, without persistence, ended with the test.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort, TestProcess } from './processes.js';
+
+export class RedisServer extends TestProcess {
+  readonly port: number;
+
+  private constructor(port: number, folder: string) {
+    const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder];
+    super('redis-server', args);
+    this.port = port;
+    void this.exited.finally(() => rmSync(folder, { recursive: true, force: true })).catch(() => {});
+  }
+
+  static async start(port?: number): Promise<RedisServer> {
+    const redis = new RedisServer(port ?? (await freePort()), mkdtempSync(join(tmpdir(), 'mltcp-redis-')));
+    await redis.line('a Redis server that accepts connections', (line) => line.includes('Ready to accept connections'));
+    return redis;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+}

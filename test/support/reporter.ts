@@ -1,0 +1,11 @@
+// Mocha's own summary, and behind it one line that machines can read.
+
+import Mocha from 'mocha';
+
+export default class PlainLineReporter extends Mocha.reporters.Spec {
+  override epilogue(): void {
+    super.epilogue();
+    const { passes, failures, pending } = this.stats;
+    console.log(`${passes} passed, ${failures} failed${pending > 0 ? `, ${pending} skipped` : ''}`);
+  }
+}

@@ -1,0 +1,84 @@
+// The product itself, as a user starts it: one command, settings by flags and environment, on ports of its own.
+
+import type { Metrics } from '#src/aggregator/metrics.js';
+import { root, TestProcess } from './processes.js';
+import { until } from './until.js';
+
+export interface LogLine {
+  readonly level: string;
+  readonly role: string;
+  readonly node: string;
+  readonly pid: number;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+export interface ServerOptions {
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+}
+
+/** Environment without settings that the machine of the test may have. */
+export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const { PATH, HOME } = process.env;
+  return { PATH, HOME, ...extra };
+}
+
+export class TestServer extends TestProcess {
+  constructor({ args = [], env = {}, cwd = root }: ServerOptions = {}) {
+    const flags = ['start', '--port', '0', '--http-port', '0', ...args];
+    super(process.execPath, [`${root}dist/cli.js`, ...flags], { cwd, env: cleanEnv(env) });
+  }
+
+  get log(): readonly LogLine[] {
+    return this.lines.flatMap((line) => (line.startsWith('{') ? (JSON.parse(line) as LogLine) : []));
+  }
+
+  /** The first log line with this message. */
+  async event(msg: string): Promise<LogLine> {
+    return JSON.parse(await this.line(`the event "${msg}"`, (line) => line.includes(`"msg":"${msg}"`))) as LogLine;
+  }
+
+  /** Port of the first TCP listener, once the server is ready. */
+  async port(): Promise<number> {
+    const { tcp } = (await this.event('ready')) as LogLine & { tcp: readonly string[] };
+    return Number(/:(\d+) /.exec(tcp[0] ?? '')?.[1]);
+  }
+
+  /** http://host:port of the embedded aggregator. */
+  async url(): Promise<string> {
+    const { metrics } = (await this.event('ready')) as LogLine & { metrics: string };
+    return new URL(metrics).origin;
+  }
+
+  async metrics(): Promise<Metrics> {
+    return fetchMetrics(await this.url());
+  }
+
+  /** The metrics, as soon as `isThere` holds for them. */
+  async metricsWhen(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
+    return metricsWhen(await this.url(), what, isThere);
+  }
+
+  async workerPids(): Promise<readonly number[]> {
+    return (await this.metrics()).workers.map(({ pid }) => pid);
+  }
+}
+
+export async function fetchMetrics(url: string): Promise<Metrics> {
+  const response = await fetch(`${url}/metrics`);
+  return (await response.json()) as Metrics;
+}
+
+export async function metricsWhen(url: string, what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
+  let last: Metrics | undefined;
+  try {
+    return await until(what, async () => {
+      last = await fetchMetrics(url);
+      return isThere(last) ? last : undefined;
+    });
+  } catch (error) {
+    throw new Error(`${(error as Error).message}; the last metrics: ${JSON.stringify(last)}`, { cause: error });
+  }
+}

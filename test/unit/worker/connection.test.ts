@@ -1,0 +1,263 @@
+import { Duplex } from 'node:stream';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { Batcher } from '#src/inference/batcher.js';
+import type { Model } from '#src/inference/model.js';
+import { Recorder } from '#src/metrics/recorder.js';
+import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
+import { Connection, type ConnectionLimits } from '#src/worker/connection.js';
+
+const limits: ConnectionLimits = {
+  lengthFieldSize: 4,
+  maxPayloadBytes: 1000,
+  maxInFlight: 8,
+  maxWriteBufferBytes: 1 << 20,
+  payloadTimeoutMs: 1000,
+  idleTimeoutMs: 0,
+};
+
+/** The server's end of a connection, with the client's bytes and hands on the other. */
+class Wire extends Duplex {
+  readonly received: Buffer[] = [];
+  isStuck = false;
+  #stuck: (() => void)[] = [];
+
+  constructor() {
+    super({ allowHalfOpen: true, writableHighWaterMark: 64 });
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.received.push(chunk);
+    if (this.isStuck) this.#stuck.push(done);
+    else done();
+  }
+
+  unstick(): void {
+    this.isStuck = false;
+    for (const done of this.#stuck.splice(0)) done();
+  }
+
+  get replies(): string[] {
+    const decoder = new FrameDecoder(4, 1 << 20);
+    decoder.push(Buffer.concat(this.received));
+    const replies: string[] = [];
+    while (decoder.next() === 'frame') replies.push(decoder.source.toString('latin1', decoder.start, decoder.end));
+    return replies;
+  }
+}
+
+function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = {}) {
+  const wire = new Wire();
+  const recorder = new Recorder(['m']);
+  let batches = 0;
+  const echo: Model = {
+    inputBytes: null,
+    description: 'echo',
+    run: (batch) => {
+      batches++;
+      return { kind: 'rows', rows: Array.from({ length: batch.rows }, (_, i) => batch.payload(i)) };
+    },
+    close: async () => {},
+    ...model,
+  };
+  const lane = { batcher: new Batcher(echo, { maxBatchSize: 4, maxQueue: 100 }), recorder: recorder.model('m') };
+  let isClosed = false;
+  const connection = new Connection(wire, lane, { ...limits, ...changes }, recorder, () => {
+    isClosed = true;
+  });
+  return {
+    wire,
+    connection,
+    counts: () => recorder.snapshot(),
+    model: () => recorder.snapshot().models.m,
+    batches: () => batches,
+    isClosed: () => isClosed,
+  };
+}
+
+const frames = (...texts: string[]): Buffer =>
+  Buffer.concat(texts.map((text) => encodeFrame(Buffer.from(text, 'latin1'), 4)));
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const turns = async (count: number): Promise<void> => {
+  for (let i = 0; i < count; i++) await turn();
+};
+
+describe('a connection', () => {
+  it('answers every request once and in order, however the stream is cut', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.string({ maxLength: 40 }), { maxLength: 30 }),
+        fc.array(fc.nat()),
+        async (texts, places) => {
+          const { wire, model } = serve();
+          const stream = frames(...texts);
+          const cuts = [...new Set(places.map((place) => place % (stream.length + 1)))].sort((a, b) => a - b);
+          for (const [i, begin] of [0, ...cuts].entries()) {
+            wire.push(Buffer.from(stream.subarray(begin, cuts[i] ?? stream.length)));
+            if (i % 3 === 0) await turn();
+          }
+          await turns(20);
+          expect(wire.replies).to.deep.equal(texts.map((text) => Buffer.from(text, 'latin1').toString('latin1')));
+          expect(model()).to.include({ received: texts.length, answered: texts.length });
+          wire.destroy();
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
+  it('answers a bad row with an empty frame in its place, and the others all the same', async () => {
+    const { wire, model } = serve({ inputBytes: 2 });
+    wire.push(frames('ab', 'abc', 'cd', '', 'ef'));
+    await turns(3);
+    expect(wire.replies).to.deep.equal(['ab', '', 'cd', '', 'ef']);
+    expect(model()).to.include({ received: 5, answered: 3, refusedBadInput: 2 });
+  });
+
+  it('fails a single row that the model failed, and a batch that it failed', async () => {
+    const picky = serve({
+      run: (batch) => ({
+        kind: 'rows',
+        rows: Array.from({ length: batch.rows }, (_, i) =>
+          String(batch.payload(i)) === 'bad' ? new Error('bad') : batch.payload(i),
+        ),
+      }),
+    });
+    picky.wire.push(frames('a', 'bad', 'b'));
+    await turns(2);
+    expect(picky.wire.replies).to.deep.equal(['a', '', 'b']);
+    expect(picky.model()).to.include({ answered: 2, failed: 1 });
+    const broken = serve({ run: () => Promise.reject(new Error('broken')) });
+    broken.wire.push(frames('a', 'b'));
+    await turns(2);
+    expect(broken.wire.replies).to.deep.equal(['', '']);
+    expect(broken.model()).to.include({ received: 2, failed: 2 });
+  });
+
+  it('fails a reply that the length field cannot say', async () => {
+    const { wire, model } = serve(
+      { run: () => ({ kind: 'uniform', bytes: Buffer.alloc(70_000), rowBytes: 70_000, stride: 0 }) },
+      { lengthFieldSize: 2 },
+    );
+    wire.push(encodeFrame(Buffer.from('x'), 2));
+    await turns(2);
+    expect(Buffer.concat(wire.received)).to.deep.equal(Buffer.alloc(2));
+    expect(model()).to.include({ failed: 1, answered: 0 });
+  });
+
+  it('refuses a frame over the limit after answering those before it, and closes', async () => {
+    const { wire, model, counts, isClosed } = serve();
+    wire.push(Buffer.concat([frames('a'), Buffer.from('000003e9', 'hex'), Buffer.alloc(5000)]));
+    await turns(3);
+    expect(wire.replies).to.deep.equal(['a', '']);
+    expect(wire.writableEnded).to.equal(true);
+    expect(model()).to.include({ received: 2, answered: 1, refusedPayloadTooLarge: 1 });
+    wire.push(null);
+    await turns(3);
+    expect(isClosed()).to.equal(true);
+    expect(counts()).to.include({ closedByPayloadTooLarge: 1 });
+  });
+
+  it('stops reading at the limit of requests in flight, and goes on when replies have left', async () => {
+    let release = (): void => {};
+    const { wire, connection, batches } = serve({
+      run: async (batch) => {
+        await new Promise<void>((resolve) => {
+          release = resolve;
+        });
+        return { kind: 'rows', rows: Array.from({ length: batch.rows }, (_, i) => batch.payload(i)) };
+      },
+    });
+    const texts = Array.from({ length: 30 }, (_, i) => String(i));
+    wire.push(frames(...texts));
+    await turns(2);
+    expect(connection.inFlight).to.equal(limits.maxInFlight);
+    expect(wire.isPaused()).to.equal(true);
+    for (let i = 0; i < 40 && wire.replies.length < 30; i++) {
+      release();
+      await turns(2);
+      expect(connection.inFlight).to.be.at.most(limits.maxInFlight);
+    }
+    expect(wire.replies).to.deep.equal(texts);
+    expect(wire.isPaused()).to.equal(false);
+    expect(batches()).to.equal(0); // the echo was replaced
+  });
+
+  it('stops reading from a client that does not read, and goes on when it does', async () => {
+    const { wire, model } = serve({}, { maxWriteBufferBytes: 100, maxInFlight: 2 });
+    wire.isStuck = true;
+    const texts = Array.from({ length: 50 }, () => 'x'.repeat(50));
+    wire.push(frames(...texts));
+    await turns(50);
+    expect(wire.writableLength).to.be.at.most(100 + 2 * 54);
+    expect(wire.isPaused()).to.equal(true);
+    expect(model()?.received).to.be.below(10);
+    wire.unstick();
+    await turns(200);
+    expect(wire.replies).to.deep.equal(texts);
+  });
+
+  it('answers what came before the client closed its side, then closes too', async () => {
+    const { wire, counts, isClosed } = serve();
+    wire.push(Buffer.concat([frames('a', 'b'), Buffer.from('0000', 'hex')]));
+    wire.push(null);
+    await turns(5);
+    expect(wire.replies).to.deep.equal(['a', 'b']);
+    expect(isClosed()).to.equal(true);
+    expect(counts()).to.include({ closedByClient: 1, framesTruncated: 1 });
+  });
+
+  it('counts requests as abandoned whose client is gone', async () => {
+    const { wire, model, counts } = serve({ run: () => new Promise(() => {}) });
+    wire.push(frames('a', 'b', 'c'));
+    await turns(2);
+    wire.destroy(new Error('reset'));
+    await turns(2);
+    expect(model()).to.include({ received: 3, abandoned: 3, answered: 0 });
+    expect(counts()).to.include({ closedByError: 1 });
+  });
+
+  it('closes when a frame is not finished in time, but not between frames', async () => {
+    const { wire, connection, counts } = serve();
+    wire.push(frames('a'));
+    await turns(2);
+    connection.checkTimeouts(performance.now() + 1e6);
+    expect(wire.writableEnded).to.equal(false);
+    wire.push(Buffer.from('000000', 'hex'));
+    await turns(2);
+    connection.checkTimeouts(performance.now() + 500);
+    expect(wire.writableEnded).to.equal(false);
+    connection.checkTimeouts(performance.now() + 1001);
+    expect(wire.writableEnded).to.equal(true);
+    wire.push(null);
+    await turns(3);
+    expect(counts()).to.include({ closedByPayloadTimeout: 1, framesTruncated: 1 });
+  });
+
+  it('closes when it is idle for longer than allowed', async () => {
+    const { wire, connection, counts } = serve({}, { idleTimeoutMs: 5000 });
+    connection.checkTimeouts(performance.now() + 4000);
+    expect(wire.writableEnded).to.equal(false);
+    connection.checkTimeouts(performance.now() + 5001);
+    expect(wire.writableEnded).to.equal(true);
+    wire.push(null);
+    await turns(3);
+    expect(counts()).to.include({ closedByIdleTimeout: 1 });
+  });
+
+  it('drains: answers what came in whole, takes nothing more, and closes', async () => {
+    const { wire, connection, counts } = serve();
+    wire.push(frames('a', 'b'));
+    await turn();
+    connection.drain();
+    wire.push(frames('late'));
+    await turns(3);
+    expect(wire.replies).to.deep.equal(['a', 'b']);
+    expect(wire.writableEnded).to.equal(true);
+    wire.push(null);
+    await turns(3);
+    expect(counts()).to.include({ closedByDrain: 1 });
+  });
+});
