@@ -33,7 +33,7 @@ export function digitChecks(): readonly Check[] {
   return samples.map(({ label, predicted, pixels }) => ({
     payload: floatsToBytes(pixels),
     judge: (reply) => {
-      const digit = reply.length === 40 ? greatest(reply) : null;
+      const digit = likeliest(reply);
       return digit === predicted ? { kind: 'right', isAccurate: digit === label } : { kind: 'wrong' };
     },
   }));
@@ -55,11 +55,10 @@ function floatsToBytes(values: readonly number[]): Buffer {
   return bytes;
 }
 
-function greatest(reply: Buffer): number | null {
-  let best = 0;
-  for (let i = 0; i < reply.length / 4; i++) {
-    if (!Number.isFinite(reply.readFloatLE(i * 4))) return null;
-    if (reply.readFloatLE(i * 4) > reply.readFloatLE(best * 4)) best = i;
-  }
-  return best;
+/** Index of the greatest of ten float32 probabilities, or null when they are none. */
+function likeliest(reply: Buffer): number | null {
+  if (reply.length !== 40) return null;
+  const probabilities = Array.from({ length: 10 }, (_, i) => reply.readFloatLE(i * 4));
+  const sum = probabilities.reduce((total, probability) => total + probability, 0);
+  return Math.abs(sum - 1) < 1e-3 ? probabilities.indexOf(Math.max(...probabilities)) : null;
 }

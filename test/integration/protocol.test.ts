@@ -101,12 +101,11 @@ describe('the TCP port', () => {
     await slow.serverEnded();
     slow.end();
 
-    // RST in the middle of a payload.
+    // RST in the middle of a payload, which the server has begun to read when its reply is there.
     const rude = await RawClient.connect(port);
-    rude.send(Buffer.from('whole'));
+    rude.sendBytes(Buffer.from('00000005' + '77686f6c65' + '0000000a0102', 'hex'));
     await rude.replied(1);
     requests++;
-    rude.sendBytes(header('0000000a0102'));
     rude.reset();
     await stillServed();
 
@@ -129,7 +128,7 @@ describe('the TCP port', () => {
     expect(text).to.include('mltcp_connections_closed_total{reason="payload_timeout"} 1');
     expect(text).to.include('mltcp_connections_closed_total{reason="payload_too_large"} 3');
     expect(text).to.include('mltcp_connections_closed_total{reason="error"} 1');
-    expect(text).to.match(/mltcp_frames_truncated_total [34]\n/); // the RST may overtake the half frame before it
+    expect(text).to.include('mltcp_frames_truncated_total 4\n');
     expect(metrics.nodes[0]?.restarts).to.equal(0);
   });
 

@@ -62,9 +62,9 @@ export class RawClient {
     this.socket.end();
   }
 
-  /** Breaks the connection with RST, in a turn of its own: in the turn of a write, Node sends FIN instead. */
+  /** Breaks the connection with RST. A server that has bytes to read at the same time may take it for a FIN (libuv). */
   reset(): void {
-    setImmediate(() => this.socket.resetAndDestroy());
+    this.socket.resetAndDestroy();
   }
 
   destroy(): void {

@@ -1,0 +1,42 @@
+// PM2: the server and the aggregator of a machine, as two apps that meet in Redis (config/production.json).
+//
+//   npx pm2 start ecosystem.config.cjs         start both; `online` means ready (wait_ready)
+//   npx pm2 stop ml-tcp-server                 answers what is in flight, then stops
+//   npx pm2 logs                               JSON, an event a line
+//
+// The server runs in fork mode, not in PM2's cluster mode: it forks its workers itself, one a core, and shares the
+// machine's connection limit and metrics among them. Environment variables (PORT, REDIS_URL …) are passed on.
+
+const { availableParallelism } = require('node:os');
+
+/** What both apps have in common. */
+const app = {
+  script: 'dist/cli.js',
+  cwd: __dirname,
+  exec_mode: 'fork',
+  instances: 1,
+  // The app says when it serves; until then PM2 does not call it online. Models may take a while to load.
+  wait_ready: true,
+  listen_timeout: 30_000,
+  // Must exceed server.drainTimeoutSeconds (10 s) and the two seconds that overdue workers get.
+  kill_timeout: 15_000,
+  // Ours restarts workers by itself; PM2 restarts the primary, and backs off when it keeps failing.
+  exp_backoff_restart_delay: 200,
+  merge_logs: true,
+  env: { NODE_ENV: 'production' },
+};
+
+module.exports = {
+  apps: [
+    {
+      ...app,
+      name: 'ml-tcp-server',
+      args: 'start',
+      env: { ...app.env, WORKERS: process.env.WORKERS ?? String(availableParallelism()) },
+      // Configuration, a port in use, a model that does not load: restarting does not mend these. Not 0, since PM2
+      // takes a kill -9 for that.
+      stop_exit_codes: [2, 3, 4, 5],
+    },
+    { ...app, name: 'ml-tcp-aggregator', args: 'aggregator', stop_exit_codes: [2, 3] },
+  ],
+};

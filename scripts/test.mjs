@@ -1,0 +1,52 @@
+// `npm test`: everything, on a machine that has only Node and npm. Arguments go to mocha; without any, all tests run.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { install, root, runTool } from './prepare.mjs';
+
+/** Programs that the tests run for real, with the Debian package that brings each. */
+const programs = [
+  { name: 'redis-server', debian: 'redis-server', isRequired: true },
+  { name: 'prometheus', debian: 'prometheus', isRequired: false },
+];
+
+function isOnPath(name) {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)));
+}
+
+/** Through Debian's packages, where they are there and we may; services are not started by it. */
+function installPackages(packages) {
+  if (!isOnPath('apt-get') || process.getuid?.() !== 0) return;
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+  const apt = (...args) =>
+    spawnSync('apt-get', ['-q', '-y', ...args], { stdio: ['ignore', 'ignore', 2], env }).status === 0;
+  console.error(`installing ${packages.join(', ')} …`);
+  if (!apt('install', '--no-install-recommends', ...packages)) {
+    apt('update');
+    apt('install', '--no-install-recommends', ...packages);
+  }
+}
+
+function ensurePrograms() {
+  const missing = () => programs.filter(({ name }) => !isOnPath(name));
+  if (missing().length > 0) installPackages(missing().map(({ debian }) => debian));
+  for (const { name, debian, isRequired } of missing()) {
+    const message = `${name} is not on PATH: install it (Debian and Ubuntu: apt-get install ${debian}; others: the package that brings ${name})`;
+    if (!isRequired) console.error(`${message}; its tests are skipped`);
+    else {
+      console.error(`the tests need a Redis server: ${message}, then run npm test again`);
+      process.exit(1);
+    }
+  }
+}
+
+install();
+ensurePrograms();
+runTool('@biomejs/biome', ['check', '--error-on-warnings', '.']);
+runTool('typescript', ['--build', 'tsconfig.json', 'test/tsconfig.json']);
+const specs = process.argv.slice(2);
+const everything = ['unit', 'contract', 'integration', 'e2e'].map((kind) => `build/test/${kind}/**/*.test.js`);
+runTool('mocha', ['--reporter', 'build/test/support/reporter.js', ...(specs.length > 0 ? specs : everything)], {
+  cwd: root,
+});

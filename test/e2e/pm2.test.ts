@@ -1,0 +1,119 @@
+// The real PM2, in a home of its own, with the ecosystem file as it is shipped.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { endProcesses, freePort, isRunning, root, TestProcess } from '../support/processes.js';
+import { RawClient } from '../support/raw-client.js';
+import { RedisServer } from '../support/redis-server.js';
+import { cleanEnv, metricsWhen } from '../support/server.js';
+import { until } from '../support/until.js';
+
+interface App {
+  readonly name: string;
+  readonly pid: number;
+  readonly pm2_env: { readonly status: string; readonly restart_time: number };
+}
+
+describe('under PM2', function () {
+  this.timeout(90_000);
+  let home: string;
+  let env: NodeJS.ProcessEnv;
+  let port: number;
+  let httpPort: number;
+
+  async function pm2(...args: readonly string[]): Promise<string> {
+    const command = new TestProcess(process.execPath, ['node_modules/pm2/bin/pm2', ...args], { cwd: root, env });
+    const { code } = await command.ended(60_000);
+    expect(code, command.output).to.equal(0);
+    return command.output;
+  }
+  const apps = async (): Promise<readonly App[]> =>
+    JSON.parse((await pm2('jlist', '--silent')).split('\n').at(-1) ?? '[]') as App[];
+
+  beforeEach(async () => {
+    home = mkdtempSync(join(tmpdir(), 'mltcp-pm2-'));
+    writeFileSync(
+      join(home, 'slow.mjs'),
+      'export default () => ({ infer: (payloads) => new Promise((resolve) => setTimeout(resolve, 1000, payloads)) });\n',
+    );
+    writeFileSync(
+      join(home, 'config.json'),
+      JSON.stringify({
+        models: [{ name: 'slow', backend: 'module', path: join(home, 'slow.mjs') }],
+        server: { model: 'slow' },
+      }),
+    );
+    const redis = await RedisServer.start();
+    [port, httpPort] = [await freePort(), await freePort()];
+    env = cleanEnv({
+      PM2_HOME: join(home, 'pm2'),
+      REDIS_URL: redis.url,
+      PORT: String(port),
+      HTTP_PORT: String(httpPort),
+      CONFIG_FILE: join(home, 'config.json'),
+      WORKERS: '2',
+    });
+  });
+  afterEach(async () => {
+    await pm2('kill');
+    await endProcesses();
+    rmSync(home, { recursive: true, force: true });
+  });
+
+  it('starts both apps, online only when ready; stop answers what is in flight; a killed primary comes back', async () => {
+    await pm2('start', 'ecosystem.config.cjs');
+    // The command has returned: everything must serve by now.
+    const client = await RawClient.connect(port);
+    const online = await apps();
+    expect(online.map(({ name, pm2_env }) => `${name} ${pm2_env.status}`)).to.have.members([
+      'ml-tcp-server online',
+      'ml-tcp-aggregator online',
+    ]);
+    const url = `http://127.0.0.1:${httpPort}`;
+    client.send(Buffer.from('first'));
+    expect(String((await client.replied(1))[0])).to.equal('first');
+    const { workers } = await metricsWhen(url, 'the first request', ({ total_requests }) => total_requests === 1);
+    expect(workers).to.have.lengthOf(2);
+
+    const server = online.find(({ name }) => name === 'ml-tcp-server') as App;
+    client.send(Buffer.from('second'));
+    await metricsWhen(url, 'the second request in flight', ({ in_flight }) => in_flight === 1);
+    const stopping = pm2('stop', 'ml-tcp-server');
+    expect(String((await client.replied(2))[1])).to.equal('second');
+    await client.serverEnded();
+    client.end();
+    await stopping;
+    expect([server.pid, ...workers.map(({ pid }) => pid)].filter(isRunning)).to.deep.equal([]);
+    await metricsWhen(
+      url,
+      'the totals of a stopped node',
+      ({ total_requests, nodes }) => total_requests === 2 && nodes[0]?.state === 'stopped',
+    );
+
+    await pm2('start', 'ml-tcp-server');
+    const again = (await apps()).find(({ name }) => name === 'ml-tcp-server') as App;
+    process.kill(again.pid, 'SIGKILL');
+    await until('PM2 to bring it back', async () => {
+      const app = (await apps()).find(({ name }) => name === 'ml-tcp-server');
+      return app?.pm2_env.status === 'online' && app.pid !== again.pid;
+    });
+    const last = await until('a connection', () => RawClient.connect(port));
+    last.send(Buffer.from('third'));
+    expect(String((await last.replied(1))[0])).to.equal('third');
+    last.destroy();
+  });
+
+  it('does not restart what a restart cannot mend', async () => {
+    env = { ...env, WORKERS: 'many' };
+    // PM2's own command waits for `ready` until its time is up; what matters is what becomes of the app.
+    new TestProcess(
+      process.execPath,
+      ['node_modules/pm2/bin/pm2', 'start', 'ecosystem.config.cjs', '--only', 'ml-tcp-server'],
+      { cwd: root, env },
+    );
+    await until('PM2 to leave it stopped', async () => (await apps())[0]?.pm2_env.status === 'stopped');
+    expect((await apps())[0]?.pm2_env.restart_time).to.equal(0);
+  });
+});
