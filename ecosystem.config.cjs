@@ -20,8 +20,9 @@ const app = {
   listen_timeout: 30_000,
   // Must exceed server.drainTimeoutSeconds (10 s) and the two seconds that overdue workers get.
   kill_timeout: 15_000,
-  // Ours restarts workers by itself; PM2 restarts the primary, and backs off when it keeps failing.
-  exp_backoff_restart_delay: 200,
+  // No restart_delay and no exp_backoff_restart_delay: with either, PM2 shows an app that it will not restart
+  // (stop_exit_codes) as `waiting restart`. The primary backs off by itself where workers die; PM2 gives up after 16
+  // starts that lived less than a second.
   merge_logs: true,
   env: { NODE_ENV: 'production' },
 };

@@ -132,6 +132,6 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (!(error instanceof OperatorError)) throw error;
-  console.error(`ml-tcp-server: ${messageOf(error, 20_000)}`);
-  process.exitCode = error.exitCode;
+  // Not exitCode alone: under a process manager an open channel would keep this process alive.
+  process.stderr.write(`ml-tcp-server: ${messageOf(error, 20_000)}\n`, () => process.exit(error.exitCode));
 }

@@ -107,12 +107,7 @@ describe('under PM2', function () {
 
   it('does not restart what a restart cannot mend', async () => {
     env = { ...env, WORKERS: 'many' };
-    // PM2's own command waits for `ready` until its time is up; what matters is what becomes of the app.
-    new TestProcess(
-      process.execPath,
-      ['node_modules/pm2/bin/pm2', 'start', 'ecosystem.config.cjs', '--only', 'ml-tcp-server'],
-      { cwd: root, env },
-    );
+    await pm2('start', 'ecosystem.config.cjs', '--only', 'ml-tcp-server');
     await until('PM2 to leave it stopped', async () => (await apps())[0]?.pm2_env.status === 'stopped');
     expect((await apps())[0]?.pm2_env.restart_time).to.equal(0);
   });

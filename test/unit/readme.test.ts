@@ -1,0 +1,37 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { ClusterView } from '#src/aggregator/cluster-view.js';
+import { metricFamilies } from '#src/aggregator/prometheus.js';
+import { clientErrors } from '#src/errors.js';
+import { root } from '../support/processes.js';
+
+describe('the README', () => {
+  const readme = readFileSync(`${root}README.md`, 'utf8');
+
+  it('has the tables of the code as it is (mended by `npm run docs`)', async () => {
+    const { withTables } = (await import(`${root}scripts/docs.mjs`)) as { withTables(text: string): Promise<string> };
+    expect(await withTables(readme)).to.equal(readme);
+  });
+
+  it('gives a reason for every package that the product or its tests use', () => {
+    const { dependencies, devDependencies } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as Record<
+      string,
+      Record<string, string>
+    >;
+    const names = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => !name.startsWith('@types/'));
+    for (const name of names)
+      expect(readme, name).to.match(new RegExp(`^\\|.*(?<![\\w./-])${name}(?![\\w/-]).*\\|`, 'm'));
+  });
+
+  it('names files that exist', () => {
+    for (const [, file] of readme.matchAll(/\]\(((?!https?:)[^)]+)\)/g))
+      expect(() => readFileSync(`${root}${file}`), file).not.to.throw();
+  });
+});
+
+describe('every error that a client can see', () => {
+  it('has a counter that /metrics shows', () => {
+    const families = metricFamilies(new ClusterView(250).look([], 0, 0), '').map(({ name }) => name);
+    for (const { counter } of Object.values(clientErrors)) expect(families).to.include(counter.split('{')[0]);
+  });
+});
