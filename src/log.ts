@@ -27,17 +27,10 @@ export function createLog(settings: LogSettings, origin: LogOrigin): Log {
   };
   const isPretty = settings.format === 'pretty' || (settings.format === 'auto' && process.stdout.isTTY);
   if (!isPretty) return pino(options, pino.destination({ dest: 1, sync: true }));
+  const who = origin.slot === undefined ? origin.role : `${origin.role} ${origin.slot}`;
+  const messageFormat = `${who} on ${origin.node}: {msg}`;
   return pino(
     options,
-    pretty({
-      sync: true,
-      ignore: 'hostname,node',
-      translateTime: 'SYS:HH:MM:ss.l',
-      messageFormat: messageFormat(origin),
-    }),
+    pretty({ sync: true, ignore: 'role,node,slot', translateTime: 'SYS:HH:MM:ss.l', messageFormat }),
   );
-}
-
-function messageFormat(origin: LogOrigin): string {
-  return origin.slot === undefined ? '{msg}' : `[${origin.slot}] {msg}`;
 }

@@ -102,6 +102,11 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
         drain: counts.closedByDrain,
       }),
     ),
+    counter(
+      'mltcp_connection_pauses_total',
+      'Times that the server stopped reading from a connection. in_flight: it pipelines more than server.maxInFlightPerConnection, which is fine; write_buffer: it does not read its replies.',
+      perReason({ in_flight: counts.pausedByInFlight, write_buffer: counts.pausedByWriteBuffer }),
+    ),
     counter('mltcp_frames_truncated_total', 'Frames that were begun and never finished when their connection ended.', [
       { value: counts.framesTruncated },
     ]),

@@ -17,6 +17,8 @@ export const workerCounters = [
   'closedByPayloadTooLarge',
   'closedByDrain',
   'framesTruncated',
+  'pausedByInFlight',
+  'pausedByWriteBuffer',
   'bytesReceived',
   'bytesSent',
 ] as const;

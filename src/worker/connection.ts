@@ -32,6 +32,7 @@ export interface Lane {
 }
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
+type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 
 export class Connection implements BatchWaiter {
   readonly #socket: Duplex;
@@ -47,6 +48,7 @@ export class Connection implements BatchWaiter {
   #isClosed = false;
   #isSayingFarewell = false;
   #closeReason: CloseReason | null = null;
+  #pausedBy: PauseReason | null = null;
   #arrivedAt = 0;
   /** When the frame that is not whole yet was begun; 0 when there is none. */
   #frameBegunAt = 0;
@@ -152,8 +154,22 @@ export class Connection implements BatchWaiter {
     }
     if (this.#isInputOver) {
       if (!isBlocked && this.#pending.length === 0) this.#close();
-    } else if (isBlocked) this.#socket.pause();
-    else if (this.#socket.isPaused()) this.#socket.resume();
+    } else if (isBlocked) this.#pause();
+    else if (this.#pausedBy !== null) this.#resume();
+  }
+
+  /** Counts once for each reason that the connection is paused for, one after the other. */
+  #pause(): void {
+    const reason = this.#inFlight >= this.#limits.maxInFlight ? 'pausedByInFlight' : 'pausedByWriteBuffer';
+    if (this.#pausedBy === reason) return;
+    this.#pausedBy = reason;
+    this.#recorder.count(reason);
+    this.#socket.pause();
+  }
+
+  #resume(): void {
+    this.#pausedBy = null;
+    this.#socket.resume();
   }
 
   /** Moves whole frames from the decoder to the model; true when it stopped because of a limit. */

@@ -51,12 +51,10 @@ class Wire extends Duplex {
 function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = {}) {
   const wire = new Wire();
   const recorder = new Recorder(['m']);
-  let batches = 0;
   const echo: Model = {
     inputBytes: null,
     description: 'echo',
     run: (batch) => {
-      batches++;
       return { kind: 'rows', rows: Array.from({ length: batch.rows }, (_, i) => batch.payload(i)) };
     },
     close: async () => {},
@@ -72,7 +70,6 @@ function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = 
     connection,
     counts: () => recorder.snapshot(),
     model: () => recorder.snapshot().models.m,
-    batches: () => batches,
     isClosed: () => isClosed,
   };
 }
@@ -136,6 +133,15 @@ describe('a connection', () => {
     expect(broken.model()).to.include({ received: 2, failed: 2 });
   });
 
+  it('refuses what finds the queue full, at once and in order', async () => {
+    const { wire, model } = serve({}, { maxInFlight: 1000 });
+    const texts = Array.from({ length: 130 }, (_, i) => String(i));
+    wire.push(frames(...texts));
+    await turns(3);
+    expect(wire.replies).to.deep.equal(texts.map((text, i) => (i < 100 ? text : '')));
+    expect(model()).to.include({ received: 130, answered: 100, refusedQueueFull: 30 });
+  });
+
   it('fails a reply that the length field cannot say', async () => {
     const { wire, model } = serve(
       { run: () => ({ kind: 'uniform', bytes: Buffer.alloc(70_000), rowBytes: 70_000, stride: 0 }) },
@@ -162,7 +168,7 @@ describe('a connection', () => {
 
   it('stops reading at the limit of requests in flight, and goes on when replies have left', async () => {
     let release = (): void => {};
-    const { wire, connection, batches } = serve({
+    const { wire, connection, counts } = serve({
       run: async (batch) => {
         await new Promise<void>((resolve) => {
           release = resolve;
@@ -182,11 +188,12 @@ describe('a connection', () => {
     }
     expect(wire.replies).to.deep.equal(texts);
     expect(wire.isPaused()).to.equal(false);
-    expect(batches()).to.equal(0); // the echo was replaced
+    expect(counts().pausedByInFlight).to.be.above(0);
+    expect(counts().pausedByWriteBuffer).to.equal(0);
   });
 
   it('stops reading from a client that does not read, and goes on when it does', async () => {
-    const { wire, model } = serve({}, { maxWriteBufferBytes: 100, maxInFlight: 2 });
+    const { wire, model, counts } = serve({}, { maxWriteBufferBytes: 100, maxInFlight: 2 });
     wire.isStuck = true;
     const texts = Array.from({ length: 50 }, () => 'x'.repeat(50));
     wire.push(frames(...texts));
@@ -194,6 +201,7 @@ describe('a connection', () => {
     expect(wire.writableLength).to.be.at.most(100 + 2 * 54);
     expect(wire.isPaused()).to.equal(true);
     expect(model()?.received).to.be.below(10);
+    expect(counts().pausedByWriteBuffer).to.be.above(0);
     wire.unstick();
     await turns(200);
     expect(wire.replies).to.deep.equal(texts);
