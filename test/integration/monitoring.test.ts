@@ -76,7 +76,7 @@ describe('monitoring', () => {
   });
 
   it('emits the same to Socket.IO clients as `metrics`', async () => {
-    const socket = io(url, { transports: ['websocket'] });
+    const socket = io(url, { transports: ['websocket'], reconnection: false });
     const received: Metrics[] = [];
     await within(
       5000,

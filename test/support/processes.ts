@@ -50,18 +50,17 @@ export class TestProcess {
   }
 
   /** The first line, printed already or yet to come, that `match` finds. */
-  line(what: string, match: (line: string) => boolean, timeoutMs = 20_000): Promise<string> {
-    return until(
+  async line(what: string, match: (line: string) => boolean, timeoutMs = 20_000): Promise<string> {
+    const { line } = await until(
       `${what} in the output`,
       () => {
         const found = this.lines.find(match);
-        if (found === undefined && this.#exit !== null) {
-          throw new Error(`ended with ${JSON.stringify(this.#exit)} before ${what}:\n${this.output}`);
-        }
-        return found;
+        return found !== undefined || this.#exit !== null ? { line: found } : undefined;
       },
       { timeoutMs },
     );
+    if (line !== undefined) return line;
+    throw new Error(`ended with ${JSON.stringify(this.#exit)} before ${what}:\n${this.output}`);
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -7,5 +7,9 @@ export default class PlainLineReporter extends Mocha.reporters.Spec {
     super.epilogue();
     const { passes, failures, pending } = this.stats;
     console.log(`${passes} passed, ${failures} failed${pending > 0 ? `, ${pending} skipped` : ''}`);
+    setTimeout(() => {
+      console.error(`a test has left something open: ${process.getActiveResourcesInfo().join(', ')}`);
+      process.exit(1);
+    }, 10_000).unref();
   }
 }

@@ -17,6 +17,8 @@ export interface ServerOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Its config lists TCP listeners: the short form for one must stay away. */
+  readonly hasListeners?: boolean;
 }
 
 /** Environment without settings that the machine of the test may have. */
@@ -26,8 +28,9 @@ export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.P
 }
 
 export class TestServer extends TestProcess {
-  constructor({ args = [], env = {}, cwd = root }: ServerOptions = {}) {
-    const flags = ['start', '--port', '0', '--http-port', '0', ...args];
+  constructor({ args = [], env = {}, cwd = root, hasListeners = false }: ServerOptions = {}) {
+    const port = hasListeners ? [] : ['--port', '0'];
+    const flags = ['start', ...port, '--http-port', '0', ...args];
     super(process.execPath, [`${root}dist/cli.js`, ...flags], { cwd, env: cleanEnv(env) });
   }
 
@@ -61,8 +64,13 @@ export class TestServer extends TestProcess {
     return metricsWhen(await this.url(), what, isThere);
   }
 
+  /** Of all workers that there should be. */
   async workerPids(): Promise<readonly number[]> {
-    return (await this.metrics()).workers.map(({ pid }) => pid);
+    const { workers } = await this.metricsWhen(
+      'all workers',
+      ({ workers: there, nodes: [node] }) => node !== undefined && there.length === node.workers_wanted,
+    );
+    return workers.map(({ pid }) => pid);
   }
 }
 
