@@ -22,7 +22,10 @@ async function tables() {
     doc,
   ];
   const entries = (entrySchema) =>
-    Object.entries(entrySchema).map(([key, { default: value, doc }]) => [code(key), code(JSON.stringify(value)), doc]);
+    [...leafKeys(entrySchema)].map((key) => {
+      const { default: value, doc } = leafSchema(key, entrySchema);
+      return [code(key), code(JSON.stringify(value)), doc];
+    });
   return {
     'client-errors': table(
       ['code', 'when', 'what the client sees', 'try again?', 'counter'],

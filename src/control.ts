@@ -2,7 +2,18 @@
 
 import type { Config } from './config/load.js';
 import type { OperatorErrorCode } from './errors.js';
+import type { ModelVersion } from './inference/versions.js';
 import type { RecordUpdate } from './metrics/transport/transport.js';
+
+/** By model: which version to serve. The primary decides, so that all workers serve the same. */
+export type ModelVersions = Readonly<Record<string, ModelVersion>>;
+
+export type ReloadResult =
+  | { readonly outcome: 'loaded' | 'unchanged'; readonly version: string }
+  | { readonly outcome: 'failed'; readonly version: string; readonly reason: string };
+
+/** By model: what came of a reload. */
+export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 
 export interface ListenAddress {
   readonly host: string;
@@ -14,6 +25,7 @@ export interface ListenAddress {
 export interface WorkerBoot {
   readonly kind: 'boot';
   readonly config: Config;
+  readonly versions: ModelVersions;
   readonly run: string;
   readonly slot: number;
   readonly incarnation: number;
@@ -23,6 +35,7 @@ export type ToWorker =
   | WorkerBoot
   /** The answer to `admit`, for the connections that asked first. */
   | { readonly kind: 'admitted'; readonly granted: number; readonly refused: number }
+  | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
   | { readonly kind: 'drain' };
 
 export type FromWorker =
@@ -34,6 +47,7 @@ export type FromWorker =
       readonly models: Readonly<Record<string, string>>;
     }
   | BootFailed
+  | { readonly kind: 'models-reloaded'; readonly results: ReloadResults }
   /** `count` new connections ask for a place under server.maxConnections. */
   | { readonly kind: 'admit'; readonly count: number }
   | { readonly kind: 'released'; readonly count: number }

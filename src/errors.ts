@@ -29,6 +29,12 @@ export const clientErrors = {
     retry: 'yes, after a pause that grows',
     counter: 'mltcp_requests_refused_total{reason="queue_full"}',
   },
+  DEADLINE_EXCEEDED: {
+    meaning: 'the request waited so long that it could not be answered within `deadlineMs` of its model',
+    answer: 'empty frame',
+    retry: 'yes, after a pause that grows',
+    counter: 'mltcp_requests_expired_total',
+  },
   PAYLOAD_TOO_LARGE: {
     meaning: 'a frame announces more than server.maxPayloadSizeKb; its payload is not read',
     answer: 'empty frame, then close',

@@ -24,6 +24,17 @@ export function onStopSignal(stop: (signal: string) => void, force: (signal: str
   }
 }
 
+/**
+ * Calls `reload` on SIGHUP. On a terminal SIGHUP means that the terminal is gone: then it is a stop signal, as anybody
+ * would expect who closes a window.
+ */
+export function onReloadSignal(reload: () => void): void {
+  process.on('SIGHUP', () => {
+    if (process.stdout.isTTY) process.kill(process.pid, 'SIGTERM');
+    else reload();
+  });
+}
+
 /** A child obeys its primary alone: terminals and PM2 signal the whole tree, which would end children too early. */
 export function ignoreTreeSignals(): void {
   for (const signal of treeSignals) process.on(signal, () => {});

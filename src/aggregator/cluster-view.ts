@@ -3,6 +3,7 @@
 
 import { addSparse, bucketCount, bucketStartMs, quantileMs, type SparseHistogram } from '../metrics/histogram.js';
 import { addModelCounts, liveWorkers, mergeHistograms, nodes, noModelCounts, totalCounts } from '../metrics/merge.js';
+import { batchRowsBuckets } from '../metrics/recorder.js';
 import type { MetricsRecord, ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
 import { Freshness, type RecordAge } from './freshness.js';
 import type { LatencyMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
@@ -65,10 +66,10 @@ export class ClusterView {
       queue_overload: all.refusedQueueFull,
       in_flight: inFlight,
       audit_imbalance: all.received - all.answered - errors - all.abandoned - inFlight,
-      latency_ms: latencyOf(all.latency),
+      latency_ms: quantilesOf(all.latency),
       snapshot_age_ms: up.length > 0 ? Math.max(...up.map(({ id }) => ages.get(id)?.ageMs ?? 0)) : null,
       connections_refused: counts.connectionsRefused,
-      models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, now)),
+      models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, alive, now)),
       workers: workers
         .filter(({ id }) => !ages.get(id)?.isForgotten)
         .map((worker) => this.#worker(worker, ages.get(worker.id), now)),
@@ -78,7 +79,9 @@ export class ClusterView {
     };
   }
 
-  #model(name: string, counts: ModelCounts, now: number): ModelMetrics {
+  #model(name: string, counts: ModelCounts, alive: readonly WorkerRecord[], now: number): ModelMetrics {
+    const served = alive.flatMap(({ gauges }) => gauges.models[name] ?? []);
+    const batches = batchesOf(counts);
     return {
       name,
       requests: counts.received,
@@ -90,11 +93,27 @@ export class ClusterView {
         queue_full: counts.refusedQueueFull,
         payload_too_large: counts.refusedPayloadTooLarge,
       },
+      expired: counts.expired,
       abandoned: counts.abandoned,
-      batches: counts.batches,
-      rows_per_batch: share(counts.batchedRows, counts.batches),
-      run_ms: share(counts.runMicroseconds, counts.batches) / 1000,
-      latency_ms: latencyOf(counts.latency),
+      queued: sum(served, ({ queued }) => queued),
+      latency_ms: quantilesOf(counts.latency),
+      queue_ms: quantilesOf(counts.queueTime),
+      run_ms: quantilesOf(counts.runTime),
+      batches,
+      rows_per_batch: share(counts.batchedRows, batches),
+      batch_rows: Object.fromEntries(counts.batchRows.flatMap((n, i) => (n > 0 ? [[batchRowsLabel(i), n]] : []))),
+      closed: {
+        full: counts.closedFull,
+        turn: counts.closedTurn,
+        delay: counts.closedDelay,
+        drain: counts.closedDrain,
+      },
+      retried_rows: counts.retriedRows,
+      versions: [...new Set(served.map(({ version }) => version))],
+      execution: [...new Set(served.map(({ execution }) => execution))],
+      loads: counts.loads,
+      load_failures: counts.loadFailures,
+      thread_crashes: counts.threadCrashes,
     };
   }
 
@@ -111,14 +130,15 @@ export class ClusterView {
       state: age?.state === 'up' ? gauges.state : 'lost',
       connections: gauges.connections,
       in_flight: gauges.inFlight,
-      queued: gauges.queued,
+      queued: sum(Object.values(gauges.models), ({ queued }) => queued),
       requests: all.received,
       rps: this.#rates.rate(id, all.received, now),
       errors: errorsOf(all),
-      latency_ms: latencyOf(all.latency),
+      latency_ms: quantilesOf(all.latency),
       cpu: gauges.cpuShare,
       memory: gauges.rssBytes,
       event_loop_utilization: gauges.eventLoopUtilization,
+      event_loop_delay_p99_ms: gauges.eventLoopDelayP99Ms,
       started: new Date(startedAt).toISOString(),
       age_ms: age?.ageMs ?? 0,
     };
@@ -143,12 +163,23 @@ export function sumModels(counts: WorkerCounts): ModelCounts {
   return Object.values(counts.models).reduce(addModelCounts, noModelCounts());
 }
 
-/** Requests that were not answered with a result. */
-function errorsOf(counts: ModelCounts): number {
-  return counts.failed + counts.refusedBadInput + counts.refusedQueueFull + counts.refusedPayloadTooLarge;
+/** Every batch was closed for one reason. */
+function batchesOf({ closedFull, closedTurn, closedDelay, closedDrain }: ModelCounts): number {
+  return closedFull + closedTurn + closedDelay + closedDrain;
 }
 
-function latencyOf(latency: SparseHistogram): LatencyMs {
+/** The largest size in bucket `i` of `batchRows`. */
+export function batchRowsLabel(i: number): string {
+  return i === batchRowsBuckets - 1 ? '+Inf' : String(2 ** i);
+}
+
+/** Requests that were not answered with a result. */
+function errorsOf(counts: ModelCounts): number {
+  const refused = counts.refusedBadInput + counts.refusedQueueFull + counts.refusedPayloadTooLarge;
+  return counts.failed + counts.expired + refused;
+}
+
+function quantilesOf(latency: SparseHistogram): LatencyMs {
   const merged = new Float64Array(bucketCount);
   addSparse(merged, mergeHistograms([latency]));
   const last = latency.at(-1);

@@ -50,13 +50,33 @@ export interface ModelMetrics {
   readonly answered: number;
   readonly failed: number;
   readonly refused: { readonly bad_input: number; readonly queue_full: number; readonly payload_too_large: number };
+  /** Requests whose deadline had passed before they could be run. */
+  readonly expired: number;
   /** Requests whose client left before the reply. */
   readonly abandoned: number;
-  readonly batches: number;
-  readonly rows_per_batch: number;
-  /** Mean time of one run of the model. */
-  readonly run_ms: number;
+  /** Requests that wait for it now. */
+  readonly queued: number;
   readonly latency_ms: LatencyMs;
+  /** From a request's last byte to the run of its batch. */
+  readonly queue_ms: LatencyMs;
+  /** One call of the model. */
+  readonly run_ms: LatencyMs;
+  readonly batches: number;
+  /** Mean. */
+  readonly rows_per_batch: number;
+  /** Batches by their size: at most this many rows → batches. Sizes that never occurred are left out. */
+  readonly batch_rows: Readonly<Record<string, number>>;
+  /** Why batches were closed: they were full, the event-loop turn or the delay was over, the server drained. */
+  readonly closed: { readonly full: number; readonly turn: number; readonly delay: number; readonly drain: number };
+  /** Rows that were run again by themselves since their batch had failed. */
+  readonly retried_rows: number;
+  /** Versions that workers serve at this moment: one, but for the moment of a reload. */
+  readonly versions: readonly string[];
+  /** Where it runs: inline or thread. */
+  readonly execution: readonly string[];
+  readonly loads: number;
+  readonly load_failures: number;
+  readonly thread_crashes: number;
 }
 
 export interface WorkerMetrics {
@@ -78,6 +98,8 @@ export interface WorkerMetrics {
   readonly memory: number;
   /** 0 to 1. */
   readonly event_loop_utilization: number;
+  /** How late its event loop comes to what is due, over the last 5 to 10 seconds. */
+  readonly event_loop_delay_p99_ms: number;
   readonly started: string;
   readonly age_ms: number;
 }

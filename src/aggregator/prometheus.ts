@@ -2,8 +2,9 @@
 
 import type { MetricFamily, Sample } from '../metrics/exposition.js';
 import { bucketStartMs, type SparseHistogram } from '../metrics/histogram.js';
+import type { ModelHistogram } from '../metrics/recorder.js';
 import type { ModelCounts } from '../metrics/snapshot.js';
-import type { ClusterState } from './cluster-view.js';
+import { batchRowsLabel, type ClusterState } from './cluster-view.js';
 
 /** Upper bounds in seconds: a small model answers in tens of microseconds, an overloaded one in seconds. */
 export const durationBounds = [
@@ -48,6 +49,11 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
       ),
     ),
     counter(
+      'mltcp_requests_expired_total',
+      'Requests dropped before they cost a run, since they could not be answered by their deadline. More arrives than is served: add workers, threads or machines.',
+      perModel((model) => model.expired),
+    ),
+    counter(
       'mltcp_requests_abandoned_total',
       'Requests whose client left before the reply. When it rises, clients time out or crash.',
       perModel((model) => model.abandoned),
@@ -58,26 +64,70 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
       'Received minus answered, failed, refused, abandoned and in flight. Anything but 0 at a quiet moment is a defect of the server: report it.',
       [{ value: metrics.audit_imbalance }],
     ),
+    durations(
+      'mltcp_request_duration_seconds',
+      'Time from the last byte of a request to its reply.',
+      models,
+      'latency',
+    ),
+    durations(
+      'mltcp_queue_duration_seconds',
+      'Time from the last byte of a request to the run of its batch. When it grows while runs do not, more arrives than is served.',
+      models,
+      'queueTime',
+    ),
+    durations(
+      'mltcp_run_duration_seconds',
+      'Time of one call of the model. Its rate of sum near 1 a worker (or thread) means that the model is what limits.',
+      models,
+      'runTime',
+    ),
     {
-      name: 'mltcp_request_duration_seconds',
+      name: 'mltcp_batch_rows',
       type: 'histogram',
-      help: 'Time from the last byte of a request to its reply.',
-      samples: models.flatMap(([model, { latency }]) => histogramSamples(model, latency)),
+      help: 'Rows in one call of the model. Small batches under load mean that requests come one by one: let clients pipeline, or set maxQueueDelayMs.',
+      samples: models.flatMap(([model, modelCounts]) => batchRowsSamples(model, modelCounts)),
     },
     counter(
-      'mltcp_batches_total',
-      'Calls of the model.',
-      perModel((model) => model.batches),
+      'mltcp_batches_closed_total',
+      'Batches by why they were closed: full, the event-loop turn or maxQueueDelayMs was over, or the server drained. Mostly full: a larger maxBatchSize may pay.',
+      models.flatMap(([model, { closedFull, closedTurn, closedDelay, closedDrain }]) =>
+        perReason({ full: closedFull, turn: closedTurn, delay: closedDelay, drain: closedDrain }).map(
+          ({ labels, value }) => ({ labels: { model, ...labels }, value }),
+        ),
+      ),
     ),
     counter(
-      'mltcp_batched_rows_total',
-      'Rows in those calls; divided by mltcp_batches_total, the mean batch.',
-      perModel((model) => model.batchedRows),
+      'mltcp_rows_retried_total',
+      'Rows run again by themselves since their batch had failed. When it rises, some client sends rows that the model throws for.',
+      perModel((model) => model.retriedRows),
     ),
     counter(
-      'mltcp_model_run_seconds_total',
-      'Time spent in the model. Near one second a second and worker, the model is what limits.',
-      perModel((model) => model.runMicroseconds / 1e6),
+      'mltcp_model_loads_total',
+      'Times that a worker loaded the model.',
+      perModel((model) => model.loads),
+    ),
+    counter(
+      'mltcp_model_load_failures_total',
+      'Reloads that failed; the old version serves on. Look for "model could not be reloaded" in the log.',
+      perModel((model) => model.loadFailures),
+    ),
+    counter(
+      'mltcp_model_thread_crashes_total',
+      'Threads of the model that died; their batches failed and they were replaced. Look for "thread of a model died".',
+      perModel((model) => model.threadCrashes),
+    ),
+    gauge(
+      'mltcp_model_queued_requests',
+      'Requests that wait for the model now.',
+      metrics.models.map(({ name, queued }) => ({ labels: { model: name }, value: queued })),
+    ),
+    gauge(
+      'mltcp_model_info',
+      'Which version workers serve, and where it runs. Two versions for long: a reload failed on some workers.',
+      metrics.models.flatMap(({ name, versions, execution }) =>
+        versions.map((version) => ({ labels: { model: name, version, execution: execution.join(',') }, value: 1 })),
+      ),
     ),
     gauge(
       'mltcp_connections',
@@ -128,6 +178,11 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
       perWorker(({ gauges }) => gauges.eventLoopUtilization),
     ),
     gauge(
+      'mltcp_worker_event_loop_delay_p99_seconds',
+      "How late a worker's event loop comes to what is due. Much more than 0.01: a model holds it; see execution.",
+      perWorker(({ gauges }) => gauges.eventLoopDelayP99Ms / 1000),
+    ),
+    gauge(
       'mltcp_workers',
       'Workers that publish.',
       liveNodes.map(({ node, workers }) => ({ labels: { node }, value: workers })),
@@ -161,19 +216,44 @@ function gauge(name: string, help: string, samples: readonly Sample[]): MetricFa
   return { name, type: 'gauge', help, samples };
 }
 
-function histogramSamples(model: string, latency: SparseHistogram): readonly Sample[] {
-  const count = latency.reduce((total, [, n]) => total + n, 0);
-  const sum = latency.reduce(
-    (total, [bucket, n]) => total + (n * (bucketStartMs(bucket) + bucketStartMs(bucket + 1))) / 2000,
-    0,
-  );
+function durations(
+  name: string,
+  help: string,
+  models: readonly (readonly [string, ModelCounts])[],
+  histogram: ModelHistogram,
+): MetricFamily {
+  const samples = models.flatMap(([model, counts]) => durationSamples(model, counts[histogram]));
+  return { name, type: 'histogram', help, samples };
+}
+
+function durationSamples(model: string, durations: SparseHistogram): readonly Sample[] {
+  const count = durations.reduce((total, [, n]) => total + n, 0);
+  const middleMs = (bucket: number): number => (bucketStartMs(bucket) + bucketStartMs(bucket + 1)) / 2;
+  const sum = durations.reduce((total, [bucket, n]) => total + (n * middleMs(bucket)) / 1000, 0);
+  // A bucket of ours counts below a bound when its middle does: never more than 1.6 % off.
   const below = (seconds: number): number =>
-    latency.reduce(
-      (total, [bucket, n]) => (bucketStartMs(bucket + 1) <= seconds * 1000 * 1.0001 ? total + n : total),
-      0,
-    );
+    durations.reduce((total, [bucket, n]) => (middleMs(bucket) <= seconds * 1000 ? total + n : total), 0);
+  const buckets = durationBounds.map((le) => [String(le), below(le)] as const);
+  return histogramSamples(model, buckets, sum, count);
+}
+
+function batchRowsSamples(model: string, { batchRows, batchedRows }: ModelCounts): readonly Sample[] {
+  let count = 0;
+  const buckets = batchRows.map((n, i) => {
+    count += n;
+    return [batchRowsLabel(i), count] as const;
+  });
+  return histogramSamples(model, buckets.slice(0, -1), batchedRows, count);
+}
+
+function histogramSamples(
+  model: string,
+  buckets: readonly (readonly [le: string, count: number])[],
+  sum: number,
+  count: number,
+): readonly Sample[] {
   return [
-    ...durationBounds.map((le) => ({ suffix: '_bucket', labels: { model, le: String(le) }, value: below(le) })),
+    ...buckets.map(([le, value]) => ({ suffix: '_bucket', labels: { model, le }, value })),
     { suffix: '_bucket', labels: { model, le: '+Inf' }, value: count },
     { suffix: '_sum', labels: { model }, value: sum },
     { suffix: '_count', labels: { model }, value: count },

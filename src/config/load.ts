@@ -162,8 +162,8 @@ export function* leafKeys(tree: object, prefix = ''): Generator<string> {
   }
 }
 
-export function leafSchema(key: string): LeafSchema {
-  return key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], schema) as LeafSchema;
+export function leafSchema(key: string, tree: object = schema): LeafSchema {
+  return key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], tree) as LeafSchema;
 }
 
 /** Dotted key and value of whatever a layer sets, down to the known keys; unknown ones come out as they are. */

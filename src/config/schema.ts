@@ -3,7 +3,9 @@
 
 import { availableParallelism, hostname } from 'node:os';
 import convict from 'convict';
+import type { SessionSettings } from '../inference/backends/onnx.js';
 import type { Backend } from '../inference/catalogue.js';
+import type { Execution } from '../inference/served-model.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 
 export interface Settings {
@@ -34,8 +36,16 @@ export interface ModelEntry {
   name: string;
   backend: Backend;
   path: string;
+  version: string;
+  execution: Execution;
+  threads: number;
+  inlineLimitMs: number;
   maxBatchSize: number;
+  maxQueueDelayMs: number;
   maxQueue: number;
+  deadlineMs: number;
+  retryRows: boolean;
+  session: SessionSettings;
   responseSize: number | null;
   settings: Record<string, unknown>;
 }
@@ -145,6 +155,28 @@ format(
   'must be an object',
 );
 format('backend', (value) => ['onnx', 'module', 'dummy'].includes(value as string), 'must be onnx, module or dummy');
+format(
+  'milliseconds',
+  (value) => typeof value === 'number' && value >= 0 && value <= 3_600_000,
+  'must be a number of milliseconds from 0 to 3600000',
+  toNumber,
+);
+format(
+  'version',
+  (value) => typeof value === 'string' && /^(latest|\d+)$/.test(value),
+  'must be latest or a whole number',
+  (value) => (typeof value === 'number' ? String(value) : value),
+);
+format(
+  'execution',
+  (value) => ['inline', 'thread', 'auto'].includes(value as string),
+  'must be inline, thread or auto',
+);
+format(
+  'optimization',
+  (value) => ['disabled', 'basic', 'extended', 'all'].includes(value as string),
+  'must be disabled, basic, extended or all',
+);
 format('logFormat', (value) => ['auto', 'json', 'pretty'].includes(value as string), 'must be auto, json or pretty');
 
 export const schema: convict.Schema<Settings> = {
@@ -309,15 +341,50 @@ export const modelSchema: convict.Schema<ModelEntry> = {
     default: 'onnx',
   },
   path: {
-    doc: 'Model file, or folder with a model.onnx, or module. A relative path starts at the working directory, else at the folder of this package.',
+    doc: 'Model file; or folder with a model.onnx (model.mjs for a module); or folder of versions, as NAME/3/model.onnx. A relative path starts at the working directory, else at the folder of this package.',
     format: 'textOrEmpty',
     default: '',
   },
-  maxBatchSize: { doc: 'Rows in one call of the model, at the most.', format: 'count', default: 128 },
+  version: {
+    doc: 'Which of the versions is served: latest, or the number of one to pin it.',
+    format: 'version',
+    default: 'latest',
+  },
+  execution: {
+    doc: "Where it runs: inline (on the worker's event loop: quickest for small models), thread, or auto: measured before the port opens.",
+    format: 'execution',
+    default: 'auto',
+  },
+  threads: { doc: 'Threads of each worker, where it runs in threads.', format: 'count', default: 1 },
+  inlineLimitMs: {
+    doc: 'With auto: a model whose full batch takes longer goes into threads, so that a run never holds the event loop longer than this.',
+    format: 'milliseconds',
+    default: 2,
+  },
+  maxBatchSize: {
+    doc: 'Rows in one call of the model, at the most. Larger batches cost latency and gain little: see the figures.',
+    format: 'count',
+    default: 128,
+  },
+  maxQueueDelayMs: {
+    doc: 'Time that a batch waits for more rows, from its first; 0: only to the end of the event-loop turn, which loses nothing at low load.',
+    format: 'milliseconds',
+    default: 0,
+  },
   maxQueue: {
     doc: 'Requests of a worker that may wait for this model; one more is refused at once.',
     format: 'count',
     default: 65_536,
+  },
+  deadlineMs: {
+    doc: 'Time from the arrival of a request to its reply; one that cannot be answered in time is dropped before it costs a run. 0: none.',
+    format: 'milliseconds',
+    default: 5000,
+  },
+  retryRows: {
+    doc: 'Whether a batch that the model throws for is run again row by row, once, so that one poisonous row fails alone.',
+    format: Boolean,
+    default: true,
   },
   responseSize: {
     doc: 'Bytes of X that this dummy answers with; by default server.responseSize.',
@@ -325,6 +392,24 @@ export const modelSchema: convict.Schema<ModelEntry> = {
     default: null,
   },
   settings: { doc: 'Handed to the module as it is.', format: 'settingsObject', default: {} },
+  session: {
+    intraOpNumThreads: {
+      doc: 'Threads of ONNX Runtime within one run; more than 1 pays only when there are fewer workers than cores.',
+      format: 'count',
+      default: 1,
+    },
+    interOpNumThreads: { doc: 'Threads of ONNX Runtime across branches of a model.', format: 'count', default: 1 },
+    executionProviders: {
+      doc: 'Execution providers of ONNX Runtime, in order of preference.',
+      format: 'list',
+      default: ['cpu'],
+    },
+    graphOptimizationLevel: {
+      doc: 'disabled, basic, extended or all.',
+      format: 'optimization',
+      default: 'all',
+    },
+  },
 };
 
 export const listenerSchema: convict.Schema<ListenerEntry> = {

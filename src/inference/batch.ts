@@ -2,9 +2,30 @@
 // A row is kept as (source, start, end) into the chunk it arrived in: a model that wants rows side by side copies them
 // once, a model that wants payloads gets views, and a model that looks at none pays for none.
 
-/** Told once, when the batch it waits for has its outcome. */
-export interface BatchWaiter {
-  batchSettled(): void;
+/** Rows as a model reads them. */
+export interface RowSource {
+  readonly rows: number;
+  /** Row `i` as a view, no copy. */
+  payload(i: number): Buffer;
+  /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
+  copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void;
+  /** All rows side by side in a buffer that the reader may keep, where that is how they lie. */
+  readonly packed?: ArrayBuffer;
+}
+
+/** Rows that one asker has in a batch, side by side; it is told what becomes of them, once. */
+export interface BatchEntry {
+  /** When the last of its bytes came, in milliseconds of the monotonic clock. */
+  readonly arrivedAt: number;
+  readonly rows: number;
+  /** Index of its first row. */
+  readonly first: number;
+  /** Its rows are at `first` of `batch` now. */
+  moved(batch: Batch, first: number): void;
+  /** The batch has its outcome. */
+  settled(): void;
+  /** Its deadline has passed; the model never sees it. */
+  expired(): void;
 }
 
 /** What a model answered. `uniform` is for replies of one size side by side; `rows` for one of its own each. */
@@ -25,14 +46,28 @@ export type Replies =
 
 export type BatchOutcome = Replies | { readonly kind: 'failed'; readonly error: Error };
 
-export class Batch {
+export class Batch implements RowSource {
   rows = 0;
   /** Set when the model has answered or failed. */
   outcome: BatchOutcome | null = null;
-  readonly waiters: BatchWaiter[] = [];
+  /** Whether it has left the queue. */
+  isTaken = false;
+  /** The earliest arrival among its rows. */
+  oldestAt = Number.POSITIVE_INFINITY;
+  /** The latest one; entries come in the order of their arrival. */
+  newestAt = Number.POSITIVE_INFINITY;
+  readonly entries: BatchEntry[] = [];
+  readonly #cancelled = new Set<BatchEntry>();
   readonly #sources: Buffer[] = [];
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
+
+  /** Announces an entry whose rows are added next. */
+  enter(entry: BatchEntry): void {
+    this.entries.push(entry);
+    if (entry.arrivedAt < this.oldestAt) this.oldestAt = entry.arrivedAt;
+    this.newestAt = entry.arrivedAt;
+  }
 
   /** Adds the row `source[start, end)`; its index is `rows` before the call. */
   add(source: Buffer, start: number, end: number): void {
@@ -42,23 +77,63 @@ export class Batch {
     this.rows++;
   }
 
-  /** Row `i` as a view, no copy. */
   payload(i: number): Buffer {
     const source = this.#sources[i];
     if (source === undefined) throw new RangeError(`a batch of ${this.rows} rows has no row ${i}`);
     return source.subarray(this.#starts[i], this.#ends[i]);
   }
 
-  /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void {
     const source = this.#sources[i] as Buffer;
     const begin = (this.#starts[i] as number) + from;
     source.copy(target, at, begin, begin + length);
   }
 
-  /** Gives the batch its outcome and tells every waiter, once. */
+  /** Nobody waits for this entry any more. */
+  cancel(entry: BatchEntry): void {
+    this.#cancelled.add(entry);
+  }
+
+  get hasCancelled(): boolean {
+    return this.#cancelled.size > 0;
+  }
+
+  /**
+   * The rows that are still worth a run, as a batch of their own; entries that arrived before `arrivedBefore` have
+   * expired. Returns those too, for them to be told when the queue is in order again.
+   */
+  withoutStale(arrivedBefore: number): { readonly batch: Batch; readonly expired: readonly BatchEntry[] } {
+    const batch = new Batch();
+    const expired: BatchEntry[] = [];
+    for (const entry of this.entries) {
+      if (this.#cancelled.has(entry)) continue;
+      if (entry.arrivedAt < arrivedBefore) expired.push(entry);
+      else this.#move(entry, batch);
+    }
+    return { batch, expired };
+  }
+
+  /** Gives the batch its outcome and tells every entry, once. */
   settle(outcome: BatchOutcome): void {
     this.outcome = outcome;
-    for (const waiter of this.waiters) waiter.batchSettled();
+    for (const entry of this.entries) entry.settled();
   }
+
+  #move(entry: BatchEntry, batch: Batch): void {
+    const first = batch.rows;
+    batch.enter(entry);
+    for (let i = entry.first; i < entry.first + entry.rows; i++) {
+      batch.add(this.#sources[i] as Buffer, this.#starts[i] as number, this.#ends[i] as number);
+    }
+    entry.moved(batch, first);
+  }
+}
+
+/** One row of a source, as a source. */
+export function singleRow(source: RowSource, row: number): RowSource {
+  return {
+    rows: 1,
+    payload: () => source.payload(row),
+    copyRow: (_, target, at, from, length) => source.copyRow(row, target, at, from, length),
+  };
 }

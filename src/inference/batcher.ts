@@ -4,51 +4,89 @@
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
 //
-// While a model runs elsewhere (a promise that is not done yet), the next batches gather behind it, `maxQueue` rows at
-// the most.
+// With maxQueueDelayMs the open batch waits that long for company, counted from its first row, unless it is full before.
+// While a model runs (in a thread, say), the next batches gather behind it, `maxQueue` rows at the most. What is past
+// its deadline by the time that it could be answered, or whose client has gone, never costs a run.
+// A model can be swapped between two batches: rows that were queued for the old one are run by the old one.
 
-import { Batch, type BatchOutcome, type Replies } from './batch.js';
-import type { Model } from './model.js';
+import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
+import { type Model, ThreadCrashedError } from './model.js';
+import { checked, runRowByRow, toError } from './outcome.js';
 
 export interface BatcherLimits {
   /** Rows in one call of the model. */
   readonly maxBatchSize: number;
-  /** Rows that may wait behind the running batch. */
+  /** Rows that may wait for the model. */
   readonly maxQueue: number;
+  /** Time that an open batch waits for more rows; 0: to the end of the event-loop turn. */
+  readonly maxQueueDelayMs: number;
+  /** Time from a request's arrival to its reply, beyond which it is not worth a run; 0: none. */
+  readonly deadlineMs: number;
+  /** Whether a batch that fails is run again row by row, once, so that one bad row fails alone. */
+  readonly retryRows: boolean;
 }
 
-/** Hears of every batch when it has settled: `runMs` is the time that the model held it. */
-export type BatchObserver = (batch: Batch, outcome: BatchOutcome, runMs: number) => void;
+/** Why a batch was closed. */
+export type CloseReason = 'full' | 'turn' | 'delay' | 'drain';
+
+export interface FinishedBatch {
+  readonly batch: Batch;
+  readonly outcome: BatchOutcome;
+  readonly closedBy: CloseReason;
+  /** When it left the queue, in milliseconds of the monotonic clock. */
+  readonly startedAt: number;
+  /** Time that the model held it. */
+  readonly runMs: number;
+  /** Rows that were run again by themselves. */
+  readonly retriedRows: number;
+}
+
+/** Hears of every batch just before its replies leave. */
+export type BatchObserver = (finished: FinishedBatch) => void;
+
+/** A model and the batches that still need it. */
+interface Lease {
+  readonly model: Model;
+  outstanding: number;
+  onIdle: (() => void) | null;
+}
+
+interface Queued {
+  readonly batch: Batch;
+  readonly lease: Lease;
+  closedBy: CloseReason;
+}
+
+/** An inline model that has a queue yields to the event loop this often, so that other models and sockets have theirs. */
+const longestHoldMs = 2;
 
 export class Batcher {
-  readonly model: Model;
   readonly #limits: BatcherLimits;
   readonly #observe: BatchObserver;
+  #lease: Lease;
   #open = new Batch();
-  readonly #full: Batch[] = [];
+  readonly #closed: Queued[] = [];
   #queuedRows = 0;
+  #running = 0;
   #isScheduled = false;
-  #isRunning = false;
+  #isDraining = false;
+  #delayTimer: NodeJS.Timeout | undefined;
+  #sweepTimer: NodeJS.Timeout | undefined;
+  #isDelayOver = false;
+  /** When the event loop was last given to others. */
+  #turnBegan = 0;
+  /** Smoothed time of a run: what a request must have left of its deadline to be worth one. */
+  #expectedRunMs = 0;
 
   constructor(model: Model, limits: BatcherLimits, observe: BatchObserver = () => {}) {
-    this.model = model;
+    this.#lease = { model, outstanding: 0, onIdle: null };
     this.#limits = limits;
     this.#observe = observe;
   }
 
-  /** The batch that takes the next row, or null when the queue is full and the row must be refused. */
-  openBatch(): Batch | null {
-    if (this.#queuedRows >= this.#limits.maxQueue) return null;
-    if (this.#open.rows >= this.#limits.maxBatchSize) {
-      this.#full.push(this.#open);
-      this.#open = new Batch();
-    }
-    this.#queuedRows++;
-    if (!this.#isScheduled && !this.#isRunning) {
-      this.#isScheduled = true;
-      setImmediate(this.#runQueued);
-    }
-    return this.#open;
+  /** Bytes that a row must have, or null when any number will do. */
+  get inputBytes(): number | null {
+    return this.#lease.model.inputBytes;
   }
 
   /** Rows that wait for the model. */
@@ -56,44 +94,210 @@ export class Batcher {
     return this.#queuedRows;
   }
 
-  readonly #runQueued = async (): Promise<void> => {
-    this.#isScheduled = false;
-    this.#isRunning = true;
-    for (let batch = this.#take(); batch !== null; batch = this.#take()) {
-      this.#queuedRows -= batch.rows;
-      const startedAt = performance.now();
-      let outcome: BatchOutcome;
-      try {
-        const replies = this.model.run(batch);
-        outcome = checked(batch, replies instanceof Promise ? await replies : replies);
-      } catch (error) {
-        outcome = { kind: 'failed', error: error instanceof Error ? error : new Error(String(error)) };
-      }
-      this.#observe(batch, outcome, performance.now() - startedAt);
-      batch.settle(outcome);
+  /** The batch that takes the next row, or null when the queue is full and the row must be refused. */
+  openBatch(): Batch | null {
+    if (this.#queuedRows >= this.#limits.maxQueue) return null;
+    if (this.#open.rows >= this.#limits.maxBatchSize) this.#closeOpen('full');
+    this.#queuedRows++;
+    if (this.#open.rows === 0) this.#begun();
+    else if (this.#open.rows + 1 === this.#limits.maxBatchSize) this.#schedule();
+    return this.#open;
+  }
+
+  /** Nobody waits for this entry of `batch` any more: its place in the queue is free. */
+  cancel(batch: Batch, entry: BatchEntry): void {
+    if (batch.isTaken) return;
+    batch.cancel(entry);
+    this.#queuedRows -= entry.rows;
+  }
+
+  /** Runs what is queued without waiting for more, from now on. */
+  drain(): void {
+    this.#isDraining = true;
+    if (this.#open.rows > 0) this.#schedule();
+  }
+
+  /** Gives rows from now on to `model`; resolves when the old model has run its last batch and may be closed. */
+  async swap(model: Model): Promise<void> {
+    const old = this.#lease;
+    if (this.#open.rows > 0) this.#closeOpen('drain');
+    this.#lease = { model, outstanding: 0, onIdle: null };
+    this.#expectedRunMs = 0;
+    this.#schedule();
+    if (old.outstanding > 0) {
+      await new Promise<void>((resolve) => {
+        old.onIdle = resolve;
+      });
     }
-    this.#isRunning = false;
+  }
+
+  /** The open batch gets its first row. */
+  #begun(): void {
+    const { maxQueueDelayMs } = this.#limits;
+    if (maxQueueDelayMs === 0 || this.#isDraining) this.#schedule();
+    else this.#delayTimer ??= setTimeout(this.#delayOver, maxQueueDelayMs);
+    if (this.#running > 0) this.#watchDeadlines();
+  }
+
+  readonly #delayOver = (): void => {
+    this.#delayTimer = undefined;
+    this.#isDelayOver = true;
+    this.#pump();
   };
 
-  #take(): Batch | null {
-    const full = this.#full.shift();
-    if (full !== undefined) return full;
-    if (this.#open.rows === 0) return null;
-    const batch = this.#open;
-    this.#open = new Batch();
-    return batch;
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(this.#onTurn);
   }
-}
 
-/** A model that returns too few or too many replies would give clients each other's: that fails the batch instead. */
-function checked(batch: Batch, replies: Replies): Replies {
-  if (replies.kind === 'rows') {
-    if (!Array.isArray(replies.rows) || replies.rows.length !== batch.rows) {
-      const count = Array.isArray(replies.rows) ? replies.rows.length : typeof replies.rows;
-      throw new Error(`the model returned ${count} replies for ${batch.rows} payloads: it must return one for each`);
+  readonly #onTurn = (): void => {
+    this.#isScheduled = false;
+    this.#turnBegan = performance.now();
+    this.#pump();
+  };
+
+  /** Starts as many runs as the model takes at once. */
+  #pump(): void {
+    while (this.#running < this.#lease.model.concurrency) {
+      if (this.#queuedRows > 0 && performance.now() - this.#turnBegan > longestHoldMs) {
+        this.#schedule();
+        return;
+      }
+      const queued = this.#take();
+      if (queued === null) return;
+      this.#run(queued);
     }
-  } else if (replies.bytes.length < (batch.rows - 1) * replies.stride + replies.rowBytes) {
-    throw new Error(`the model returned ${replies.bytes.length} bytes, too few for ${batch.rows} replies`);
   }
-  return replies;
+
+  #closeOpen(closedBy: CloseReason): void {
+    this.#lease.outstanding++;
+    this.#closed.push({ batch: this.#open, lease: this.#lease, closedBy });
+    this.#open = new Batch();
+    this.#isDelayOver = false;
+    clearTimeout(this.#delayTimer);
+    this.#delayTimer = undefined;
+  }
+
+  /** Rows behind a run that does not end are told at their deadline, not when it has ended. */
+  #watchDeadlines(): void {
+    const { deadlineMs } = this.#limits;
+    if (deadlineMs === 0 || this.#sweepTimer !== undefined || this.#queuedRows === 0) return;
+    this.#sweepTimer = setTimeout(this.#sweep, deadlineMs / 4);
+    this.#sweepTimer.unref();
+  }
+
+  readonly #sweep = (): void => {
+    this.#sweepTimer = undefined;
+    const arrivedBefore = performance.now() - this.#limits.deadlineMs;
+    for (;;) {
+      if (this.#closed.length === 0 && this.#open.newestAt < arrivedBefore) this.#closeOpen('turn');
+      const [queued] = this.#closed;
+      if (queued === undefined || queued.batch.newestAt >= arrivedBefore) break;
+      this.#closed.shift();
+      this.#live(queued.batch);
+      this.#release(queued.lease);
+    }
+    this.#watchDeadlines();
+  };
+
+  /** The next batch that is due, without rows that nobody needs any more; null when there is none. */
+  #take(): Queued | null {
+    for (;;) {
+      const reason = this.#closed.length === 0 ? this.#reasonToClose() : null;
+      if (reason !== null) this.#closeOpen(reason);
+      const queued = this.#closed.shift();
+      if (queued === undefined) return null;
+      const live = this.#live(queued.batch);
+      if (live.rows > 0) return live === queued.batch ? queued : { ...queued, batch: live };
+      this.#release(queued.lease);
+    }
+  }
+
+  #reasonToClose(): CloseReason | null {
+    const { rows } = this.#open;
+    if (rows === 0) return null;
+    if (rows >= this.#limits.maxBatchSize) return 'full';
+    if (this.#isDraining) return 'drain';
+    if (this.#limits.maxQueueDelayMs === 0) return 'turn';
+    return this.#isDelayOver ? 'delay' : null;
+  }
+
+  #live(batch: Batch): Batch {
+    batch.isTaken = true;
+    const { deadlineMs } = this.#limits;
+    const arrivedBefore =
+      deadlineMs > 0 ? performance.now() + this.#expectedRunMs - deadlineMs : Number.NEGATIVE_INFINITY;
+    if (!batch.hasCancelled && batch.oldestAt >= arrivedBefore) {
+      this.#queuedRows -= batch.rows;
+      return batch;
+    }
+    const { batch: live, expired } = batch.withoutStale(arrivedBefore);
+    live.isTaken = true;
+    this.#queuedRows -= live.rows;
+    for (const entry of expired) this.#queuedRows -= entry.rows;
+    for (const entry of expired) entry.expired();
+    return live;
+  }
+
+  #run(queued: Queued): void {
+    const startedAt = performance.now();
+    let replies: Replies | Promise<Replies>;
+    try {
+      replies = queued.lease.model.run(queued.batch);
+    } catch (error) {
+      replies = Promise.reject(error);
+    }
+    if (replies instanceof Promise) void this.#await(queued, startedAt, replies);
+    else this.#finish(queued, startedAt, checked(queued.batch, replies), 0);
+  }
+
+  async #await(queued: Queued, startedAt: number, replies: Promise<Replies>): Promise<void> {
+    let outcome: BatchOutcome;
+    let retriedRows = 0;
+    this.#running++;
+    this.#watchDeadlines();
+    try {
+      outcome = checked(queued.batch, await replies);
+    } catch (error) {
+      outcome = { kind: 'failed', error: toError(error) };
+    }
+    if (outcome.kind === 'failed' && this.#isWorthRetrying(queued.batch, outcome.error)) {
+      const retried = await runRowByRow(
+        queued.lease.model,
+        queued.batch,
+        outcome.error,
+        this.#deadlineOf(queued.batch),
+      );
+      retriedRows = retried.runs;
+      outcome = retried.outcome;
+    }
+    this.#running--;
+    this.#finish(queued, startedAt, outcome, retriedRows);
+    this.#pump();
+  }
+
+  /** When its first row will be worth nothing any more. */
+  #deadlineOf(batch: Batch): number {
+    const { deadlineMs } = this.#limits;
+    return deadlineMs > 0 ? batch.oldestAt + deadlineMs : Number.POSITIVE_INFINITY;
+  }
+
+  /** A thread that crashed would crash again, once for each row. */
+  #isWorthRetrying(batch: Batch, error: Error): boolean {
+    return this.#limits.retryRows && batch.rows > 1 && !(error instanceof ThreadCrashedError);
+  }
+
+  #finish({ batch, lease, closedBy }: Queued, startedAt: number, outcome: BatchOutcome, retriedRows: number): void {
+    const runMs = performance.now() - startedAt;
+    this.#expectedRunMs += (runMs - this.#expectedRunMs) / 8;
+    this.#release(lease);
+    this.#observe({ batch, outcome, closedBy, startedAt, runMs, retriedRows });
+    batch.settle(outcome);
+  }
+
+  #release(lease: Lease): void {
+    lease.outstanding--;
+    if (lease.outstanding === 0) lease.onIdle?.();
+  }
 }

@@ -1,30 +1,33 @@
-// From a model's settings to a model that runs.
+// From a model's settings to a model that runs in this thread.
 
 import { createDummyModel } from './backends/dummy.js';
 import { loadModuleModel } from './backends/module.js';
-import { loadOnnxModel } from './backends/onnx.js';
+import { loadOnnxModel, type SessionSettings } from './backends/onnx.js';
 import type { Model } from './model.js';
 
 export type Backend = 'onnx' | 'module' | 'dummy';
 
-export interface ModelSettings {
+/** What there is to load; plain data, since threads get it too. */
+export interface ModelSource {
   readonly name: string;
   readonly backend: Backend;
   /** Absolute; a folder or file for onnx, a file for module, unused by dummy. */
   readonly path: string;
   /** Bytes of the dummy's reply. */
   readonly responseSize: number;
+  /** Handed to a module as it is. */
   readonly settings: Readonly<Record<string, unknown>>;
+  readonly session: SessionSettings;
 }
 
 /** Throws Error, with what would mend it, when the model cannot be served. */
-export async function loadModel(model: ModelSettings): Promise<Model> {
-  switch (model.backend) {
+export async function loadModel({ name, backend, path, responseSize, settings, session }: ModelSource): Promise<Model> {
+  switch (backend) {
     case 'onnx':
-      return loadOnnxModel(model.path);
+      return loadOnnxModel(path, session);
     case 'module':
-      return loadModuleModel(model.path, { name: model.name, settings: model.settings });
+      return loadModuleModel(path, { name, settings });
     case 'dummy':
-      return createDummyModel(model.responseSize);
+      return createDummyModel(responseSize);
   }
 }

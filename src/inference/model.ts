@@ -1,6 +1,6 @@
 // The model contract, in two layers: what a user's own module exports, and what the batcher calls.
 
-import type { Batch, Replies } from './batch.js';
+import type { Replies, RowSource } from './batch.js';
 
 /** One reply per payload, in the order of the payloads. An Error in place of a reply fails that request alone. */
 export type UserReplies = readonly (Uint8Array | Error)[];
@@ -14,7 +14,12 @@ export interface UserModel {
    *   until the call has settled: copy what you keep.
    */
   infer(payloads: readonly Buffer[]): UserReplies | Promise<UserReplies>;
-  /** Called once when the worker ends. */
+  /**
+   * A payload such as clients send. With `execution: auto` the model is measured with it before the port opens, and
+   * runs in a thread when it would hold the event loop; without it, `auto` means inline.
+   */
+  readonly sample?: Uint8Array;
+  /** Called once when the model is not needed any more: it was replaced, or the worker ends. */
   close?(): void | Promise<void>;
 }
 
@@ -32,9 +37,21 @@ export type LoadUserModel = (options: UserModelOptions) => UserModel | Promise<U
 export interface Model {
   /** Bytes of one input row, or null when a payload may have any length. */
   readonly inputBytes: number | null;
-  /** For the `ready` log line: backend, dtypes and shapes. */
+  /** Runs that it takes at once. */
+  readonly concurrency: number;
+  /** For logs: backend, dtypes and shapes. */
   readonly description: string;
+  /** A payload to measure it with, where rows have no fixed size. */
+  readonly sample: Buffer | null;
   /** Answers a batch; a throw or a rejection fails every row of it. */
-  run(batch: Batch): Replies | Promise<Replies>;
+  run(rows: RowSource): Replies | Promise<Replies>;
   close(): Promise<void>;
+}
+
+/** The thread that ran a batch has ended; a new one takes its place. */
+export class ThreadCrashedError extends Error {
+  constructor(reason: string, options?: ErrorOptions) {
+    super(`the thread of the model crashed: ${reason}`, options);
+    this.name = 'ThreadCrashedError';
+  }
 }

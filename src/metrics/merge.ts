@@ -1,11 +1,17 @@
 // Adding up counts: of departed workers on a node, and of all records of a cluster.
 
 import { addSparse, bucketCount, type SparseHistogram, toSparse } from './histogram.js';
-import { modelCounters, workerCounters } from './recorder.js';
+import { batchRowsBuckets, modelCounters, workerCounters } from './recorder.js';
 import type { MetricsRecord, ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from './snapshot.js';
 
 export function noModelCounts(): ModelCounts {
-  return { ...zeros(modelCounters), latency: [] };
+  return {
+    ...zeros(modelCounters),
+    latency: [],
+    queueTime: [],
+    runTime: [],
+    batchRows: new Array(batchRowsBuckets).fill(0),
+  };
 }
 
 export function noCounts(): WorkerCounts {
@@ -22,7 +28,13 @@ export function addCounts(a: WorkerCounts, b: WorkerCounts): WorkerCounts {
 }
 
 export function addModelCounts(a: ModelCounts, b: ModelCounts): ModelCounts {
-  return { ...added(modelCounters, a, b), latency: mergeHistograms([a.latency, b.latency]) };
+  return {
+    ...added(modelCounters, a, b),
+    latency: mergeHistograms([a.latency, b.latency]),
+    queueTime: mergeHistograms([a.queueTime, b.queueTime]),
+    runTime: mergeHistograms([a.runTime, b.runTime]),
+    batchRows: a.batchRows.map((batches, i) => batches + (b.batchRows[i] ?? 0)),
+  };
 }
 
 export function mergeHistograms(histograms: readonly SparseHistogram[]): SparseHistogram {

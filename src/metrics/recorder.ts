@@ -1,9 +1,9 @@
 // What one worker counts, in one flat array of doubles: to count is to add to an element, and the whole state is one
 // block of memory. Doubles count exactly up to 2^53.
 //
-//   ┌ worker counters ┬ model 0: counters, latency histogram ┬ model 1: … ┐
+//   ┌ worker counters ┬ model 0: counters, histograms, batch sizes ┬ model 1: … ┐
 
-import { bucketCount, bucketOf, toSparse } from './histogram.js';
+import { bucketCount, bucketOf, type SparseHistogram, toSparse } from './histogram.js';
 import type { ModelCounts, WorkerCounts } from './snapshot.js';
 
 /** Counters of a worker as a whole. The names are those of the snapshot. */
@@ -31,42 +31,74 @@ export const modelCounters = [
   'refusedBadInput',
   'refusedQueueFull',
   'refusedPayloadTooLarge',
+  'expired',
   'abandoned',
-  'batches',
   'batchedRows',
-  'runMicroseconds',
+  'retriedRows',
+  'closedFull',
+  'closedTurn',
+  'closedDelay',
+  'closedDrain',
+  'loads',
+  'loadFailures',
+  'threadCrashes',
 ] as const;
+
+/** Histograms of one model: reply times, waiting times and run times in ms; `batchRows` counts batches by their size. */
+export const modelHistograms = ['latency', 'queueTime', 'runTime'] as const;
+
+/** Batches of 1 row, up to 2, up to 4 … rows; the last bucket takes all larger ones. */
+export const batchRowsBuckets = 16;
 
 export type WorkerCounter = (typeof workerCounters)[number];
 export type ModelCounter = (typeof modelCounters)[number];
+export type ModelHistogram = (typeof modelHistograms)[number];
 
-/** Counts the requests of one model; `durationMs` of a request runs from its last byte's arrival to its reply. */
+const modelSize = modelCounters.length + modelHistograms.length * bucketCount + batchRowsBuckets;
+
+/** Counts the requests and the batches of one model. */
 export class ModelRecorder {
   readonly #slab: Float64Array;
   readonly #at: Readonly<Record<ModelCounter, number>>;
-  readonly #histogramAt: number;
+  readonly #histogramAt: Readonly<Record<ModelHistogram, number>>;
+  readonly #batchRowsAt: number;
 
   constructor(slab: Float64Array, offset: number) {
     this.#slab = slab;
     this.#at = indexes(modelCounters, offset);
-    this.#histogramAt = offset + modelCounters.length;
+    this.#histogramAt = indexes(modelHistograms, offset + modelCounters.length, bucketCount);
+    this.#batchRowsAt = offset + modelCounters.length + modelHistograms.length * bucketCount;
   }
 
   count(counter: ModelCounter, by = 1): void {
-    const at = this.#at[counter];
-    this.#slab[at] = (this.#slab[at] as number) + by;
+    this.#add(this.#at[counter], by);
   }
 
-  /** `requests` replies that left together, `durationMs` after their requests had arrived together. */
-  answered(requests: number, durationMs: number): void {
-    this.count('answered', requests);
-    const at = this.#histogramAt + bucketOf(durationMs);
-    this.#slab[at] = (this.#slab[at] as number) + requests;
+  /** `requests` that took this long: from a request's last byte to its reply, to its run, or in its run. */
+  time(histogram: ModelHistogram, durationMs: number, requests = 1): void {
+    this.#add(this.#histogramAt[histogram] + bucketOf(durationMs), requests);
+  }
+
+  /** A batch of this many rows was run. */
+  batch(rows: number): void {
+    const bucket = Math.min(32 - Math.clz32(rows - 1), batchRowsBuckets - 1);
+    this.#add(this.#batchRowsAt + bucket, 1);
+    this.count('batchedRows', rows);
   }
 
   snapshot(): ModelCounts {
-    const counters = values(this.#at, this.#slab);
-    return { ...counters, latency: toSparse(this.#slab, this.#histogramAt) };
+    const histogram = (name: ModelHistogram): SparseHistogram => toSparse(this.#slab, this.#histogramAt[name]);
+    return {
+      ...values(this.#at, this.#slab),
+      latency: histogram('latency'),
+      queueTime: histogram('queueTime'),
+      runTime: histogram('runTime'),
+      batchRows: [...this.#slab.subarray(this.#batchRowsAt, this.#batchRowsAt + batchRowsBuckets)],
+    };
+  }
+
+  #add(at: number, by: number): void {
+    this.#slab[at] = (this.#slab[at] as number) + by;
   }
 }
 
@@ -76,7 +108,6 @@ export class Recorder {
   readonly #models = new Map<string, ModelRecorder>();
 
   constructor(modelNames: readonly string[]) {
-    const modelSize = modelCounters.length + bucketCount;
     this.#slab = new Float64Array(workerCounters.length + modelNames.length * modelSize);
     modelNames.forEach((name, i) => {
       this.#models.set(name, new ModelRecorder(this.#slab, workerCounters.length + i * modelSize));
@@ -100,8 +131,8 @@ export class Recorder {
   }
 }
 
-function indexes<Name extends string>(names: readonly Name[], offset: number): Record<Name, number> {
-  return Object.fromEntries(names.map((name, i) => [name, offset + i])) as Record<Name, number>;
+function indexes<Name extends string>(names: readonly Name[], offset: number, size = 1): Record<Name, number> {
+  return Object.fromEntries(names.map((name, i) => [name, offset + i * size])) as Record<Name, number>;
 }
 
 function values<Name extends string>(at: Readonly<Record<Name, number>>, slab: Float64Array): Record<Name, number> {

@@ -6,11 +6,17 @@
 // is not counted any more, wherever it still lies about. So no reader counts it twice or misses it, whenever it looks.
 
 import type { SparseHistogram } from './histogram.js';
-import type { ModelCounter, WorkerCounter } from './recorder.js';
+import type { ModelCounter, ModelHistogram, WorkerCounter } from './recorder.js';
 
-export interface ModelCounts extends Readonly<Record<ModelCounter, number>> {
-  /** Time from a request's last byte to its reply, of those answered. */
-  readonly latency: SparseHistogram;
+/**
+ * `latency`: from a request's last byte to its reply, of those answered; `queueTime`: of each request, to the run of
+ * its batch; `runTime`: of each batch.
+ */
+export interface ModelCounts
+  extends Readonly<Record<ModelCounter, number>>,
+    Readonly<Record<ModelHistogram, SparseHistogram>> {
+  /** Batches by the number of their rows: 1, up to 2, up to 4 …. */
+  readonly batchRows: readonly number[];
 }
 
 export interface WorkerCounts extends Readonly<Record<WorkerCounter, number>> {
@@ -19,12 +25,19 @@ export interface WorkerCounts extends Readonly<Record<WorkerCounter, number>> {
 
 export type WorkerState = 'ready' | 'draining';
 
+/** How a model of a worker is at this moment. */
+export interface ModelGauges {
+  readonly version: string;
+  readonly execution: 'inline' | 'thread';
+  readonly queued: number;
+}
+
 /** How a worker is at this moment. */
 export interface WorkerGauges {
   readonly state: WorkerState;
   readonly connections: number;
   readonly inFlight: number;
-  readonly queued: number;
+  readonly models: Readonly<Record<string, ModelGauges>>;
   readonly rssBytes: number;
   /** Processor time since the worker's start. */
   readonly cpuSeconds: number;
@@ -32,6 +45,8 @@ export interface WorkerGauges {
   readonly cpuShare: number;
   /** Share of the time that the event loop was busy, 0 to 1, since the record before. */
   readonly eventLoopUtilization: number;
+  /** How late the event loop comes to what is due, over the last 5 to 10 seconds. */
+  readonly eventLoopDelayP99Ms: number;
 }
 
 interface RecordBase {

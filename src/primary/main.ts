@@ -5,15 +5,16 @@
 import { randomBytes } from 'node:crypto';
 import { maskUrl } from '../config/describe.js';
 import { type Config, packageVersion } from '../config/load.js';
-import type { BootFailed, ListenAddress } from '../control.js';
+import type { BootFailed, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
-import { logFatal, onStopSignal } from '../lifecycle.js';
-import { createLog } from '../log.js';
+import { logFatal, onReloadSignal, onStopSignal } from '../lifecycle.js';
+import { createLog, type Log } from '../log.js';
 import { workerRecordId } from '../metrics/snapshot.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { AggregatorChild } from './aggregator-child.js';
+import { findModelVersions } from './model-versions.js';
 import { NodeRecordKeeper } from './node-record.js';
 import { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -23,6 +24,12 @@ export function startPrimary(config: Config): void {
   const log = createLog(config.log, { role: 'primary', node });
   // Sorts by start, and two primaries of one node name never share it.
   const run = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  let versions: ModelVersions;
+  try {
+    versions = findModelVersions(config);
+  } catch (error) {
+    process.exit(logFatal(log, error));
+  }
   const nodeRecord = new NodeRecordKeeper({ node, run, version: packageVersion() });
   nodeRecord.workersWanted = workers;
 
@@ -82,7 +89,7 @@ export function startPrimary(config: Config): void {
       },
       onBootFailed: bootFailed,
     });
-  const supervisor = new Supervisor(config, run, log, {
+  const supervisor = new Supervisor(config, versions, run, log, {
     onReady: (addresses, models) => {
       served = { addresses, models };
       announce();
@@ -94,10 +101,20 @@ export function startPrimary(config: Config): void {
       if (!isEnding) nodeRecord.restarts++;
       void publishNode([workerRecordId(node, run, worker.slot, worker.incarnation)]);
     },
+    onModelsReloaded: (worker, results) => logReload(log, worker, results),
     onBootFailed: bootFailed,
     onGiveUp: (reason) => fail(new OperatorError('WORKER_BOOT_FAILED', reason)),
   });
 
+  onReloadSignal(() => {
+    if (isEnding) return;
+    try {
+      supervisor.reloadModels(findModelVersions(config));
+      log.info('reloading models');
+    } catch (error) {
+      log.error({ err: error }, 'models not reloaded: the old versions serve on');
+    }
+  });
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
   onStopSignal(
@@ -125,6 +142,17 @@ export function startPrimary(config: Config): void {
     aggregator?.start();
   } catch (error) {
     fail(new Error(`cannot start child processes: ${messageOf(error)}`, { cause: error }));
+  }
+}
+
+/** A line for each model of a worker that has changed or could not. */
+function logReload(log: Log, { slot, pid }: WorkerHandle, results: ReloadResults): void {
+  for (const [model, result] of Object.entries(results)) {
+    const fields = { model, version: result.version, slot, worker: pid };
+    if (result.outcome === 'failed')
+      log.error({ ...fields, reason: result.reason }, 'model could not be reloaded: the old version serves on');
+    else if (result.outcome === 'loaded') log.info(fields, 'model reloaded');
+    else log.debug(fields, 'model unchanged');
   }
 }
 

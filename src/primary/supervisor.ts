@@ -3,7 +3,7 @@
 import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/load.js';
-import type { BootFailed, FromWorker, ListenAddress } from '../control.js';
+import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import { ConnectionLedger } from './connection-ledger.js';
@@ -16,6 +16,7 @@ export interface SupervisorEvents {
   onUpdate(update: RecordUpdate): void;
   /** A worker is gone; its handle has the last record that arrived. */
   onExit(worker: WorkerHandle): void;
+  onModelsReloaded(worker: WorkerHandle, results: ReloadResults): void;
   /** A worker could not start, with its reason. */
   onBootFailed(failure: BootFailed): void;
   /** No worker becomes ready in this slot. */
@@ -34,6 +35,7 @@ interface Slot {
 export class Supervisor {
   readonly #config: Config;
   readonly #run: string;
+  #versions: ModelVersions;
   readonly #log: Log;
   readonly #events: SupervisorEvents;
   readonly #ledger: ConnectionLedger;
@@ -44,8 +46,9 @@ export class Supervisor {
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | null = null;
 
-  constructor(config: Config, run: string, log: Log, events: SupervisorEvents) {
+  constructor(config: Config, versions: ModelVersions, run: string, log: Log, events: SupervisorEvents) {
     this.#config = config;
+    this.#versions = versions;
     this.#run = run;
     this.#log = log;
     this.#events = events;
@@ -67,6 +70,12 @@ export class Supervisor {
 
   start(): void {
     this.#reconcile();
+  }
+
+  /** Tells every worker to serve these versions; those that are still starting load them in the first place. */
+  reloadModels(versions: ModelVersions): void {
+    this.#versions = versions;
+    for (const worker of this.#workers()) worker.send({ kind: 'reload-models', versions });
   }
 
   /** Drains every worker; resolves when the last one is gone. One that exceeds its time is killed. */
@@ -148,6 +157,7 @@ export class Supervisor {
         worker.send({
           kind: 'boot',
           config: this.#config,
+          versions: this.#versions,
           run: this.#run,
           slot: worker.slot,
           incarnation: worker.incarnation,
@@ -159,6 +169,9 @@ export class Supervisor {
       case 'boot-failed':
         slot.lastFailure = message.message;
         this.#events.onBootFailed(message);
+        break;
+      case 'models-reloaded':
+        this.#events.onModelsReloaded(worker, message.results);
         break;
       case 'admit': {
         const granted = this.#ledger.admit(worker, message.count);

@@ -1,6 +1,6 @@
 // One client's connection: bytes → requests → the open batch → replies in order → bytes.
 //
-//   'data' ─▶ decoder ─▶ decode(): rows join the open batch as segments ─▶ … ─▶ batchSettled() ─▶ flush() ─▶ write
+//   'data' ─▶ decoder ─▶ decode(): rows join the open batch as segments ─▶ … ─▶ onSettled() ─▶ flush() ─▶ write
 //
 // Promises: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
 // requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
@@ -8,7 +8,7 @@
 // Works on any duplex stream; it does not listen and knows no cluster.
 
 import type { Duplex } from 'node:stream';
-import type { Batch, BatchWaiter } from '../inference/batch.js';
+import type { Batch } from '../inference/batch.js';
 import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
 import { emptyFrame, FrameDecoder, type LengthFieldSize } from '../protocol/frames.js';
@@ -34,7 +34,7 @@ export interface Lane {
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 
-export class Connection implements BatchWaiter {
+export class Connection {
   readonly #socket: Duplex;
   readonly #lane: Lane;
   readonly #limits: ConnectionLimits;
@@ -75,12 +75,6 @@ export class Connection implements BatchWaiter {
     return this.#inFlight;
   }
 
-  batchSettled(): void {
-    if (this.#isClosed) return;
-    this.#flush();
-    this.#advance();
-  }
-
   /** Takes no more input, answers what came in whole, and closes. */
   drain(): void {
     this.#finishInput('closedByDrain');
@@ -107,6 +101,13 @@ export class Connection implements BatchWaiter {
     }
   }
 
+  /** The model has answered, or a deadline has passed, for one of the pending segments. */
+  readonly #onSettled = (): void => {
+    if (this.#isClosed) return;
+    this.#flush();
+    this.#advance();
+  };
+
   readonly #onData = (chunk: Buffer): void => {
     if (this.#isInputOver) return;
     this.#recorder.count('bytesReceived', chunk.length);
@@ -122,13 +123,21 @@ export class Connection implements BatchWaiter {
   readonly #onSocketClose = (): void => {
     this.#isClosed = true;
     this.#isInputOver = true;
-    if (this.#inFlight > 0) this.#lane.recorder.count('abandoned', this.#inFlight);
+    if (this.#inFlight > 0) this.#abandon();
     this.#recorder.count(this.#closeReason ?? 'closedByClient');
     if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
     this.#inFlight = 0;
     this.#pending = [];
     this.#onClose();
   };
+
+  /** Nobody waits for these replies any more; rows that are still queued give their places back. */
+  #abandon(): void {
+    this.#lane.recorder.count('abandoned', this.#inFlight);
+    for (const segment of this.#pending) {
+      if (typeof segment.target !== 'string') this.#lane.batcher.cancel(segment.target, segment);
+    }
+  }
 
   #finishInput(reason: CloseReason): void {
     if (this.#isInputOver) return;
@@ -175,7 +184,7 @@ export class Connection implements BatchWaiter {
   /** Moves whole frames from the decoder to the model; true when it stopped because of a limit. */
   #decode(): boolean {
     const { batcher, recorder } = this.#lane;
-    const inputBytes = batcher.model.inputBytes;
+    const { inputBytes } = batcher;
     let segment: Segment | null = null;
     let requests = 0;
     let isBlocked = false;
@@ -195,7 +204,7 @@ export class Connection implements BatchWaiter {
       const target = isBadInput ? 'refusedBadInput' : (batcher.openBatch() ?? 'refusedQueueFull');
       if (segment === null || segment.target !== target) segment = this.#beginSegment(target);
       if (typeof target !== 'string') target.add(source, start, end);
-      segment.requests++;
+      segment.rows++;
       requests++;
       this.#inFlight++;
     }
@@ -205,9 +214,9 @@ export class Connection implements BatchWaiter {
   }
 
   #beginSegment(target: Batch | Refusal): Segment {
-    const segment = new Segment(target, this.#arrivedAt);
+    const segment = new Segment(target, this.#arrivedAt, this.#onSettled);
     this.#pending.push(segment);
-    if (typeof target !== 'string') target.waiters.push(this);
+    if (typeof target !== 'string') target.enter(segment);
     return segment;
   }
 
@@ -222,7 +231,7 @@ export class Connection implements BatchWaiter {
     this.#isInputOver = true;
     this.#closeReason = 'closedByPayloadTooLarge';
     this.#lane.recorder.count('received');
-    this.#beginSegment('refusedPayloadTooLarge').requests = 1;
+    this.#beginSegment('refusedPayloadTooLarge').rows = 1;
     this.#inFlight++;
   }
 
@@ -244,14 +253,19 @@ export class Connection implements BatchWaiter {
     for (const segment of this.#pending.splice(0, settled)) {
       const failed = writeReplies(segment, out, at, lengthFieldSize);
       at += repliesSize(segment, lengthFieldSize);
-      this.#inFlight -= segment.requests;
+      this.#inFlight -= segment.rows;
       if (typeof segment.target === 'string') recorder.count(segment.target, failed);
       else if (failed > 0) recorder.count('failed', failed);
-      if (failed < segment.requests) recorder.answered(segment.requests - failed, now - segment.arrivedAt);
+      if (failed < segment.rows) this.#answered(segment.rows - failed, now - segment.arrivedAt);
     }
     this.#recorder.count('bytesSent', size);
     this.#activeAt = now;
     this.#socket.write(out);
+  }
+
+  #answered(requests: number, durationMs: number): void {
+    this.#lane.recorder.count('answered', requests);
+    this.#lane.recorder.time('latency', durationMs, requests);
   }
 
   #close(): void {

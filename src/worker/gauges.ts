@@ -1,14 +1,23 @@
 // How this worker process is at this moment: memory, processor time, event loop.
 
+import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { WorkerGauges } from '../metrics/snapshot.js';
 
-type ProcessGauges = Pick<WorkerGauges, 'rssBytes' | 'cpuSeconds' | 'cpuShare' | 'eventLoopUtilization'>;
+type ProcessGauges = Pick<
+  WorkerGauges,
+  'rssBytes' | 'cpuSeconds' | 'cpuShare' | 'eventLoopUtilization' | 'eventLoopDelayP99Ms'
+>;
+
+/** How often Node looks how late its timers are. */
+const delayResolutionMs = 10;
+const delayWindowMs = 5000;
 
 /** Each call measures since the call before. */
 export function createProcessGauges(): () => ProcessGauges {
   let at = performance.now();
   let cpuSeconds = cpuSecondsNow();
   let loop = performance.eventLoopUtilization();
+  const delayP99Ms = createDelayGauge();
   return () => {
     const now = performance.now();
     const cpuNow = cpuSecondsNow();
@@ -19,10 +28,32 @@ export function createProcessGauges(): () => ProcessGauges {
       cpuSeconds: cpuNow,
       cpuShare: elapsedSeconds > 0 ? (cpuNow - cpuSeconds) / elapsedSeconds : 0,
       eventLoopUtilization: performance.eventLoopUtilization(loopNow, loop).utilization,
+      eventLoopDelayP99Ms: delayP99Ms(now),
     };
     [at, cpuSeconds, loop] = [now, cpuNow, loopNow];
     return gauges;
   };
+}
+
+/** The 99th percentile over the last 5 to 10 seconds: a gauge of the last moment alone would miss most of what happens. */
+function createDelayGauge(): (now: number) => number {
+  let older = startDelayHistogram();
+  let newer = startDelayHistogram();
+  let rotatedAt = performance.now();
+  return (now) => {
+    if (now - rotatedAt > delayWindowMs) {
+      older.reset();
+      [older, newer, rotatedAt] = [newer, older, now];
+    }
+    // Node measures from one look to the next: the pause that it makes between two is no delay.
+    return Math.max(0, older.percentile(99) / 1e6 - delayResolutionMs);
+  };
+}
+
+function startDelayHistogram(): IntervalHistogram {
+  const histogram = monitorEventLoopDelay({ resolution: delayResolutionMs });
+  histogram.enable();
+  return histogram;
 }
 
 function cpuSecondsNow(): number {

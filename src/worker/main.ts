@@ -5,17 +5,14 @@
 import type { Config } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
-import { Batcher, type BatchObserver } from '../inference/batcher.js';
-import { loadModel } from '../inference/catalogue.js';
-import type { Model } from '../inference/model.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
-import { type ModelRecorder, Recorder } from '../metrics/recorder.js';
+import { Recorder } from '../metrics/recorder.js';
 import { type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import { Admission } from './admission.js';
-import type { Lane } from './connection.js';
 import { createProcessGauges } from './gauges.js';
+import { servedNames, WorkerModels } from './models.js';
 import { WorkerServer } from './server.js';
 
 ignoreTreeSignals();
@@ -33,69 +30,40 @@ process.once('message', (message: ToWorker) => {
 await sendToPrimary({ kind: 'hello' });
 
 async function boot(message: WorkerBoot, log: Log): Promise<void> {
-  const { config } = message;
-  const names = [...new Set(config.listeners.map(({ model }) => model))];
-  const recorder = new Recorder(names);
-  const models = new Map<string, Model>();
-  const lanes = new Map<string, Lane>();
-  for (const name of names) {
-    const model = await load(config, name);
-    const modelRecorder = recorder.model(name);
-    const { maxBatchSize, maxQueue } = settingsOf(config, name);
-    models.set(name, model);
-    lanes.set(name, {
-      batcher: new Batcher(model, { maxBatchSize, maxQueue }, observer(name, modelRecorder, log)),
-      recorder: modelRecorder,
-    });
-  }
-
+  const { config, versions } = message;
+  const recorder = new Recorder(servedNames(config));
+  const models = await WorkerModels.open(config, versions, recorder, log);
   const admission = new Admission({
     ask: (count) => void sendToPrimary({ kind: 'admit', count }).catch(() => {}),
     release: (count) => void sendToPrimary({ kind: 'released', count }).catch(() => {}),
   });
   const server = new WorkerServer(limitsOf(config), recorder, admission);
-  const publish = createPublishing(message, recorder, server, lanes);
+  const publish = createPublishing(message, recorder, server, models);
   const publishing = setInterval(publish, config.metrics.publishIntervalMs, 'ready');
 
-  process.on('message', async (order: ToWorker) => {
-    if (order.kind === 'admitted') admission.receive(order);
-    if (order.kind !== 'drain') return;
+  const drain = async (): Promise<void> => {
     clearInterval(publishing);
+    models.drain();
     await server.drain(config.server.drainTimeoutSeconds * 1000);
     await publish('draining');
-    for (const model of models.values()) await model.close();
+    await models.close();
     process.exit(0);
+  };
+  process.on('message', async (order: ToWorker) => {
+    if (order.kind === 'admitted') admission.receive(order);
+    else if (order.kind === 'drain') await drain();
+    else if (order.kind === 'reload-models') {
+      await sendToPrimary({ kind: 'models-reloaded', results: await models.reload(order.versions) });
+    }
   });
 
   const addresses = [];
-  for (const { host, port, model } of config.listeners)
-    addresses.push(await server.listen({ host, port, model, lane: lanes.get(model) as Lane }));
-  await publish('ready');
-  await sendToPrimary({
-    kind: 'ready',
-    addresses,
-    models: Object.fromEntries([...models].map(([name, model]) => [name, model.description])),
-  });
-}
-
-const settingsOf = (config: Config, name: string): Config['models'][number] => {
-  const settings = config.models.find((model) => model.name === name);
-  if (settings === undefined) throw new OperatorError('CONFIG_INVALID', `there is no model named ${name}`);
-  return settings;
-};
-
-async function load(config: Config, name: string): Promise<Model> {
-  const settings = settingsOf(config, name);
-  try {
-    return await loadModel({ ...settings, responseSize: settings.responseSize ?? config.server.responseSize });
-  } catch (error) {
-    const index = config.models.indexOf(settings);
-    throw new OperatorError(
-      'MODEL_LOAD_FAILED',
-      `the model ${name} cannot be served: ${messageOf(error)}; see models[${index}] in config`,
-      { cause: error },
-    );
+  for (const { host, port, model } of config.listeners) {
+    const lane = { batcher: models.get(model).batcher, recorder: recorder.model(model) };
+    addresses.push(await server.listen({ host, port, model, lane }));
   }
+  await publish('ready');
+  await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
 }
 
 function limitsOf({ server }: Config) {
@@ -109,35 +77,12 @@ function limitsOf({ server }: Config) {
   };
 }
 
-/** Counts each batch, and logs failures: the first at once, then one line a second at the most. */
-function observer(model: string, recorder: ModelRecorder, log: Log): BatchObserver {
-  let unloggedFailures = 0;
-  let quietUntil = 0;
-  return (batch, outcome, runMs) => {
-    recorder.count('batches');
-    recorder.count('batchedRows', batch.rows);
-    recorder.count('runMicroseconds', runMs * 1000);
-    const error =
-      outcome.kind === 'failed'
-        ? outcome.error
-        : outcome.kind === 'rows'
-          ? outcome.rows.find((row) => row instanceof Error)
-          : undefined;
-    if (error === undefined) return;
-    unloggedFailures++;
-    if (performance.now() < quietUntil) return;
-    quietUntil = performance.now() + 1000;
-    log.error({ model, err: error, batchRows: batch.rows, failedBatches: unloggedFailures }, 'inference failed');
-    unloggedFailures = 0;
-  };
-}
-
 /** Publishes this worker's record to the primary, and to Redis where there is one; never throws and never queues. */
 function createPublishing(
   boot: WorkerBoot,
   recorder: Recorder,
   server: WorkerServer,
-  lanes: ReadonlyMap<string, Lane>,
+  models: WorkerModels,
 ): (state: WorkerState) => Promise<void> {
   const { config, run, slot, incarnation } = boot;
   const { node, name: cluster } = config.cluster;
@@ -162,7 +107,7 @@ function createPublishing(
       state,
       connections: server.connections,
       inFlight: server.inFlight,
-      queued: [...lanes.values()].reduce((sum, { batcher }) => sum + batcher.queuedRows, 0),
+      models: models.gauges(),
     },
   });
   return async (state) => {

@@ -1,31 +1,54 @@
 // The unit that a connection waits for: requests that one read brought, side by side in one batch (or refused
 // together). Counting, timing and answering happen once a segment, not once a request.
 
-import type { Batch, BatchOutcome } from '../inference/batch.js';
+import type { Batch, BatchEntry, BatchOutcome } from '../inference/batch.js';
 import type { ModelCounter } from '../metrics/recorder.js';
 import { type LengthFieldSize, maxFrameLength, writeLength } from '../protocol/frames.js';
 
-/** Why requests were refused, by the name of their counter. */
-export type Refusal = Extract<ModelCounter, `refused${string}`>;
+/** Why requests have no outcome of the model, by the name of their counter. */
+export type Refusal = Extract<ModelCounter, `refused${string}` | 'expired'>;
 
-export class Segment {
-  /** The batch that holds its rows, or why there are none: then each request is answered with an empty frame. */
-  readonly target: Batch | Refusal;
-  /** Index in the batch of the segment's first row. */
-  readonly first: number;
-  /** When the last byte of its requests had arrived, in milliseconds of the monotonic clock. */
+export class Segment implements BatchEntry {
+  rows = 0;
   readonly arrivedAt: number;
-  requests = 0;
+  readonly #onSettled: () => void;
+  #target: Batch | Refusal;
+  #first: number;
 
-  constructor(target: Batch | Refusal, arrivedAt: number) {
-    this.target = target;
-    this.first = typeof target === 'string' ? 0 : target.rows;
+  /** @param onSettled called when the replies of a segment that waited for a batch can be written */
+  constructor(target: Batch | Refusal, arrivedAt: number, onSettled: () => void) {
+    this.#target = target;
+    this.#first = typeof target === 'string' ? 0 : target.rows;
     this.arrivedAt = arrivedAt;
+    this.#onSettled = onSettled;
+  }
+
+  /** The batch that holds its rows, or why there is none: then each request is answered with an empty frame. */
+  get target(): Batch | Refusal {
+    return this.#target;
+  }
+
+  get first(): number {
+    return this.#first;
   }
 
   /** Whether its replies can be written. */
   get isSettled(): boolean {
-    return typeof this.target === 'string' || this.target.outcome !== null;
+    return typeof this.#target === 'string' || this.#target.outcome !== null;
+  }
+
+  moved(batch: Batch, first: number): void {
+    this.#target = batch;
+    this.#first = first;
+  }
+
+  expired(): void {
+    this.#target = 'expired';
+    this.#onSettled();
+  }
+
+  settled(): void {
+    this.#onSettled();
   }
 }
 
@@ -36,32 +59,31 @@ const replyLength = (reply: Uint8Array | Error | undefined, maxLength: number): 
 /** Bytes that the replies of a settled segment take on the wire. */
 export function repliesSize(segment: Segment, lengthFieldSize: LengthFieldSize): number {
   const outcome = outcomeOf(segment);
-  const headers = segment.requests * lengthFieldSize;
+  const headers = segment.rows * lengthFieldSize;
   const maxLength = maxFrameLength(lengthFieldSize);
   if (outcome === null || outcome.kind === 'failed') return headers;
   if (outcome.kind === 'uniform')
-    return outcome.rowBytes <= maxLength ? headers + segment.requests * outcome.rowBytes : headers;
+    return outcome.rowBytes <= maxLength ? headers + segment.rows * outcome.rowBytes : headers;
   let size = headers;
-  for (let i = 0; i < segment.requests; i++)
-    size += Math.max(0, replyLength(outcome.rows[segment.first + i], maxLength));
+  for (let i = 0; i < segment.rows; i++) size += Math.max(0, replyLength(outcome.rows[segment.first + i], maxLength));
   return size;
 }
 
 /** Writes a settled segment's replies at `at`, an empty frame for each that failed; returns how many failed. */
 export function writeReplies(segment: Segment, out: Buffer, at: number, lengthFieldSize: LengthFieldSize): number {
   const outcome = outcomeOf(segment);
-  const { requests, first } = segment;
+  const { rows, first } = segment;
   const maxLength = maxFrameLength(lengthFieldSize);
   if (outcome === null || outcome.kind === 'failed' || (outcome.kind === 'uniform' && outcome.rowBytes > maxLength)) {
-    out.fill(0, at, at + requests * lengthFieldSize);
-    return requests;
+    out.fill(0, at, at + rows * lengthFieldSize);
+    return rows;
   }
   if (outcome.kind === 'uniform') {
-    writeUniform(out, at, outcome, first, requests, lengthFieldSize);
+    writeUniform(out, at, outcome, first, rows, lengthFieldSize);
     return 0;
   }
   let failed = 0;
-  for (let i = 0; i < requests; i++) {
+  for (let i = 0; i < rows; i++) {
     const reply = outcome.rows[first + i];
     const length = replyLength(reply, maxLength);
     if (length < 0) failed++;

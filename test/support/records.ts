@@ -26,11 +26,12 @@ export function workerRecord(fields: Partial<WorkerRecord> = {}): WorkerRecord {
       state: 'ready',
       connections: 0,
       inFlight: 0,
-      queued: 0,
+      models: {},
       rssBytes: 1,
       cpuSeconds: 1,
       cpuShare: 0,
       eventLoopUtilization: 0,
+      eventLoopDelayP99Ms: 0,
     },
     ...fields,
   };

@@ -9,6 +9,8 @@ export function createDummyModel(responseBytes: number): Model {
   const replies = { kind: 'uniform', bytes, rowBytes: responseBytes, stride: 0 } as const;
   return {
     inputBytes: null,
+    concurrency: 1,
+    sample: null,
     description: `dummy: any payload → ${responseBytes} bytes of X`,
     run: () => replies,
     close: async () => {},

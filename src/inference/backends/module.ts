@@ -1,14 +1,17 @@
 // A user's own model: a module whose default export makes it (see UserModel for the contract).
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import type { Batch, Replies } from '../batch.js';
+import type { Replies, RowSource } from '../batch.js';
 import type { LoadUserModel, Model, UserModel, UserModelOptions } from '../model.js';
 
 /** Throws Error, with what would mend it, when the module is missing, throws, or does not keep the contract. */
 export async function loadModuleModel(path: string, options: UserModelOptions): Promise<Model> {
   if (!existsSync(path)) throw new Error(`there is no module at ${path}`);
-  const exported: { default?: unknown } = await import(pathToFileURL(path).href);
+  const url = pathToFileURL(path);
+  // Node keeps modules by URL: a file that was replaced is another one.
+  url.search = `changed=${statSync(path).mtimeMs}`;
+  const exported: { default?: unknown } = await import(url.href);
   if (typeof exported.default !== 'function') {
     throw new Error(
       `${path} has no default export that is a function: export default (options) => ({ infer(payloads) { … } })`,
@@ -20,14 +23,16 @@ export async function loadModuleModel(path: string, options: UserModelOptions): 
   }
   return {
     inputBytes: null,
+    concurrency: 1,
     description: `module ${path}`,
-    run: (batch) => infer(model, batch),
+    sample: model.sample === undefined ? null : Buffer.from(model.sample),
+    run: (rows) => infer(model, rows),
     close: async () => model.close?.(),
   };
 }
 
-async function infer(model: UserModel, batch: Batch): Promise<Replies> {
-  const payloads = Array.from({ length: batch.rows }, (_, i) => batch.payload(i));
+async function infer(model: UserModel, source: RowSource): Promise<Replies> {
+  const payloads = Array.from({ length: source.rows }, (_, i) => source.payload(i));
   const rows = await model.infer(payloads);
   return { kind: 'rows', rows: Array.isArray(rows) ? rows.map(bytesOrError) : rows };
 }

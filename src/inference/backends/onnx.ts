@@ -5,7 +5,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import ort from 'onnxruntime-node';
-import type { Batch, Replies } from '../batch.js';
+import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
 import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from './tensor.js';
 
@@ -16,19 +16,28 @@ interface Signature {
   readonly fixedBatch: number | null;
 }
 
+/** How ONNX Runtime runs a model; its own documentation tells what each means. */
+export interface SessionSettings {
+  readonly intraOpNumThreads: number;
+  readonly interOpNumThreads: number;
+  readonly executionProviders: readonly string[];
+  readonly graphOptimizationLevel: 'disabled' | 'basic' | 'extended' | 'all';
+}
+
 /**
  * Loads a model file, or `model.onnx` in a folder, and runs one row of zeros through it.
  * Throws Error, with what would mend it, when the file is missing, broken, or takes what cannot be a row.
  */
-export async function loadOnnxModel(path: string): Promise<Model> {
-  const file = modelFile(path);
-  const session = await ort.InferenceSession.create(file, { intraOpNumThreads: 1, interOpNumThreads: 1 });
+export async function loadOnnxModel(path: string, settings: SessionSettings): Promise<Model> {
+  const session = await ort.InferenceSession.create(modelFile(path), settings);
   const signature = signatureOf(session);
   const outputs = await probe(session, signature);
   return {
     inputBytes: signature.inputBytes,
+    concurrency: 1,
+    sample: null,
     description: `onnx ${signature.inputs.map(describeRow).join(' + ')} → ${outputs.map(describeRow).join(' + ')}`,
-    run: (batch) => run(session, signature, batch),
+    run: (rows) => run(session, signature, rows),
     close: () => session.release(),
   };
 }
@@ -68,9 +77,11 @@ function signatureOf(session: ort.InferenceSession): Signature {
   };
 }
 
+const zeroRow: RowSource['copyRow'] = (_, target, at, _from, length) => void target.fill(0, at, at + length);
+
 /** One run of zeros tells that the model runs at all, and what its outputs look like. */
 async function probe(session: ort.InferenceSession, signature: Signature): Promise<readonly RowSpec[]> {
-  const zeros = { rows: signature.fixedBatch ?? 1, copyRow: () => {} };
+  const zeros = { rows: signature.fixedBatch ?? 1, copyRow: zeroRow };
   const results = await session.run(feeds(signature, zeros, 0, zeros.rows));
   return session.outputNames.map((name) => {
     const { type, dims } = results[name] as ort.Tensor;
@@ -86,7 +97,7 @@ async function probe(session: ort.InferenceSession, signature: Signature): Promi
   });
 }
 
-async function run(session: ort.InferenceSession, signature: Signature, batch: Batch): Promise<Replies> {
+async function run(session: ort.InferenceSession, signature: Signature, batch: RowSource): Promise<Replies> {
   const step = signature.fixedBatch ?? batch.rows;
   const parts: Uint8Array[] = [];
   for (let first = 0; first < batch.rows; first += step) {
@@ -102,7 +113,7 @@ async function run(session: ort.InferenceSession, signature: Signature, batch: B
 /** Rows [first, first + rows) as tensors; a fixed batch that is not filled is padded with zeros. */
 function feeds(
   signature: Signature,
-  batch: Pick<Batch, 'copyRow'>,
+  source: Pick<RowSource, 'rows' | 'copyRow' | 'packed'>,
   first: number,
   rows: number,
 ): Record<string, ort.Tensor> {
@@ -110,14 +121,27 @@ function feeds(
   const feed: Record<string, ort.Tensor> = {};
   let offset = 0;
   for (const input of signature.inputs) {
-    // A slice of a socket's buffer is seldom aligned for its dtype, hence a buffer of its own.
-    const bytes = size === rows ? Buffer.allocUnsafeSlow(size * input.bytes) : Buffer.alloc(size * input.bytes);
-    for (let i = 0; i < rows; i++) batch.copyRow(first + i, bytes, i * input.bytes, offset, input.bytes);
-    const data = typedView(input.dtype, bytes.buffer, (size * input.bytes) / dtypes[input.dtype].bytes);
+    const isPacked = source.packed !== undefined && input.bytes === signature.inputBytes && source.rows === size;
+    const buffer = isPacked ? source.packed : gather(source, first, rows, size, offset, input.bytes);
+    const data = typedView(input.dtype, buffer, (size * input.bytes) / dtypes[input.dtype].bytes);
     feed[input.name] = new ort.Tensor(input.dtype, data as never, [size, ...input.dims]);
     offset += input.bytes;
   }
   return feed;
+}
+
+/** One input of some rows side by side: a slice of a socket's buffer is seldom aligned for its dtype. */
+function gather(
+  source: Pick<RowSource, 'copyRow'>,
+  first: number,
+  rows: number,
+  size: number,
+  offset: number,
+  inputBytes: number,
+): ArrayBuffer {
+  const bytes = size === rows ? Buffer.allocUnsafeSlow(size * inputBytes) : Buffer.alloc(size * inputBytes);
+  for (let i = 0; i < rows; i++) source.copyRow(first + i, bytes, i * inputBytes, offset, inputBytes);
+  return bytes.buffer; // whole and at offset 0: neither way of allocating takes from Node's pool
 }
 
 /** The first `rows` of `size` computed rows; several outputs are woven together row by row. */

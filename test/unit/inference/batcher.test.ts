@@ -1,84 +1,178 @@
 import { expect } from 'chai';
-import type { Batch, BatchOutcome, Replies } from '#src/inference/batch.js';
-import { Batcher } from '#src/inference/batcher.js';
-import type { Model } from '#src/inference/model.js';
+import type { Batch, BatchEntry, BatchOutcome, Replies, RowSource } from '#src/inference/batch.js';
+import { Batcher, type BatcherLimits, type FinishedBatch } from '#src/inference/batcher.js';
+import { type Model, ThreadCrashedError } from '#src/inference/model.js';
 
-const limits = { maxBatchSize: 4, maxQueue: 10 };
+const limits: BatcherLimits = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
 
-interface Recorded {
-  readonly model: Model;
-  /** The payloads of each call. */
-  readonly calls: string[][];
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const payloadsOf = (rows: RowSource): Buffer[] => Array.from({ length: rows.rows }, (_, i) => rows.payload(i));
+const echoed = (rows: RowSource): Replies => ({ kind: 'rows', rows: payloadsOf(rows) });
+
+/** A model that keeps what it is called with; `answer` may do something else than echo. */
+class Recorded implements Model {
+  readonly inputBytes = null;
+  readonly sample = null;
+  readonly description = 'echo';
+  readonly calls: string[] = [];
+  readonly concurrency: number;
+  readonly #answer: (rows: RowSource, call: number) => Replies | Promise<Replies>;
+  /** Ends the runs of a model made with `held`, the first first. */
+  readonly holds: (() => void)[] = [];
+
+  constructor(answer: (rows: RowSource, call: number) => Replies | Promise<Replies> = echoed, concurrency = 1) {
+    this.#answer = answer;
+    this.concurrency = concurrency;
+  }
+
+  /** A model whose runs last until they are released. */
+  static held(concurrency = 1): Recorded {
+    const model: Recorded = new Recorded(async (rows) => {
+      const replies = { kind: 'rows', rows: payloadsOf(rows).map((row) => Buffer.from(row)) } as const;
+      await new Promise<void>((resolve) => model.holds.push(resolve));
+      return replies;
+    }, concurrency);
+    return model;
+  }
+
+  run(rows: RowSource): Replies | Promise<Replies> {
+    this.calls.push(payloadsOf(rows).map(String).join(''));
+    return this.#answer(rows, this.calls.length);
+  }
+
+  async close(): Promise<void> {}
 }
 
-/** Echoes each payload; `answer` may do something else with the batch. */
-function echo(answer?: (batch: Batch) => Replies | Promise<Replies>): Recorded {
-  const calls: string[][] = [];
-  const run = (batch: Batch): Replies | Promise<Replies> => {
-    const payloads = Array.from({ length: batch.rows }, (_, i) => batch.payload(i));
-    calls.push(payloads.map(String));
-    return answer?.(batch) ?? { kind: 'rows', rows: payloads };
-  };
-  return { calls, model: { inputBytes: null, description: 'echo', run, close: async () => {} } };
+/** One request of one letter, and what became of it: the reply, 'failed', 'expired'. */
+class Asker implements BatchEntry {
+  readonly arrivedAt = performance.now();
+  rows = 0;
+  first: number;
+  batch: Batch;
+  readonly reply: Promise<string>;
+  #resolve: (reply: string) => void = () => {};
+
+  constructor(batch: Batch, text: string) {
+    this.batch = batch;
+    this.first = batch.rows;
+    this.reply = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    batch.enter(this);
+    batch.add(Buffer.from(text), 0, text.length);
+    this.rows = 1;
+  }
+
+  moved(batch: Batch, first: number): void {
+    this.batch = batch;
+    this.first = first;
+  }
+
+  settled(): void {
+    this.#resolve(textOf(this.batch.outcome as BatchOutcome, this.first));
+  }
+
+  expired(): void {
+    this.#resolve('expired');
+  }
 }
 
-/** Adds a row and resolves with its batch's outcome. */
-function ask(batcher: Batcher, text: string): Promise<BatchOutcome> | null {
+function textOf(outcome: BatchOutcome, row: number): string {
+  if (outcome.kind === 'failed') return `failed: ${outcome.error.message}`;
+  if (outcome.kind === 'uniform') return 'uniform';
+  const reply = outcome.rows[row];
+  return reply instanceof Error ? `failed: ${reply.message}` : Buffer.from(reply as Uint8Array).toString();
+}
+
+function ask(batcher: Batcher, text: string): Asker {
   const batch = batcher.openBatch();
-  if (batch === null) return null;
-  batch.add(Buffer.from(text), 0, text.length);
-  return new Promise((resolve) => batch.waiters.push({ batchSettled: () => resolve(batch.outcome as BatchOutcome) }));
+  if (batch === null) throw new Error('the queue is full');
+  return new Asker(batch, text);
 }
+
+const askAll = (batcher: Batcher, texts: string): Promise<string[]> =>
+  Promise.all([...texts].map((text) => ask(batcher, text).reply));
 
 describe('the batcher', () => {
   it('makes one call of all rows that came in one turn', async () => {
-    const { model, calls } = echo();
+    const model = new Recorded();
     const batcher = new Batcher(model, limits);
-    await Promise.all(['a', 'b', 'c'].map((text) => ask(batcher, text)));
-    expect(calls).to.deep.equal([['a', 'b', 'c']]);
-    await ask(batcher, 'd');
-    expect(calls).to.deep.equal([['a', 'b', 'c'], ['d']]);
+    expect(await askAll(batcher, 'abc')).to.deep.equal(['a', 'b', 'c']);
+    await askAll(batcher, 'd');
+    expect(model.calls).to.deep.equal(['abc', 'd']);
   });
 
   it('cuts a batch when it is full', async () => {
-    const { model, calls } = echo();
-    const batcher = new Batcher(model, limits);
-    await Promise.all([...'abcdefghi'].map((text) => ask(batcher, text)));
-    expect(calls.map((call) => call.join(''))).to.deep.equal(['abcd', 'efgh', 'i']);
+    const model = new Recorded();
+    await askAll(new Batcher(model, limits), 'abcdefghi');
+    expect(model.calls).to.deep.equal(['abcd', 'efgh', 'i']);
   });
 
-  it('collects the next batch while one runs, and never runs two at once', async () => {
-    let release = (): void => {};
-    let running = 0;
-    const { model, calls } = echo(async (batch) => {
-      expect(++running).to.equal(1);
-      await new Promise<void>((resolve) => {
-        release = resolve;
-      });
-      running--;
-      return { kind: 'rows', rows: Array.from({ length: batch.rows }, () => Buffer.alloc(0)) };
-    });
+  it('collects the next batch while one runs', async () => {
+    const model = Recorded.held();
     const batcher = new Batcher(model, limits);
-    const first = ask(batcher, 'a');
-    await new Promise((resolve) => setImmediate(resolve));
-    const rest = [ask(batcher, 'b'), ask(batcher, 'c')];
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const rest = askAll(batcher, 'bc');
+    await turn();
     expect(batcher.queuedRows).to.equal(2);
-    release();
-    await first;
-    await new Promise((resolve) => setImmediate(resolve));
-    release();
-    await Promise.all(rest);
-    expect(calls).to.deep.equal([['a'], ['b', 'c']]);
+    expect(model.calls).to.deep.equal(['a']);
+    model.holds[0]?.();
+    expect(await first).to.equal('a');
+    await turn();
+    model.holds[1]?.();
+    await rest;
+    expect(model.calls).to.deep.equal(['a', 'bc']);
+  });
+
+  it('has as many batches run at once as the model takes', async () => {
+    const model = Recorded.held(2);
+    const batcher = new Batcher(model, limits);
+    const all = askAll(batcher, 'abcdefghi');
+    await turn();
+    expect(model.calls).to.deep.equal(['abcd', 'efgh']);
+    model.holds[1]?.();
+    await turn();
+    expect(model.calls).to.deep.equal(['abcd', 'efgh', 'i']);
+    model.holds[0]?.();
+    model.holds[2]?.();
+    expect((await all).join('')).to.equal('abcdefghi');
   });
 
   it('refuses a row when the queue is full, and takes rows again afterwards', async () => {
-    const { model } = echo();
+    const batcher = new Batcher(new Recorded(), limits);
+    const asked = askAll(batcher, 'abcdefghij');
+    expect(batcher.openBatch()).to.equal(null);
+    await asked;
+    expect(await ask(batcher, 'x').reply).to.equal('x');
+  });
+
+  it('gives the place of a client that has gone to others, and spares the run', async () => {
+    const model = Recorded.held();
     const batcher = new Batcher(model, limits);
-    const asked = Array.from({ length: 11 }, (_, i) => ask(batcher, String(i)));
-    expect(asked.filter((answer) => answer === null)).to.have.lengthOf(1);
-    expect(asked.at(-1)).to.equal(null);
-    await Promise.all(asked);
-    expect(ask(batcher, 'x')).not.to.equal(null);
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const gone = [...'bcdefghijk'].map((text) => ask(batcher, text));
+    expect(batcher.openBatch()).to.equal(null);
+    for (const asker of gone.slice(0, -1)) batcher.cancel(asker.batch, asker);
+    expect(batcher.queuedRows).to.equal(1);
+    const last = ask(batcher, 'l').reply;
+    model.holds[0]?.();
+    await first;
+    await turn();
+    model.holds[1]?.();
+    expect(await Promise.all([gone.at(-1)?.reply, last])).to.deep.equal(['k', 'l']);
+    expect(model.calls).to.deep.equal(['a', 'kl']);
+    expect(batcher.queuedRows).to.equal(0);
+  });
+
+  it('answers nobody twice and frees no place twice when a client goes during the run', async () => {
+    const model = Recorded.held();
+    const batcher = new Batcher(model, limits);
+    const asker = ask(batcher, 'a');
+    await turn();
+    batcher.cancel(asker.batch, asker);
+    expect(batcher.queuedRows).to.equal(0);
   });
 
   it('fails a batch whose model throws or rejects, and goes on', async () => {
@@ -86,21 +180,11 @@ describe('the batcher', () => {
       () => {
         throw new Error('no luck');
       },
-      async () => {
-        throw new Error('no luck');
-      },
+      () => Promise.reject(new Error('no luck')),
     ]) {
-      let isFirst = true;
-      const { model } = echo((batch) => {
-        if (!isFirst) return { kind: 'rows', rows: [batch.payload(0)] };
-        isFirst = false;
-        return fail();
-      });
-      const batcher = new Batcher(model, limits);
-      const failed = await ask(batcher, 'a');
-      expect(failed).to.have.property('kind', 'failed');
-      expect(failed).to.have.nested.property('error.message', 'no luck');
-      expect(await ask(batcher, 'b')).to.have.property('kind', 'rows');
+      const batcher = new Batcher(new Recorded((rows, call) => (call === 1 ? fail() : echoed(rows))), limits);
+      expect(await askAll(batcher, 'ab')).to.deep.equal(['failed: no luck', 'failed: no luck']);
+      expect(await askAll(batcher, 'c')).to.deep.equal(['c']);
     }
   });
 
@@ -110,23 +194,206 @@ describe('the batcher', () => {
       { kind: 'rows', rows: undefined as never },
       { kind: 'uniform', bytes: Buffer.alloc(7), rowBytes: 4, stride: 4 },
     ] satisfies Replies[]) {
-      const batcher = new Batcher(echo(() => replies).model, limits);
-      const [outcome] = await Promise.all([ask(batcher, 'a'), ask(batcher, 'b')]);
-      expect(outcome).to.have.property('kind', 'failed');
-      expect(outcome)
-        .to.have.nested.property('error.message')
-        .that.matches(/2 (replies|payloads)/);
+      const batcher = new Batcher(new Recorded(() => replies), limits);
+      expect((await askAll(batcher, 'ab'))[0]).to.match(/failed: the model returned .* 2 (replies|payloads)/);
     }
   });
 
-  it('tells the observer of every batch', async () => {
-    const seen: number[] = [];
-    const batcher = new Batcher(echo().model, limits, (batch, outcome, runMs) => {
-      expect(outcome.kind).to.equal('rows');
+  it('tells the observer of every batch and why it was closed', async () => {
+    const seen: FinishedBatch[] = [];
+    const batcher = new Batcher(new Recorded(), limits, (finished) => void seen.push(finished));
+    await askAll(batcher, 'abcde');
+    expect(seen.map(({ batch, closedBy }) => [batch.rows, closedBy])).to.deep.equal([
+      [4, 'full'],
+      [1, 'turn'],
+    ]);
+    for (const { startedAt, runMs, batch } of seen) {
       expect(runMs).to.be.at.least(0);
-      seen.push(batch.rows);
+      expect(startedAt).to.be.at.least(batch.oldestAt);
+    }
+  });
+});
+
+describe('the batcher: waiting for fuller batches', () => {
+  const patient = { ...limits, maxQueueDelayMs: 30 };
+
+  it('waits from the first row on, and no longer', async () => {
+    const seen: FinishedBatch[] = [];
+    const model = new Recorded();
+    const batcher = new Batcher(model, patient, (finished) => void seen.push(finished));
+    const first = ask(batcher, 'a');
+    await turn();
+    await turn();
+    const second = ask(batcher, 'b').reply;
+    expect(model.calls).to.deep.equal([]);
+    await Promise.all([first.reply, second]);
+    expect(model.calls).to.deep.equal(['ab']);
+    expect(seen[0]?.closedBy).to.equal('delay');
+    // Timers of Node are true to a millisecond.
+    expect((seen[0]?.startedAt ?? 0) - first.arrivedAt).to.be.at.least(29);
+  });
+
+  it('does not wait when the batch is full', async () => {
+    const seen: FinishedBatch[] = [];
+    const batcher = new Batcher(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
+    await askAll(batcher, 'abcd');
+    expect(seen.map(({ closedBy }) => closedBy)).to.deep.equal(['full']);
+  });
+
+  it('does not wait when it drains', async () => {
+    const seen: FinishedBatch[] = [];
+    const batcher = new Batcher(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
+    const waiting = askAll(batcher, 'a');
+    await turn();
+    batcher.drain();
+    await waiting;
+    await askAll(batcher, 'b');
+    expect(seen.map(({ closedBy }) => closedBy)).to.deep.equal(['drain', 'drain']);
+  });
+});
+
+describe('the batcher: deadlines', () => {
+  it('drops what is past its deadline before it costs a run', async () => {
+    const model = Recorded.held();
+    const batcher = new Batcher(model, { ...limits, deadlineMs: 40 });
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const late = ask(batcher, 'b').reply;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const fresh = ask(batcher, 'c').reply;
+    model.holds[0]?.();
+    expect(await first, 'a run that has begun is not dropped').to.equal('a');
+    expect(await late).to.equal('expired');
+    await turn();
+    expect(batcher.queuedRows).to.equal(0);
+    model.holds[1]?.();
+    // The first run took longer than a whole deadline: the batcher expects the next one to take its share of that.
+    expect(await fresh).to.equal('c');
+    expect(model.calls).to.deep.equal(['a', 'c']);
+  });
+
+  it('tells them at their deadline even when the run before them never ends', async () => {
+    const batcher = new Batcher(Recorded.held(), { ...limits, deadlineMs: 40 });
+    void ask(batcher, 'a');
+    await turn();
+    expect(await askAll(batcher, 'bcdefg')).to.deep.equal(Array(6).fill('expired'));
+    expect(batcher.queuedRows).to.equal(0);
+  });
+});
+
+describe('the batcher: rows that poison their batch', () => {
+  const poisonous = (rows: RowSource): Replies => {
+    if (payloadsOf(rows).some((row) => String(row) === 'x')) throw new Error('poison');
+    return echoed(rows);
+  };
+
+  it('fail alone: the others are run again row by row, once', async () => {
+    const seen: FinishedBatch[] = [];
+    const model = new Recorded(poisonous);
+    const batcher = new Batcher(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
+    expect(await askAll(batcher, 'axb')).to.deep.equal(['a', 'failed: poison', 'b']);
+    expect(model.calls).to.deep.equal(['axb', 'a', 'x', 'b']);
+    expect(seen.map(({ retriedRows }) => retriedRows)).to.deep.equal([3]);
+  });
+
+  it('fail their batch when the setting is off, or when they are all of it', async () => {
+    const model = new Recorded(poisonous);
+    expect(await askAll(new Batcher(model, limits), 'ax')).to.deep.equal(['failed: poison', 'failed: poison']);
+    expect(await askAll(new Batcher(model, { ...limits, retryRows: true }), 'x')).to.deep.equal(['failed: poison']);
+    expect(model.calls).to.deep.equal(['ax', 'x']);
+  });
+
+  it('do not hold up others for longer than the deadline', async () => {
+    const model = new Recorded(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      throw new Error('slow poison');
     });
-    await Promise.all([...'abcde'].map((text) => ask(batcher, text)));
-    expect(seen).to.deep.equal([4, 1]);
+    const batcher = new Batcher(model, { ...limits, retryRows: true, deadlineMs: 50 });
+    expect(await askAll(batcher, 'abcd')).to.deep.equal(Array(4).fill('failed: slow poison'));
+    expect(model.calls.length).to.be.within(2, 3);
+  });
+
+  it('are not run again when they crash a thread', async () => {
+    const crash = (): never => {
+      throw new ThreadCrashedError('segmentation fault');
+    };
+    const model = new Recorded(crash);
+    const crashed = 'failed: the thread of the model crashed: segmentation fault';
+    expect(await askAll(new Batcher(model, { ...limits, retryRows: true }), 'abc')).to.deep.equal(
+      Array(3).fill(crashed),
+    );
+    expect(model.calls).to.deep.equal(['abc']);
+    // A row that crashes the thread while the batch is run again ends that too.
+    const later = new Recorded((_, call) => {
+      if (call === 1) throw new Error('poison');
+      return crash();
+    });
+    expect(await askAll(new Batcher(later, { ...limits, retryRows: true }), 'abc')).to.deep.equal(
+      Array(3).fill(crashed),
+    );
+    expect(later.calls).to.deep.equal(['abc', 'a']);
+  });
+});
+
+describe('the batcher: one model after another', () => {
+  it('runs what was queued for the old one on the old one, and tells when that is done', async () => {
+    const old = Recorded.held();
+    const young = new Recorded();
+    const batcher = new Batcher(old, limits);
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const second = ask(batcher, 'b').reply;
+    let isFree = false;
+    const swapped = batcher.swap(young).then(() => {
+      isFree = true;
+    });
+    const third = ask(batcher, 'c').reply;
+    await turn();
+    old.holds[0]?.();
+    await first;
+    await turn();
+    expect(isFree).to.equal(false);
+    old.holds[1]?.();
+    await Promise.all([second, third, swapped]);
+    expect(old.calls).to.deep.equal(['a', 'b']);
+    expect(young.calls).to.deep.equal(['c']);
+  });
+
+  it('waits for nobody when the old one is idle', async () => {
+    const batcher = new Batcher(Recorded.held(), limits);
+    await batcher.swap(new Recorded());
+    expect(await askAll(batcher, 'a')).to.deep.equal(['a']);
+  });
+
+  it('lets go of the old one when the last that waited for it has gone', async () => {
+    const old = Recorded.held();
+    const batcher = new Batcher(old, limits);
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const gone = ask(batcher, 'b');
+    batcher.cancel(gone.batch, gone);
+    const swapped = batcher.swap(new Recorded());
+    old.holds[0]?.();
+    await Promise.all([first, swapped]);
+    expect(old.calls).to.deep.equal(['a']);
+  });
+});
+
+describe('the batcher: the event loop', () => {
+  it('is given to others between runs of a model that takes long', async () => {
+    const busy = new Recorded((rows) => {
+      const until = performance.now() + 3;
+      while (performance.now() < until);
+      return echoed(rows);
+    });
+    const batcher = new Batcher(busy, { ...limits, maxBatchSize: 1 });
+    let turns = 0;
+    const count = (): void => {
+      turns++;
+      if (batcher.queuedRows > 0) setImmediate(count);
+    };
+    setImmediate(count);
+    await askAll(batcher, 'abcdefgh');
+    expect(turns).to.be.at.least(4);
   });
 });

@@ -16,6 +16,8 @@ const limits: ConnectionLimits = {
   idleTimeoutMs: 0,
 };
 
+const batching = { maxBatchSize: 4, maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
+
 /** The server's end of a connection, with the client's bytes and hands on the other. */
 class Wire extends Duplex {
   readonly received: Buffer[] = [];
@@ -53,6 +55,8 @@ function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = 
   const recorder = new Recorder(['m']);
   const echo: Model = {
     inputBytes: null,
+    concurrency: 1,
+    sample: null,
     description: 'echo',
     run: (batch) => {
       return { kind: 'rows', rows: Array.from({ length: batch.rows }, (_, i) => batch.payload(i)) };
@@ -60,7 +64,7 @@ function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = 
     close: async () => {},
     ...model,
   };
-  const lane = { batcher: new Batcher(echo, { maxBatchSize: 4, maxQueue: 100 }), recorder: recorder.model('m') };
+  const lane = { batcher: new Batcher(echo, batching), recorder: recorder.model('m') };
   let isClosed = false;
   const connection = new Connection(wire, lane, { ...limits, ...changes }, recorder, () => {
     isClosed = true;

@@ -1,0 +1,61 @@
+// What a batch comes to: the model's replies, checked; or, when it failed as a whole, what each row comes to by itself.
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
+import { type Model, ThreadCrashedError } from './model.js';
+
+/** An inline model that is run again and again yields to the event loop this often. */
+const longestHoldMs = 2;
+
+/** A model that returns too few or too many replies would give clients each other's: that fails the batch instead. */
+export function checked(source: { readonly rows: number }, replies: Replies): BatchOutcome {
+  if (replies.kind === 'rows') {
+    if (Array.isArray(replies.rows) && replies.rows.length === source.rows) return replies;
+    const count = Array.isArray(replies.rows) ? replies.rows.length : typeof replies.rows;
+    return failed(`the model returned ${count} replies for ${source.rows} payloads: it must return one for each`);
+  }
+  if (replies.bytes.length >= (source.rows - 1) * replies.stride + replies.rowBytes) return replies;
+  return failed(`the model returned ${replies.bytes.length} bytes, too few for ${source.rows} replies`);
+}
+
+/**
+ * Runs each row as a batch of its own; those that fail again are Errors in the outcome. Rows that are not run before
+ * `deadline` (monotonic milliseconds), or before a thread crashes, fail for that reason: a batch that is full of bad
+ * rows must not hold up the others for long.
+ */
+export async function runRowByRow(
+  model: Model,
+  batch: Batch,
+  reason: Error,
+  deadline: number,
+): Promise<{ readonly outcome: BatchOutcome; readonly runs: number }> {
+  const rows: (Uint8Array | Error)[] = [];
+  let yieldedAt = performance.now();
+  let crash: Error | null = null;
+  while (rows.length < batch.rows && crash === null && performance.now() < deadline) {
+    const reply = await runRow(model, batch, rows.length);
+    if (reply instanceof ThreadCrashedError) crash = reply;
+    rows.push(reply);
+    if (performance.now() - yieldedAt > longestHoldMs) {
+      await nextTurn();
+      yieldedAt = performance.now();
+    }
+  }
+  const runs = rows.length;
+  while (rows.length < batch.rows) rows.push(crash ?? reason);
+  return { outcome: { kind: 'rows', rows }, runs };
+}
+
+async function runRow(model: Model, batch: Batch, index: number): Promise<Uint8Array | Error> {
+  const row = singleRow(batch, index);
+  try {
+    const outcome = checked(row, await model.run(row));
+    if (outcome.kind === 'rows') return outcome.rows[0] as Uint8Array | Error;
+    return outcome.kind === 'uniform' ? outcome.bytes.subarray(0, outcome.rowBytes) : outcome.error;
+  } catch (error) {
+    return toError(error);
+  }
+}
+
+const failed = (message: string): BatchOutcome => ({ kind: 'failed', error: new Error(message) });
+export const toError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)));

@@ -1,0 +1,149 @@
+// The models of a worker: opened, counted, reloaded and closed together.
+
+import type { Config } from '../config/load.js';
+import type { ModelVersions, ReloadResult, ReloadResults } from '../control.js';
+import { messageOf, OperatorError } from '../errors.js';
+import type { BatchObserver, CloseReason } from '../inference/batcher.js';
+import { ServedModel, type ServingSettings } from '../inference/served-model.js';
+import type { Log } from '../log.js';
+import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';
+import type { ModelGauges } from '../metrics/snapshot.js';
+
+const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
+  full: 'closedFull',
+  turn: 'closedTurn',
+  delay: 'closedDelay',
+  drain: 'closedDrain',
+};
+
+export class WorkerModels {
+  readonly #models = new Map<string, ServedModel>();
+  readonly #recorder: Recorder;
+  readonly #log: Log;
+
+  private constructor(recorder: Recorder, log: Log) {
+    this.#recorder = recorder;
+    this.#log = log;
+  }
+
+  /** Loads every model that a listener serves. Throws OperatorError MODEL_LOAD_FAILED. */
+  static async open(config: Config, versions: ModelVersions, recorder: Recorder, log: Log): Promise<WorkerModels> {
+    const models = new WorkerModels(recorder, log);
+    for (const name of servedNames(config)) await models.#open(config, name, versions);
+    return models;
+  }
+
+  get(name: string): ServedModel {
+    const model = this.#models.get(name);
+    if (model === undefined) throw new Error(`the model ${name} is not served`);
+    return model;
+  }
+
+  descriptions(): Readonly<Record<string, string>> {
+    return Object.fromEntries([...this.#models].map(([name, model]) => [name, model.description]));
+  }
+
+  gauges(): Readonly<Record<string, ModelGauges>> {
+    return Object.fromEntries(
+      [...this.#models].map(([name, { version, execution, batcher }]) => [
+        name,
+        { version, execution, queued: batcher.queuedRows },
+      ]),
+    );
+  }
+
+  /** One after the other; a version that cannot be loaded leaves the old one serving. */
+  async reload(versions: ModelVersions): Promise<ReloadResults> {
+    const results: Record<string, ReloadResult> = {};
+    for (const [name, model] of this.#models) {
+      const wanted = versions[name];
+      if (wanted !== undefined) results[name] = await this.#reload(name, model, wanted);
+    }
+    return results;
+  }
+
+  /** Runs what is queued without waiting for more. */
+  drain(): void {
+    for (const { batcher } of this.#models.values()) batcher.drain();
+  }
+
+  async close(): Promise<void> {
+    for (const model of this.#models.values()) await model.close();
+  }
+
+  async #open(config: Config, name: string, versions: ModelVersions): Promise<void> {
+    const index = config.models.findIndex((model) => model.name === name);
+    const version = versions[name];
+    const recorder = this.#recorder.model(name);
+    if (version === undefined) throw new Error(`no version of the model ${name} was named`);
+    try {
+      const events = { onBatch: this.#observer(name, recorder), onThreadCrash: this.#crashObserver(name, recorder) };
+      this.#models.set(name, await ServedModel.open(servingSettings(config, index), version, events));
+      recorder.count('loads');
+    } catch (error) {
+      const message = `the model ${name} cannot be served: ${messageOf(error)}; see models[${index}] in config`;
+      throw new OperatorError('MODEL_LOAD_FAILED', message, { cause: error });
+    }
+  }
+
+  async #reload(name: string, model: ServedModel, wanted: ModelVersions[string]): Promise<ReloadResult> {
+    const recorder = this.#recorder.model(name);
+    const version = wanted?.version ?? '';
+    try {
+      if (wanted === undefined || !(await model.reload(wanted))) return { version, outcome: 'unchanged' };
+      recorder.count('loads');
+      return { version, outcome: 'loaded' };
+    } catch (error) {
+      recorder.count('loadFailures');
+      return { version, outcome: 'failed', reason: messageOf(error) };
+    }
+  }
+
+  /** Counts each batch, and logs failures: the first at once, then one line a second at the most. */
+  #observer(model: string, recorder: ModelRecorder): BatchObserver {
+    let unloggedFailures = 0;
+    let quietUntil = 0;
+    return ({ batch, outcome, closedBy, startedAt, runMs, retriedRows }) => {
+      recorder.batch(batch.rows);
+      recorder.count(closeCounters[closedBy]);
+      recorder.time('runTime', runMs);
+      if (retriedRows > 0) recorder.count('retriedRows', retriedRows);
+      for (const { arrivedAt, rows } of batch.entries) recorder.time('queueTime', startedAt - arrivedAt, rows);
+      const error = failureIn(outcome);
+      if (error === undefined) return;
+      unloggedFailures++;
+      if (performance.now() < quietUntil) return;
+      quietUntil = performance.now() + 1000;
+      this.#log.error(
+        { model, err: error, batchRows: batch.rows, failedBatches: unloggedFailures },
+        'inference failed',
+      );
+      unloggedFailures = 0;
+    };
+  }
+
+  #crashObserver(model: string, recorder: ModelRecorder): (error: Error) => void {
+    return (error) => {
+      recorder.count('threadCrashes');
+      this.#log.error({ model, err: error }, 'thread of a model died');
+    };
+  }
+}
+
+/** Names of the models behind listeners, each once. */
+export function servedNames(config: Config): readonly string[] {
+  return [...new Set(config.listeners.map(({ model }) => model))];
+}
+
+function failureIn(outcome: Parameters<BatchObserver>[0]['outcome']): Error | undefined {
+  if (outcome.kind === 'failed') return outcome.error;
+  return outcome.kind === 'rows' ? outcome.rows.find((row) => row instanceof Error) : undefined;
+}
+
+function servingSettings(config: Config, index: number): ServingSettings {
+  const model = config.models[index];
+  if (model === undefined) throw new Error('it is not in models');
+  const { name, backend, settings, session, responseSize, ...serving } = model;
+  const source = { name, backend, settings, session, responseSize: responseSize ?? config.server.responseSize };
+  return { ...serving, source };
+}

@@ -1,0 +1,226 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import ort from 'onnxruntime-node';
+import { loadOnnxModel } from '#src/inference/backends/onnx.js';
+import { type Dtype, dtypes, typedView } from '#src/inference/backends/tensor.js';
+import type { Model } from '#src/inference/model.js';
+import { temporaryFolder } from '../support/folder.js';
+import { type GraphSpec, writeOnnx } from '../support/onnx-writer.js';
+import { root } from '../support/processes.js';
+import { repliesOf, rowsOf } from '../support/rows.js';
+
+const settings = {
+  intraOpNumThreads: 1,
+  interOpNumThreads: 1,
+  executionProviders: ['cpu'],
+  graphOptimizationLevel: 'all',
+} as const;
+
+interface InputRow {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly dims: readonly number[];
+}
+
+const rowBytes = ({ dtype, dims }: InputRow): number => dims.reduce((a, b) => a * b, dtypes[dtype].bytes);
+
+/** Any bytes that are values of the dtype: of a bool only 0 and 1 are. */
+function randomRow(inputs: readonly InputRow[], seed: number): Buffer {
+  let state = seed * 2654435761 + 1;
+  const byte = (): number => {
+    state = Math.imul(state ^ (state >>> 15), 2246822519) + 3266489917;
+    return state & 255;
+  };
+  return Buffer.concat(
+    inputs.map((input) =>
+      Buffer.from(Array.from({ length: rowBytes(input) }, () => (input.dtype === 'bool' ? byte() & 1 : byte()))),
+    ),
+  );
+}
+
+/** What the session itself answers to these rows, as one batch of `size` with zeros behind them. */
+async function reference(
+  session: ort.InferenceSession,
+  inputs: readonly InputRow[],
+  rows: readonly Buffer[],
+  size = rows.length,
+): Promise<readonly string[]> {
+  const feeds: Record<string, ort.Tensor> = {};
+  let from = 0;
+  for (const input of inputs) {
+    const bytes = rowBytes(input);
+    const all = Buffer.alloc(size * bytes);
+    rows.forEach((row, i) => void row.copy(all, i * bytes, from, from + bytes));
+    const buffer = all.buffer.slice(all.byteOffset, all.byteOffset + all.length);
+    const data = typedView(input.dtype, buffer, all.length / dtypes[input.dtype].bytes);
+    feeds[input.name] = new ort.Tensor(input.dtype, data as never, [size, ...input.dims]);
+    from += bytes;
+  }
+  const results = await session.run(feeds);
+  return rows.map((_, i) =>
+    session.outputNames
+      .map((name) => {
+        const { data } = results[name] as ort.Tensor;
+        const { buffer, byteOffset, byteLength } = data as Uint8Array;
+        const bytes = byteLength / size;
+        return Buffer.from(buffer, byteOffset + i * bytes, bytes).toString('hex');
+      })
+      .join(''),
+  );
+}
+
+const folder = temporaryFolder();
+
+let files = 0;
+function write(graph: GraphSpec): string {
+  const file = join(folder, `${files++}.onnx`);
+  writeFileSync(file, writeOnnx(graph));
+  return file;
+}
+
+async function withModel(file: string, use: (model: Model, session: ort.InferenceSession) => Promise<void>) {
+  const model = await loadOnnxModel(file, settings);
+  const session = await ort.InferenceSession.create(file, settings);
+  try {
+    await use(model, session);
+  } finally {
+    await model.close();
+    await session.release();
+  }
+}
+
+async function agreesAtEverySize(file: string, inputs: readonly InputRow[], sizes: readonly number[]): Promise<void> {
+  await withModel(file, async (model, session) => {
+    expect(model.inputBytes).to.equal(inputs.reduce((sum, input) => sum + rowBytes(input), 0));
+    for (const size of sizes) {
+      const rows = Array.from({ length: size }, (_, i) => randomRow(inputs, size * 1000 + i));
+      const replies = repliesOf(await model.run(rowsOf(rows)), size);
+      expect(replies, `${size} rows`).to.deep.equal(await reference(session, inputs, rows));
+    }
+  });
+}
+
+const everySize = Array.from({ length: 128 }, (_, i) => i + 1);
+const someSizes = [1, 2, 3, 5, 8, 64, 127, 128];
+
+/** x of any dtype → x twice side by side, and x as float32. */
+const twice = (dtype: Dtype): GraphSpec => ({
+  inputs: [{ name: 'x', dtype, shape: ['n', 3] }],
+  outputs: [
+    { name: 'y', dtype, shape: ['n', 6] },
+    { name: 'z', dtype: 'float32', shape: ['n', 3] },
+  ],
+  nodes: [
+    { op: 'Concat', inputs: ['x', 'x'], outputs: ['y'], attributes: { axis: 1 } },
+    { op: 'Cast', inputs: ['x'], outputs: ['z'], attributes: { to: 1 } },
+  ],
+});
+
+/** x [n, 2] float32 + k int64 → x + k, k; `n` is the batch dimension. */
+const sum = (n: number | string): GraphSpec => ({
+  inputs: [
+    { name: 'x', dtype: 'float32', shape: [n, 2] },
+    { name: 'k', dtype: 'int64', shape: [n, 1] },
+  ],
+  outputs: [
+    { name: 'total', dtype: 'float32', shape: [n, 2] },
+    { name: 'same', dtype: 'int64', shape: [n, 1] },
+  ],
+  nodes: [
+    { op: 'Cast', inputs: ['k'], outputs: ['kf'], attributes: { to: 1 } },
+    { op: 'Add', inputs: ['x', 'kf'], outputs: ['total'] },
+    { op: 'Identity', inputs: ['k'], outputs: ['same'] },
+  ],
+});
+const sumInputs: readonly InputRow[] = [
+  { name: 'x', dtype: 'float32', dims: [2] },
+  { name: 'k', dtype: 'int64', dims: [1] },
+];
+
+describe('ONNX replies equal a direct run of the same rows, bit for bit', () => {
+  it('of the shipped model, at every batch size', () =>
+    agreesAtEverySize(
+      `${root}config/models/digits/model.onnx`,
+      [{ name: 'pixels', dtype: 'float32', dims: [64] }],
+      everySize,
+    ));
+
+  for (const dtype of Object.keys(dtypes) as Dtype[]) {
+    it(`of ${dtype}`, () => agreesAtEverySize(write(twice(dtype)), [{ name: 'x', dtype, dims: [3] }], someSizes));
+  }
+
+  it('with several inputs and outputs, each in the order of the model', () =>
+    agreesAtEverySize(write(sum('n')), sumInputs, someSizes));
+
+  it('with one scalar a row', () =>
+    agreesAtEverySize(
+      write({
+        inputs: [{ name: 'x', dtype: 'float32', shape: ['n'] }],
+        outputs: [{ name: 'y', dtype: 'float32', shape: ['n'] }],
+        nodes: [{ op: 'Neg', inputs: ['x'], outputs: ['y'] }],
+      }),
+      [{ name: 'x', dtype: 'float32', dims: [] }],
+      someSizes,
+    ));
+
+  it('with a batch dimension of 1: row by row', () =>
+    withModel(write(sum(1)), async (model, session) => {
+      const rows = Array.from({ length: 9 }, (_, i) => randomRow(sumInputs, i));
+      const expected = await Promise.all(rows.map((row) => reference(session, sumInputs, [row])));
+      expect(repliesOf(await model.run(rowsOf(rows)), 9)).to.deep.equal(expected.flat());
+    }));
+
+  it('with a batch dimension of 4: the last call is padded', () =>
+    withModel(write(sum(4)), async (model, session) => {
+      for (const size of [1, 3, 4, 5, 8, 11]) {
+        const rows = Array.from({ length: size }, (_, i) => randomRow(sumInputs, size * 100 + i));
+        const expected: string[] = [];
+        for (let i = 0; i < size; i += 4)
+          expected.push(...(await reference(session, sumInputs, rows.slice(i, i + 4), 4)));
+        expect(repliesOf(await model.run(rowsOf(rows)), size), `${size} rows`).to.deep.equal(expected);
+      }
+    }));
+});
+
+describe('an ONNX model that cannot be served is refused when it is loaded', () => {
+  const refuses = async (graph: GraphSpec, says: RegExp): Promise<void> => {
+    const loaded = await loadOnnxModel(write(graph), settings).then(
+      () => 'loaded',
+      (error: Error) => error.message,
+    );
+    expect(loaded).to.match(says);
+  };
+  const identity = (dtype: 'string' | 'float32', shape: readonly (number | string)[]): GraphSpec => ({
+    inputs: [{ name: 'x', dtype, shape }],
+    outputs: [{ name: 'y', dtype, shape }],
+    nodes: [{ op: 'Identity', inputs: ['x'], outputs: ['y'] }],
+  });
+
+  it('for text tensors', () =>
+    refuses(identity('string', ['n', 3]), /input x has dtype string: a row needs elements of a fixed size \(float32/));
+
+  it('for a second dynamic dimension', () =>
+    refuses(identity('float32', ['n', 'length']), /input x has the dynamic dimension length besides the batch/));
+
+  it('for no batch dimension', () => refuses(identity('float32', []), /input x has no batch dimension/));
+
+  it('for inputs that disagree on the batch', () => {
+    const [x, k] = sum('n').inputs;
+    if (x === undefined || k === undefined) throw new Error('the model has two inputs');
+    return refuses(
+      { ...sum('n'), inputs: [{ ...x, shape: [4, 2] }, k] },
+      /the inputs disagree on the batch dimension \(4, dynamic\)/,
+    );
+  });
+
+  it('for an output whose first dimension is not the batch', () =>
+    refuses(
+      {
+        inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 3] }],
+        outputs: [{ name: 'y', dtype: 'float32', shape: [3, 'n'] }],
+        nodes: [{ op: 'Transpose', inputs: ['x'], outputs: ['y'] }],
+      },
+      /output y has the shape \[3,1\] for a batch of 1: the batch must be its first dimension/,
+    ));
+});

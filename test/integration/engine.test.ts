@@ -1,0 +1,329 @@
+// The engine inside a real server: many models on many ports, threads, crashes, reloads, overload.
+
+import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { Metrics, ModelMetrics } from '#src/aggregator/metrics.js';
+import { temporaryFolder } from '../support/folder.js';
+import { type GraphSpec, writeOnnx } from '../support/onnx-writer.js';
+import { endProcesses, root } from '../support/processes.js';
+import { RawClient } from '../support/raw-client.js';
+import { type LogLine, TestServer } from '../support/server.js';
+import { until } from '../support/until.js';
+
+const folder = temporaryFolder();
+
+const module = (name: string): string => `${root}test/support/models/${name}.mjs`;
+let files = 0;
+
+/** A server whose listeners serve the given models, in that order, each on a port of its own. */
+class ModelsServer extends TestServer {
+  constructor(models: readonly Record<string, unknown>[], workers = 1, more: Record<string, unknown> = {}) {
+    const file = join(folder, `config-${files++}.json`);
+    const listeners = models.map(({ name }) => ({ host: '127.0.0.1', port: 0, model: name }));
+    writeFileSync(file, JSON.stringify({ models, listeners, ...more }));
+    super({ args: ['--config', file], env: { WORKERS: String(workers) }, hasListeners: true });
+  }
+
+  /** A client of the listener that serves this model. */
+  async client(model: string): Promise<RawClient> {
+    const { tcp } = (await this.event('ready')) as LogLine & { tcp: readonly string[] };
+    const line = tcp.find((text) => text.endsWith(`→ ${model}`));
+    return RawClient.connect(Number(/:(\d+) /.exec(line ?? '')?.[1]));
+  }
+
+  /** The metrics of a model, as soon as `isThere` holds for them. */
+  async modelWhen(name: string, what: string, isThere: (model: ModelMetrics) => boolean): Promise<ModelMetrics> {
+    const find = (metrics: Metrics) => metrics.models.find((model) => model.name === name);
+    const metrics = await this.metricsWhen(`${what} of ${name}`, (all) => {
+      const model = find(all);
+      return model !== undefined && isThere(model);
+    });
+    return find(metrics) as ModelMetrics;
+  }
+}
+
+const texts = (client: RawClient): readonly string[] => client.replies.map(String);
+const echo = (name: string, more: Record<string, unknown> = {}) => ({
+  name,
+  backend: 'module',
+  path: module('echo'),
+  ...more,
+});
+
+describe('the engine', () => {
+  afterEach(endProcesses);
+
+  it('serves many models on many ports, each with its own settings and counters', async () => {
+    const server = new ModelsServer([
+      echo('hello', { settings: { greeting: 'hello ' } }),
+      echo('bye', { settings: { greeting: 'bye ' }, execution: 'thread' }),
+      { name: 'digits', backend: 'onnx', path: `${root}config/models/digits` },
+    ]);
+    const clients = await Promise.all(['hello', 'bye', 'digits'].map((name) => server.client(name)));
+    for (const client of clients) client.send(Buffer.from('you'), Buffer.alloc(256));
+    await Promise.all(clients.map((client) => client.replied(2)));
+    expect(clients.map((client) => client.replies[0]?.toString())).to.deep.equal(['hello you', 'bye you', '']);
+    expect(clients[2]?.replies[1]).to.have.lengthOf(40);
+    expect(await server.modelWhen('hello', '2 requests', ({ answered }) => answered === 2)).to.deep.include({
+      execution: ['inline'],
+      requests: 2,
+      loads: 1,
+    });
+    expect(await server.modelWhen('bye', '2 requests', ({ answered }) => answered === 2)).to.deep.include({
+      execution: ['thread'],
+    });
+    const digits = await server.modelWhen('digits', '2 requests', ({ requests }) => requests === 2);
+    expect(digits).to.deep.include({ answered: 1, batches: 1, batch_rows: { 1: 1 } });
+    expect(digits.refused.bad_input).to.equal(1);
+    expect(digits.closed).to.deep.equal({ full: 0, turn: 1, delay: 0, drain: 0 });
+  });
+
+  it('answers the requests of one model while another holds its thread', async () => {
+    const gate = join(folder, 'gate-1');
+    const server = new ModelsServer([
+      { name: 'slow', backend: 'module', path: module('gate'), execution: 'thread', settings: { gate } },
+      echo('quick'),
+    ]);
+    const slow = await server.client('slow');
+    const quick = await server.client('quick');
+    writeFileSync(gate, '');
+    slow.send(Buffer.from('held'));
+    await server.modelWhen('slow', 'one request in flight', ({ requests }) => requests === 1);
+    quick.send(...Array.from({ length: 1000 }, (_, i) => Buffer.from(String(i))));
+    await quick.replied(1000);
+    expect(slow.replies).to.have.lengthOf(0);
+    rmSync(gate);
+    await slow.replied(1);
+  });
+
+  it('fails the batch of a thread that crashes, replaces it, and counts it; the worker lives on', async () => {
+    const server = new ModelsServer([echo('fragile', { execution: 'thread' }), echo('other')]);
+    const [pid] = await server.workerPids();
+    const client = await server.client('fragile');
+    const other = await server.client('other');
+    for (let i = 1; i <= 3; i++) {
+      client.send(Buffer.from('crash'));
+      await client.replied(2 * i - 1);
+      other.send(Buffer.from('x'));
+      client.send(Buffer.from('again'));
+      await client.replied(2 * i);
+    }
+    await other.replied(3);
+    expect(texts(client)).to.deep.equal(['', 'again', '', 'again', '', 'again']);
+    const model = await server.modelWhen('fragile', 'all outcomes', ({ answered, failed }) => answered + failed === 6);
+    expect(model).to.include({ failed: 3, answered: 3, thread_crashes: 3 });
+    expect(await server.workerPids()).to.deep.equal([pid]);
+    expect(await server.event('thread of a model died')).to.include({ model: 'fragile' });
+  });
+
+  it('runs a failed batch again row by row, so that a poisonous row fails alone; or not, as it is told', async () => {
+    const server = new ModelsServer([echo('lenient'), echo('strict', { retryRows: false })]);
+    for (const [name, expected] of [
+      ['lenient', ['a', '', 'b']],
+      ['strict', ['', '', '']],
+    ] as const) {
+      const client = await server.client(name);
+      client.send(Buffer.from('a'), Buffer.from('poison'), Buffer.from('b'));
+      await client.replied(3);
+      expect(texts(client), name).to.deep.equal(expected);
+    }
+    expect(
+      await server.modelWhen('lenient', '3 outcomes', ({ answered, failed }) => answered + failed === 3),
+    ).to.include({
+      failed: 1,
+      retried_rows: 3,
+    });
+  });
+
+  it('waits for company when it is told to, and says so in why batches were closed', async () => {
+    const server = new ModelsServer([echo('patient', { maxQueueDelayMs: 20 })]);
+    const client = await server.client('patient');
+    client.send(Buffer.from('a'));
+    await client.replied(1);
+    const model = await server.modelWhen('patient', '1 request', ({ answered }) => answered === 1);
+    expect(model.closed).to.deep.equal({ full: 0, turn: 0, delay: 1, drain: 0 });
+    expect(model.queue_ms.p50).to.be.above(15);
+  });
+
+  it('gives the place in the queue of a client that has gone to the next', async () => {
+    const gate = join(folder, 'gate-2');
+    const server = new ModelsServer([
+      {
+        name: 'slow',
+        backend: 'module',
+        path: module('gate'),
+        execution: 'thread',
+        settings: { gate },
+        maxQueue: 4,
+        deadlineMs: 0,
+      },
+    ]);
+    const first = await server.client('slow');
+    const second = await server.client('slow');
+    writeFileSync(gate, '');
+    first.send(Buffer.from('held'));
+    await server.modelWhen('slow', 'a run', ({ requests, queued }) => requests === 1 && queued === 0);
+    first.send(...['1', '2', '3', '4'].map((text) => Buffer.from(text)));
+    await server.modelWhen('slow', 'a full queue', ({ queued }) => queued === 4);
+    second.send(Buffer.from('no room'));
+    await second.replied(1);
+    expect(texts(second)).to.deep.equal(['']);
+    first.reset();
+    await server.modelWhen('slow', 'an empty queue', ({ queued }) => queued === 0);
+    second.send(...['5', '6', '7', '8'].map((text) => Buffer.from(text)));
+    await server.modelWhen('slow', 'a full queue', ({ queued }) => queued === 4);
+    rmSync(gate);
+    await second.replied(5);
+    expect(texts(second).slice(1)).to.deep.equal(['5', '6', '7', '8']);
+    const model = await server.modelWhen('slow', 'all outcomes', ({ answered }) => answered === 4);
+    expect(model).to.include({ requests: 10, abandoned: 5 });
+    expect(model.refused.queue_full).to.equal(1);
+  });
+
+  it('answers with an empty frame what is past its deadline, without running it', async () => {
+    const gate = join(folder, 'gate-3');
+    const server = new ModelsServer([
+      {
+        name: 'slow',
+        backend: 'module',
+        path: module('gate'),
+        execution: 'thread',
+        settings: { gate },
+        deadlineMs: 200,
+      },
+    ]);
+    const client = await server.client('slow');
+    writeFileSync(gate, '');
+    client.send(Buffer.from('held'));
+    await server.modelWhen('slow', 'a run', ({ requests, queued }) => requests === 1 && queued === 0);
+    const late = await server.client('slow');
+    late.send(Buffer.from('late'), Buffer.from('too'));
+    await late.replied(2);
+    expect(texts(late)).to.deep.equal(['', '']);
+    rmSync(gate);
+    await client.replied(1);
+    const model = await server.modelWhen('slow', 'all outcomes', ({ expired }) => expired === 2);
+    expect(model).to.include({ requests: 3, answered: 1, batches: 1 });
+  });
+
+  it('refuses to start when a pinned version is not there', async () => {
+    const digits = `${root}config/models/digits`;
+    const path = join(folder, 'pinned');
+    mkdirSync(path);
+    cpSync(digits, join(path, '1'), { recursive: true });
+    const server = new ModelsServer([{ name: 'digits', backend: 'onnx', path, version: '7' }]);
+    expect(await server.ended()).to.have.property('code', 4);
+    expect(server.output).to.match(/there is no version 7 in .*: there are 1/);
+  });
+});
+
+/** x float32[1] → x + n */
+const adds = (n: number): GraphSpec => ({
+  inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 1] }],
+  outputs: [{ name: 'y', dtype: 'float32', shape: ['n', 1] }],
+  nodes: [{ op: 'Add', inputs: ['x', 'k'], outputs: ['y'] }],
+  constants: [{ name: 'k', shape: [1], values: Float32Array.of(n) }],
+});
+
+describe('a reload of models', () => {
+  afterEach(endProcesses);
+
+  const publish = (path: string, version: number, bytes: Buffer): void => {
+    // As an operator would: the folder comes into being with its file in it.
+    const staged = join(folder, `staged-${version}`);
+    mkdirSync(staged);
+    writeFileSync(join(staged, 'model.onnx'), bytes);
+    cpSync(staged, join(path, String(version)), { recursive: true });
+    rmSync(staged, { recursive: true });
+  };
+
+  for (const execution of ['inline', 'thread'] as const) {
+    it(`under load fails no request and switches for good (${execution})`, async () => {
+      const path = join(folder, `adds-${execution}`);
+      mkdirSync(path);
+      publish(path, 1, writeOnnx(adds(1)));
+      const server = new ModelsServer([{ name: 'adds', backend: 'onnx', path, execution }], 2);
+      const clients = await Promise.all(Array.from({ length: 6 }, () => server.client('adds')));
+      const payload = Buffer.alloc(4);
+      let isOver = false;
+      const load = clients.map(async (client) => {
+        while (!isOver) {
+          const wanted = client.replies.length + 20;
+          client.send(...Array.from({ length: 20 }, () => payload));
+          await until('replies', () => client.replies.length >= wanted, { intervalMs: 1 });
+        }
+      });
+      const latest = (value: number) => async (): Promise<boolean> =>
+        clients.every(({ replies }) => replies.at(-1)?.readFloatLE() === value);
+      await until('replies of version 1', latest(1));
+      publish(path, 2, writeOnnx(adds(2)));
+      server.signal('SIGHUP');
+      await until('replies of version 2', latest(2));
+      publish(path, 3, Buffer.from('this is no model'));
+      server.signal('SIGHUP');
+      const failed = await server.modelWhen('adds', 'the failures of both', (model) => model.load_failures === 2);
+      expect(failed.versions).to.deep.equal(['2']);
+      const line = await server.event('model could not be reloaded: the old version serves on');
+      expect(line).to.include({ model: 'adds', version: '3' }).and.have.property('reason');
+      publish(path, 4, writeOnnx(adds(4)));
+      server.signal('SIGHUP');
+      await until('replies of version 4', latest(4));
+      isOver = true;
+      await Promise.all(load);
+      let replies = 0;
+      for (const client of clients) {
+        const values = client.replies.map((reply) => reply.readFloatLE());
+        expect(values, 'never back to an older one').to.deep.equal(values.toSorted((a, b) => a - b));
+        expect(new Set(values)).to.deep.equal(new Set([1, 2, 4]));
+        replies += values.length;
+      }
+      const model = await server.modelWhen('adds', 'all replies', ({ answered }) => answered === replies);
+      expect(model).to.deep.include({ requests: replies, failed: 0, expired: 0, loads: 6, versions: ['4'] });
+    });
+  }
+});
+
+describe('overload', () => {
+  afterEach(endProcesses);
+
+  it('of three times what a model can serve: each request has its answer, in time, and memory stays', async () => {
+    // A run of 8 rows takes 4 ms: 2,000 requests a second at the most.
+    const server = new ModelsServer([
+      {
+        name: 'busy',
+        backend: 'module',
+        path: module('busy'),
+        execution: 'thread',
+        settings: { ms: 4 },
+        maxBatchSize: 8,
+        maxQueue: 100_000,
+        deadlineMs: 300,
+        retryRows: false,
+      },
+    ]);
+    const clients = await Promise.all(Array.from({ length: 6 }, () => server.client('busy')));
+    let sent = 0;
+    const rss = async (): Promise<number> => (await server.metrics()).workers[0]?.memory ?? 0;
+    const until3Seconds = performance.now() + 3000;
+    let before = 0;
+    // 10 requests each every 10 ms: 6,000 a second, whether they are answered or not.
+    while (performance.now() < until3Seconds) {
+      for (const client of clients) client.send(...Array.from({ length: 10 }, () => Buffer.from('x')));
+      sent += 60;
+      if (before === 0 && sent > 6000) before = await rss();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    const memory = await rss();
+    await until('all replies', () => clients.reduce((sum, { replies }) => sum + replies.length, 0) === sent);
+    const model = await server.modelWhen(
+      'busy',
+      'all outcomes',
+      ({ answered, expired, refused }) => answered + expired + refused.queue_full === sent,
+    );
+    expect(model.expired).to.be.above(0);
+    expect(model.failed).to.equal(0);
+    expect(model.latency_ms.p99).to.be.below(300);
+    expect(memory - before).to.be.below(50e6);
+  });
+});

@@ -1,0 +1,10 @@
+// Computes for settings.ms with all its might, whatever the number of rows, then echoes.
+
+export default ({ settings }) => ({
+  sample: Buffer.from('sample'),
+  infer(payloads) {
+    const until = performance.now() + settings.ms;
+    while (performance.now() < until);
+    return payloads.map((payload) => Buffer.from(payload));
+  },
+});

@@ -1,0 +1,186 @@
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { type Execution, ServedModel, type ServingSettings } from '#src/inference/served-model.js';
+import { ThreadedModel } from '#src/inference/threads/host.js';
+import { findVersion } from '#src/inference/versions.js';
+import { temporaryFolder } from '../../support/folder.js';
+import { root } from '../../support/processes.js';
+import { repliesOf, rowsOf } from '../../support/rows.js';
+import { until } from '../../support/until.js';
+
+const session = {
+  intraOpNumThreads: 1,
+  interOpNumThreads: 1,
+  executionProviders: ['cpu'],
+  graphOptimizationLevel: 'all',
+} as const;
+
+interface Choice {
+  readonly execution?: Execution;
+  readonly backend?: 'onnx' | 'module' | 'dummy';
+  readonly settings?: Readonly<Record<string, unknown>>;
+  readonly inlineLimitMs?: number;
+}
+
+function settingsOf({ execution = 'auto', backend = 'module', settings = {}, inlineLimitMs = 2 }: Choice) {
+  const source = { name: 'm', backend, responseSize: 1, settings, session };
+  const batching = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true };
+  return { ...batching, source, execution, threads: 1, inlineLimitMs } satisfies ServingSettings;
+}
+
+const model = (name: string): string => `${root}test/support/models/${name}`;
+const quiet = { onBatch: () => {}, onThreadCrash: () => {} };
+
+describe('where a model runs', () => {
+  let served: ServedModel | undefined;
+  afterEach(() => served?.close());
+
+  const open = async (path: string, choice: Choice): Promise<ServedModel> => {
+    served = await ServedModel.open(settingsOf(choice), findVersion(path, 'latest'), quiet);
+    return served;
+  };
+
+  it('is inline or in a thread, as it is told', async () => {
+    expect(await open(model('echo.mjs'), { execution: 'inline' })).to.have.property('execution', 'inline');
+    await served?.close();
+    expect(await open(model('echo.mjs'), { execution: 'thread' })).to.have.property('execution', 'thread');
+    expect(served?.description).to.match(/in 1 thread$/);
+  });
+
+  it('is a thread for what would hold the event loop longer than the limit, with auto', async () => {
+    const settings = { ms: 12 };
+    expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 5 })).to.have.property('execution', 'thread');
+    expect(served?.description).to.match(/in 1 thread, \d+\.\d{3} ms a row, \d+\.\d{3} ms a full batch$/);
+    await served?.close();
+    expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 1000 })).to.have.property('execution', 'inline');
+  });
+
+  it('is inline with auto for an ONNX model that is quick, and for what cannot be measured', async () => {
+    const digits = `${root}config/models/digits`;
+    expect(await open(digits, { backend: 'onnx', inlineLimitMs: 1000 })).to.have.property('execution', 'inline');
+    await served?.close();
+    expect(await open(model('echo.mjs'), {})).to.have.property('execution', 'inline');
+    await served?.close();
+    expect(await open(digits, { backend: 'onnx', inlineLimitMs: 0 })).to.have.property('execution', 'thread');
+  });
+});
+
+describe('a model in threads', () => {
+  let threaded: ThreadedModel | undefined;
+  const crashes: Error[] = [];
+  afterEach(async () => {
+    await threaded?.close();
+    crashes.length = 0;
+  });
+
+  const open = async (file: string, threads: number, settings = {}): Promise<ThreadedModel> => {
+    const source = { name: 'm', backend: 'module', path: model(file), responseSize: 1, settings, session } as const;
+    threaded = await ThreadedModel.open(source, { threads, maxBatchSize: 4, onCrash: (error) => crashes.push(error) });
+    await threaded.addThreads();
+    return threaded;
+  };
+  const ask = async (text: string): Promise<string> => {
+    try {
+      const replies = await (threaded as ThreadedModel).run(rowsOf([Buffer.from(text)]));
+      return Buffer.from(repliesOf(replies, 1)[0] ?? '', 'hex').toString();
+    } catch (error) {
+      return String(error);
+    }
+  };
+
+  it('fails the batch that crashes it at once, is replaced, and tells of it', async () => {
+    await open('echo.mjs', 1);
+    expect(await ask('a')).to.equal('a');
+    for (let crash = 1; crash <= 3; crash++) {
+      expect(await ask('crash')).to.match(/^ThreadCrashedError: .* crashed: it exited with code 7/);
+      expect(crashes).to.have.lengthOf(crash);
+      expect(await ask('b')).to.equal('b');
+    }
+  });
+
+  it('runs on other threads while one is held', async () => {
+    const folder = temporaryFolder();
+    const gate = join(folder, 'gate');
+    await open('gate.mjs', 2, { gate });
+    writeFileSync(gate, '');
+    const held = [ask('a'), ask('b')];
+    let isDone = false;
+    void Promise.all(held).then(() => {
+      isDone = true;
+    });
+    let turns = 0;
+    await until('a hundred turns of this event loop while both threads are held', () => ++turns >= 100, {
+      intervalMs: 1,
+    });
+    expect(isDone).to.equal(false);
+    rmSync(gate);
+    expect(await Promise.all(held)).to.deep.equal(['a', 'b']);
+  });
+});
+
+describe('a new version of a model', () => {
+  let folder = '';
+  let served: ServedModel | undefined;
+  beforeEach(() => {
+    folder = temporaryFolder();
+  });
+  afterEach(async () => {
+    await served?.close();
+  });
+
+  const add = (version: string, code: string): void => {
+    mkdirSync(join(folder, version));
+    writeFileSync(join(folder, version, 'model.mjs'), code);
+  };
+  const answers = (text: string): string =>
+    `import { writeFileSync } from 'node:fs';
+     export default () => ({
+       infer: (payloads) => payloads.map(() => Buffer.from('${text}')),
+       close: () => writeFileSync(new URL('closed', import.meta.url), ''),
+     });`;
+  const ask = async (): Promise<string> => {
+    const { batcher } = served as ServedModel;
+    const batch = batcher.openBatch();
+    if (batch === null) return 'refused';
+    const settled = new Promise<void>((resolve) => {
+      batch.enter({
+        arrivedAt: performance.now(),
+        rows: 1,
+        first: 0,
+        moved: () => {},
+        settled: resolve,
+        expired: () => {},
+      });
+    });
+    batch.add(Buffer.from('x'), 0, 1);
+    await settled;
+    const { outcome } = batch;
+    return outcome?.kind === 'rows' ? Buffer.from(outcome.rows[0] as Uint8Array).toString() : String(outcome?.kind);
+  };
+
+  for (const execution of ['inline', 'thread'] as const) {
+    it(`takes over between two batches, and the old one is closed (${execution})`, async () => {
+      add('1', answers('one'));
+      served = await ServedModel.open(settingsOf({ execution }), findVersion(folder, 'latest'), quiet);
+      expect(await ask()).to.equal('one');
+      expect(await served.reload(findVersion(folder, 'latest')), 'nothing to do').to.equal(false);
+      add('2', answers('two'));
+      expect(await served.reload(findVersion(folder, 'latest'))).to.equal(true);
+      expect(served.version).to.equal('2');
+      expect(await ask()).to.equal('two');
+      expect(existsSync(join(folder, '1', 'closed'))).to.equal(true);
+      expect(existsSync(join(folder, '2', 'closed'))).to.equal(false);
+    });
+
+    it(`that cannot be loaded leaves the old one serving (${execution})`, async () => {
+      add('1', answers('one'));
+      served = await ServedModel.open(settingsOf({ execution }), findVersion(folder, 'latest'), quiet);
+      add('2', 'throw new Error("half a file");');
+      const failure = await served.reload(findVersion(folder, 'latest')).catch((error: Error) => error.message);
+      expect(failure).to.equal('half a file');
+      expect(served.version).to.equal('1');
+      expect(await ask()).to.equal('one');
+    });
+  }
+});
