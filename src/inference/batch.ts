@@ -113,6 +113,16 @@ export class Batch implements RowSource {
     return { batch, expired };
   }
 
+  /** Takes entries of `other`, the first first, while there is room for them; returns what is left, if anything is. */
+  absorb(other: Batch, maxRows: number): Batch | null {
+    const rest = new Batch();
+    for (const entry of other.entries) {
+      const fits = rest.rows === 0 && this.rows + entry.rows <= maxRows;
+      other.#move(entry, fits ? this : rest);
+    }
+    return rest.rows > 0 ? rest : null;
+  }
+
   /** Gives the batch its outcome and tells every entry, once. */
   settle(outcome: BatchOutcome): void {
     this.outcome = outcome;

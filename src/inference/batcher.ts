@@ -12,6 +12,7 @@
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
 import { type Model, ThreadCrashedError } from './model.js';
 import { checked, runRowByRow, toError } from './outcome.js';
+import { TimeEstimate } from './time-estimate.js';
 
 export interface BatcherLimits {
   /** Rows in one call of the model. */
@@ -75,8 +76,8 @@ export class Batcher {
   #isDelayOver = false;
   /** When the event loop was last given to others. */
   #turnBegan = 0;
-  /** Smoothed time of a run: what a request must have left of its deadline to be worth one. */
-  #expectedRunMs = 0;
+  /** What a request must have left of its deadline to be worth a run. */
+  #runEstimate = new TimeEstimate();
 
   constructor(model: Model, limits: BatcherLimits, observe: BatchObserver = () => {}) {
     this.#lease = { model, outstanding: 0, onIdle: null };
@@ -122,7 +123,7 @@ export class Batcher {
     const old = this.#lease;
     if (this.#open.rows > 0) this.#closeOpen('drain');
     this.#lease = { model, outstanding: 0, onIdle: null };
-    this.#expectedRunMs = 0;
+    this.#runEstimate = new TimeEstimate();
     this.#schedule();
     if (old.outstanding > 0) {
       await new Promise<void>((resolve) => {
@@ -195,7 +196,7 @@ export class Batcher {
       const [queued] = this.#closed;
       if (queued === undefined || queued.batch.newestAt >= arrivedBefore) break;
       this.#closed.shift();
-      this.#live(queued.batch);
+      this.#withoutStale(queued.batch);
       this.#release(queued.lease);
     }
     this.#watchDeadlines();
@@ -208,9 +209,29 @@ export class Batcher {
       if (reason !== null) this.#closeOpen(reason);
       const queued = this.#closed.shift();
       if (queued === undefined) return null;
-      const live = this.#live(queued.batch);
-      if (live.rows > 0) return live === queued.batch ? queued : { ...queued, batch: live };
-      this.#release(queued.lease);
+      const batch = this.#withoutStale(queued.batch);
+      if (batch.rows === 0) this.#release(queued.lease);
+      else {
+        batch.isTaken = true;
+        this.#fill(batch, queued.lease);
+        this.#queuedRows -= batch.rows;
+        return { ...queued, batch };
+      }
+    }
+  }
+
+  /** A batch that has lost rows gets those of the next ones: overload must not make batches smaller. */
+  #fill(batch: Batch, lease: Lease): void {
+    while (batch.rows < this.#limits.maxBatchSize) {
+      const [next] = this.#closed;
+      if (next === undefined || next.lease !== lease) return;
+      this.#closed.shift();
+      const rest = batch.absorb(this.#withoutStale(next.batch), this.#limits.maxBatchSize);
+      if (rest === null) this.#release(lease);
+      else {
+        this.#closed.unshift({ ...next, batch: rest });
+        return;
+      }
     }
   }
 
@@ -223,21 +244,26 @@ export class Batcher {
     return this.#isDelayOver ? 'delay' : null;
   }
 
-  #live(batch: Batch): Batch {
-    batch.isTaken = true;
-    const { deadlineMs } = this.#limits;
-    const arrivedBefore =
-      deadlineMs > 0 ? performance.now() + this.#expectedRunMs - deadlineMs : Number.NEGATIVE_INFINITY;
-    if (!batch.hasCancelled && batch.oldestAt >= arrivedBefore) {
-      this.#queuedRows -= batch.rows;
-      return batch;
-    }
+  /** The rows of a batch that are worth a run; its clients whose deadline has passed are told. */
+  #withoutStale(batch: Batch): Batch {
+    const arrivedBefore = this.#arrivedTooEarly();
+    if (!batch.hasCancelled && batch.oldestAt >= arrivedBefore) return batch;
     const { batch: live, expired } = batch.withoutStale(arrivedBefore);
-    live.isTaken = true;
-    this.#queuedRows -= live.rows;
+    batch.isTaken = true;
     for (const entry of expired) this.#queuedRows -= entry.rows;
     for (const entry of expired) entry.expired();
     return live;
+  }
+
+  /**
+   * Who arrived before this would get a reply too late: it needs a run, and has a way to go. A fresh request is tried,
+   * however slow the last runs were.
+   */
+  #arrivedTooEarly(): number {
+    const { deadlineMs } = this.#limits;
+    if (deadlineMs === 0) return Number.NEGATIVE_INFINITY;
+    const neededMs = Math.min(this.#runEstimate.highMs + deadlineMs / 20, deadlineMs / 2);
+    return performance.now() - deadlineMs + neededMs;
   }
 
   #run(queued: Queued): void {
@@ -290,7 +316,7 @@ export class Batcher {
 
   #finish({ batch, lease, closedBy }: Queued, startedAt: number, outcome: BatchOutcome, retriedRows: number): void {
     const runMs = performance.now() - startedAt;
-    this.#expectedRunMs += (runMs - this.#expectedRunMs) / 8;
+    this.#runEstimate.add(runMs);
     this.#release(lease);
     this.#observe({ batch, outcome, closedBy, startedAt, runMs, retriedRows });
     batch.settle(outcome);

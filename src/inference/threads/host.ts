@@ -4,7 +4,7 @@
 //
 // A thread that crashes fails its batch at once and is replaced, with a growing pause when its successors crash young.
 // Plain worker_threads rather than a pool library: one message each way and no queue of its own (the batcher has it),
-// which halves the cost of a crossing; `npm run bench` shows it.
+// which makes a crossing cheaper; `npm run bench` shows by how much.
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';

@@ -281,6 +281,38 @@ describe('the batcher: deadlines', () => {
   });
 });
 
+describe('the batcher: overload', () => {
+  it('does not make batches smaller: what has expired is replaced by what comes next', async () => {
+    const model = Recorded.held();
+    const batcher = new Batcher(model, { ...limits, maxQueue: 100, deadlineMs: 100 });
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const late = askAll(batcher, 'bcdefg');
+    await new Promise((resolve) => setTimeout(resolve, 110));
+    const fresh = askAll(batcher, 'hijklmn');
+    model.holds[0]?.();
+    await first;
+    expect(await late).to.deep.equal(Array(6).fill('expired'));
+    await turn();
+    expect(batcher.queuedRows).to.equal(3);
+    model.holds[1]?.();
+    await turn();
+    model.holds[2]?.();
+    expect((await fresh).join('')).to.equal('hijklmn');
+    expect(model.calls).to.deep.equal(['a', 'hijk', 'lmn']);
+    expect(batcher.queuedRows).to.equal(0);
+  });
+
+  it('of a model that is slower than its deadline still has fresh requests tried', async () => {
+    const model = new Recorded(async (rows) => {
+      await new Promise((resolve) => setTimeout(resolve, 60));
+      return echoed(rows);
+    });
+    const batcher = new Batcher(model, { ...limits, deadlineMs: 20 });
+    for (const text of 'abcdefghij') expect(await ask(batcher, text).reply).to.equal(text);
+  });
+});
+
 describe('the batcher: rows that poison their batch', () => {
   const poisonous = (rows: RowSource): Replies => {
     if (payloadsOf(rows).some((row) => String(row) === 'x')) throw new Error('poison');

@@ -1,0 +1,114 @@
+// `npm run bench`: measures the server against ceilings of its own kind on this machine, prints the tables, and with
+// --write puts them into the README. `--quick` takes a third of the time and is less sure.
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { build, install, runTool } from '../prepare.mjs';
+
+const { values: flags } = parseArgs({
+  options: { write: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+});
+const effort = flags.quick ? { rounds: 1, seconds: 1 } : { rounds: 3, seconds: 2 };
+
+install();
+build();
+runTool('typescript', ['--build', 'test/tsconfig.json'], { stdio: ['ignore', 2, 2] });
+
+const { barChart } = await import('./chart.mjs');
+const { writeMlp } = await import('./mlp.mjs');
+const { overload } = await import('./overload.mjs');
+const { stopAll } = await import('./programs.mjs');
+const { crossings, neighbours } = await import('./threads.mjs');
+const throughput = await import('./throughput.mjs');
+
+const row = (...cells) => `| ${cells.join(' | ')} |`;
+const table = (head, rows) =>
+  [row(...head), row(...head.map(() => '---')), ...rows.map((cells) => row(...cells))].join('\n');
+const number = (value) =>
+  value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(value >= 1 ? 3 : 2);
+
+async function measure(folder) {
+  const model = join(folder, 'mlp.onnx');
+  writeFileSync(model, writeMlp());
+  const step = async (what, run) => {
+    console.error(`measuring ${what} …`);
+    return run();
+  };
+  const ratios = [
+    ...(await step('the dummy model', () => throughput.dummy(folder, effort))),
+    ...(await step('an ONNX model', () => throughput.onnx(folder, model, effort))),
+  ];
+  const sizes = await step('batch sizes', () => throughput.batchSizes(folder, model, effort));
+  const beside = await step('neighbours of a slow model', () => neighbours(folder, effort));
+  const crossing = await step('crossings to a thread', () => crossings(effort));
+  const over = await step('overload', () => overload(folder, effort));
+  return { ratios, sizes, beside, crossing, over };
+}
+
+function report({ ratios, sizes, beside, crossing, over }) {
+  const machine = `${availableParallelism()} × ${cpus()[0]?.model.trim()}, Node ${process.versions.node}`;
+  return [
+    `Measured on ${machine}, clients and servers on the same cores, two workers; connections × requests in flight on each.`,
+    table(
+      ['what', 'ceiling', 'ours', 'ours / ceiling'],
+      ratios.map(({ name, unit, ours, theirs, ratio }) => [
+        name,
+        `${number(theirs)} ${unit}`,
+        `${number(ours)} ${unit}`,
+        number(ratio),
+      ]),
+    ),
+    table(
+      ['`maxBatchSize`', ...sizes.map(({ maxBatchSize }) => maxBatchSize)],
+      [['requests/s at 64 × 64', ...sizes.map(({ rps }) => number(rps))]],
+    ),
+    table(
+      ['a model of 50 ms a run', 'event-loop delay of its worker, p99', 'p99 of the dummy model beside it'],
+      Object.entries(beside).map(([execution, { loopDelayP99Ms, quickP99Ms }]) => [
+        `\`execution: ${execution}\``,
+        `${number(loopDelayP99Ms)} ms`,
+        `${number(quickP99Ms)} ms`,
+      ]),
+    ),
+    table(
+      ['there and back to a thread, 32 rows', 'time'],
+      [
+        ['our threads', `${number(crossing.oursUs)} µs`],
+        ['Piscina', `${number(crossing.poolUs)} µs`],
+      ],
+    ),
+    table(
+      ['three times the load that a model can serve', ''],
+      [
+        ['peak, at no more than it can serve', `${number(over.peakRps)} requests/s`],
+        ['offered', `${number(over.offeredRps)} requests/s`],
+        ['served', `${number(over.servedRps)} requests/s, ${number(over.servedRps / over.peakRps)} of the peak`],
+        ['p99 of what was served', `${number(over.p99Ms)} ms, with a deadline of ${over.deadlineMs} ms`],
+        ['memory of the worker', `${number(Math.max(0, over.memoryGrowthMb))} MB more than before`],
+      ],
+    ),
+  ].join('\n\n');
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'ml-tcp-bench-'));
+try {
+  const results = await measure(folder);
+  const text = report(results);
+  console.log(text);
+  if (flags.write) {
+    const readme = fileURLToPath(new URL('../../README.md', import.meta.url));
+    const marked = /(<!-- bench -->\n)[\s\S]*?(<!-- end -->)/;
+    writeFileSync(
+      readme,
+      readFileSync(readme, 'utf8').replace(marked, (_, begin, end) => `${begin}${text}\n${end}`),
+    );
+    const bars = results.ratios.filter(({ isShare }) => isShare);
+    writeFileSync(new URL('./chart.svg', import.meta.url), barChart('requests/s as a share of the ceiling', bars));
+  }
+} finally {
+  await stopAll();
+  rmSync(folder, { recursive: true });
+}

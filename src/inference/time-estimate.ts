@@ -1,0 +1,16 @@
+/** How long something takes that is done again and again, by what it took so far: Jacobson's estimator (RFC 6298). */
+export class TimeEstimate {
+  #meanMs = 0;
+  #deviationMs = 0;
+
+  add(ms: number): void {
+    const error = ms - this.#meanMs;
+    this.#meanMs += error / 8;
+    this.#deviationMs += (Math.abs(error) - this.#deviationMs) / 4;
+  }
+
+  /** It will hardly take longer. */
+  get highMs(): number {
+    return this.#meanMs + 4 * this.#deviationMs;
+  }
+}
