@@ -23,9 +23,14 @@ describe('the README', () => {
       expect(readme, name).to.match(new RegExp(`^\\|.*(?<![\\w./-])${name}(?![\\w/-]).*\\|`, 'm'));
   });
 
-  it('names files that exist', () => {
-    for (const [, file] of readme.matchAll(/\]\(((?!https?:)[^)]+)\)/g))
-      expect(() => readFileSync(`${root}${file}`), file).not.to.throw();
+  it('names files and headings that exist', () => {
+    const headings = [...readme.matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+      heading?.toLowerCase().replaceAll(' ', '-'),
+    );
+    for (const [, link] of readme.matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
+      if (link?.startsWith('#')) expect(headings).to.include(link.slice(1));
+      else expect(() => readFileSync(`${root}${link}`), link).not.to.throw();
+    }
   });
 });
 
