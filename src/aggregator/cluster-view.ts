@@ -1,59 +1,75 @@
 // From records to what people read: totals, rates, quantiles, and the state of each worker and node.
-// Pure but for one memory: totals seen in the last seconds, for rates.
+// Pure but for one memory: what was seen in the last minute, for rates and quantiles of the last seconds.
 
-import { addSparse, bucketCount, bucketStartMs, quantileMs, type SparseHistogram } from '../metrics/histogram.js';
-import { addModelCounts, liveWorkers, mergeHistograms, nodes, noModelCounts, totalCounts } from '../metrics/merge.js';
+import { bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../metrics/histogram.js';
+import { type Census, CountsSum, census, noModelCounts, refused, totalCounts, unsettled } from '../metrics/merge.js';
 import { batchRowsBuckets } from '../metrics/recorder.js';
-import type { MetricsRecord, ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
-import { Freshness, type RecordAge } from './freshness.js';
-import type { LatencyMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
+import type { ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
+import type { Look } from '../metrics/transport/transport.js';
+import { freshness, listedMs } from './freshness.js';
+import { LatencyWindows } from './latency-windows.js';
+import type { LatencyMs, LatencyWindowsMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
 import { RateWindow } from './rate-window.js';
 
 /** What one look at the cluster gave: the numbers for people, and the counts behind them. */
 export interface ClusterState {
-  readonly metrics: Metrics;
+  readonly metrics: ViewedMetrics;
   readonly counts: WorkerCounts;
-  readonly workers: readonly WorkerRecord[];
-  readonly nodes: readonly NodeRecord[];
+  readonly census: Census;
+  /** By record id, milliseconds since it was renewed. */
+  readonly ages: ReadonlyMap<string, number>;
+  /** Milliseconds since the epoch, by the clock that ages are measured with. */
+  readonly now: number;
 }
 
+/** All but how old the look itself is, which depends on when somebody asks. */
+export type ViewedMetrics = Omit<Metrics, 'age_ms' | 'stale'>;
+
 export class ClusterView {
-  readonly #freshness: Freshness;
+  readonly #publishIntervalMs: number;
   readonly #rates = new RateWindow();
+  readonly #latencies = new LatencyWindows();
 
   /** @param publishIntervalMs how often records are renewed: older ones than a few times that are stale. */
   constructor(publishIntervalMs: number) {
-    this.#freshness = new Freshness(publishIntervalMs);
+    this.#publishIntervalMs = publishIntervalMs;
   }
 
-  /** @param now milliseconds of the monotonic clock; @param wallNow milliseconds since the epoch. */
-  look(records: readonly MetricsRecord[], now: number, wallNow: number): ClusterState {
-    const ages = this.#freshness.observe(records, now);
-    const counts = totalCounts(records);
-    const workers = liveWorkers(records);
-    const nodeRecords = nodes(records);
-    const metrics = this.#metrics(counts, workers, nodeRecords, ages, now, wallNow);
+  /** @param now milliseconds of the monotonic clock */
+  look({ seen, now: wallNow }: Look, now: number): ClusterState {
+    const ages = new Map(seen.map(({ record, ageMs }) => [record.id, ageMs]));
+    const counting = census(seen.map(({ record }) => record));
+    const counts = totalCounts(counting);
+    const metrics = this.#metrics(counts, counting, ages, now, wallNow);
     this.#rates.forgetBefore(now);
-    return { metrics, counts, workers, nodes: nodeRecords };
+    const models = Object.keys(counts.models).map(modelKey);
+    this.#latencies.keepOnly(new Set(['cluster', ...models, ...counting.workers.map(({ id }) => id)]));
+    return { metrics, counts, census: counting, ages, now: wallNow };
   }
 
   #metrics(
     counts: WorkerCounts,
-    workers: readonly WorkerRecord[],
-    nodeRecords: readonly NodeRecord[],
-    ages: ReadonlyMap<string, RecordAge>,
+    { nodes, workers }: Census,
+    ages: ReadonlyMap<string, number>,
     now: number,
     wallNow: number,
-  ): Metrics {
+  ): ViewedMetrics {
     const all = sumModels(counts);
-    const alive = workers.filter(({ id }) => ages.get(id)?.state !== 'down');
-    const up = nodeRecords.filter(({ id }) => ages.get(id)?.state !== 'down');
-    const startedAt = nodeRecords.length > 0 ? Math.min(...nodeRecords.map((node) => node.startedAt)) : wallNow;
-    const uptime = Math.max(0, (wallNow - startedAt) / 1000);
+    const ageOf = ({ id }: { readonly id: string }): number => ages.get(id) ?? 0;
+    const stateOf = (record: { readonly id: string }) => freshness(ageOf(record), this.#publishIntervalMs);
+    const alive = workers.filter((worker) => stateOf(worker) !== 'down');
+    const up = nodes.filter((node) => stateOf(node) !== 'down');
+    const uptimeMs = Math.max(0, ...nodes.map((node) => node.uptimeMs + ageOf(node)));
+    const uptime = uptimeMs / 1000;
     const errors = errorsOf(all);
-    const inFlight = sum(alive, ({ gauges }) => gauges.inFlight);
+    const listedNodes = listed(nodes, ageOf);
+    const listedRuns = new Map(listedNodes.map(({ node, run }) => [node, run]));
+    // Workers of a run that another one has followed are nobody's concern any more.
+    const isListed = (worker: WorkerRecord): boolean =>
+      stateOf(worker) !== 'down' ||
+      (ageOf(worker) < listedMs && (listedRuns.get(worker.node) ?? worker.run) === worker.run);
     return {
-      initial_time: new Date(startedAt).toISOString(),
+      initial_time: new Date(wallNow - uptimeMs).toISOString(),
       uptime,
       connections: sum(alive, ({ gauges }) => gauges.connections),
       total_requests: all.received,
@@ -61,21 +77,30 @@ export class ClusterView {
       requests_per_second_lifetime: uptime > 0 ? all.received / uptime : 0,
       errors,
       error_rate: share(errors, all.received),
+      errors_per_second: this.#rates.rate('errors', errors, now),
       inference_errors: all.failed,
       inference_error_rate: share(all.failed, all.received),
       queue_overload: all.refusedQueueFull,
-      in_flight: inFlight,
-      audit_imbalance: all.received - all.answered - errors - all.abandoned - inFlight,
-      latency_ms: quantilesOf(all.latency),
-      snapshot_age_ms: up.length > 0 ? Math.max(...up.map(({ id }) => ages.get(id)?.ageMs ?? 0)) : null,
+      in_flight: sum(alive, ({ gauges }) => gauges.inFlight),
+      // What was in flight on a machine that is gone has no other outcome yet: it is no defect of counting.
+      audit_imbalance: unsettled(all) - sum(workers, ({ gauges }) => gauges.inFlight),
+      ...this.#latency('cluster', all.latency, now),
+      snapshot_age_ms: up.length > 0 ? Math.max(...up.map(ageOf)) : null,
       connections_refused: counts.connectionsRefused,
       models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, alive, now)),
-      workers: workers
-        .filter(({ id }) => !ages.get(id)?.isForgotten)
-        .map((worker) => this.#worker(worker, ages.get(worker.id), now)),
-      nodes: nodeRecords
-        .filter(({ id }) => !ages.get(id)?.isForgotten)
-        .map((node) => nodeMetrics(node, ages.get(node.id), alive)),
+      workers: workers.filter(isListed).map((worker) => this.#worker(worker, ageOf(worker), now, wallNow)),
+      nodes: listedNodes.map((node) =>
+        nodeMetrics(node, ageOf(node), freshness(ageOf(node), this.#publishIntervalMs), alive, wallNow),
+      ),
+    };
+  }
+
+  #latency(key: string, latency: SparseHistogram, now: number): LatencyWindowsMs {
+    const last = this.#latencies.note(key, latency, now);
+    return {
+      latency_ms: quantilesOf(latency),
+      latency_ms_10s: quantilesOf(last(10_000)),
+      latency_ms_60s: quantilesOf(last(60_000)),
     };
   }
 
@@ -85,7 +110,7 @@ export class ClusterView {
     return {
       name,
       requests: counts.received,
-      rps: this.#rates.rate(`model:${name}`, counts.received, now),
+      rps: this.#rates.rate(modelKey(name), counts.received, now),
       answered: counts.answered,
       failed: counts.failed,
       refused: {
@@ -96,7 +121,7 @@ export class ClusterView {
       expired: counts.expired,
       abandoned: counts.abandoned,
       queued: sum(served, ({ queued }) => queued),
-      latency_ms: quantilesOf(counts.latency),
+      ...this.#latency(modelKey(name), counts.latency, now),
       queue_ms: quantilesOf(counts.queueTime),
       run_ms: quantilesOf(counts.runTime),
       batches,
@@ -118,49 +143,72 @@ export class ClusterView {
   }
 
   #worker(
-    { id, pid, node, slot, counts, gauges, startedAt }: WorkerRecord,
-    age: RecordAge | undefined,
+    { id, pid, node, slot, counts, gauges, uptimeMs }: WorkerRecord,
+    ageMs: number,
     now: number,
+    wallNow: number,
   ): WorkerMetrics {
     const all = sumModels(counts);
     return {
       pid,
       node,
       slot,
-      state: age?.state === 'up' ? gauges.state : 'lost',
+      state: freshness(ageMs, this.#publishIntervalMs) === 'up' ? gauges.state : 'lost',
       connections: gauges.connections,
       in_flight: gauges.inFlight,
       queued: sum(Object.values(gauges.models), ({ queued }) => queued),
       requests: all.received,
       rps: this.#rates.rate(id, all.received, now),
       errors: errorsOf(all),
-      latency_ms: quantilesOf(all.latency),
+      ...this.#latency(id, all.latency, now),
       cpu: gauges.cpuShare,
       memory: gauges.rssBytes,
       event_loop_utilization: gauges.eventLoopUtilization,
       event_loop_delay_p99_ms: gauges.eventLoopDelayP99Ms,
-      started: new Date(startedAt).toISOString(),
-      age_ms: age?.ageMs ?? 0,
+      started: new Date(wallNow - ageMs - uptimeMs).toISOString(),
+      age_ms: ageMs,
     };
   }
 }
 
-function nodeMetrics(node: NodeRecord, age: RecordAge | undefined, alive: readonly WorkerRecord[]): NodeMetrics {
+const modelKey = (name: string): string => `model:${name}`;
+
+/** Of the runs of one node, the newest; one that has stopped in order only for a while. */
+function listed(nodes: readonly NodeRecord[], ageOf: (node: NodeRecord) => number): readonly NodeRecord[] {
+  const newest = new Map<string, NodeRecord>();
+  for (const node of nodes) {
+    const other = newest.get(node.node);
+    if (other === undefined || ageOf(node) < ageOf(other)) newest.set(node.node, node);
+  }
+  return [...newest.values()].filter((node) => !node.isStopping || ageOf(node) < listedMs);
+}
+
+function nodeMetrics(
+  node: NodeRecord,
+  ageMs: number,
+  state: 'up' | 'stale' | 'down',
+  alive: readonly WorkerRecord[],
+  wallNow: number,
+): NodeMetrics {
   return {
     node: node.node,
     pid: node.pid,
     version: node.version,
-    state: node.isStopping ? 'stopped' : (age?.state ?? 'down'),
+    state: node.isStopping ? 'stopped' : state,
     workers: alive.filter(({ run }) => run === node.run).length,
     workers_wanted: node.workersWanted,
     restarts: node.restarts,
-    started: new Date(node.startedAt).toISOString(),
-    age_ms: age?.ageMs ?? 0,
+    started: new Date(wallNow - ageMs - node.uptimeMs).toISOString(),
+    age_ms: ageMs,
   };
 }
 
 export function sumModels(counts: WorkerCounts): ModelCounts {
-  return Object.values(counts.models).reduce(addModelCounts, noModelCounts());
+  const [only, ...others] = Object.values(counts.models);
+  if (others.length === 0) return only ?? noModelCounts();
+  const total = new CountsSum();
+  for (const model of Object.values(counts.models)) total.add({ ...counts, models: { all: model } });
+  return total.value().models.all as ModelCounts;
 }
 
 /** Every batch was closed for one reason. */
@@ -175,21 +223,15 @@ export function batchRowsLabel(i: number): string {
 
 /** Requests that were not answered with a result. */
 function errorsOf(counts: ModelCounts): number {
-  const refused = counts.refusedBadInput + counts.refusedQueueFull + counts.refusedPayloadTooLarge;
-  return counts.failed + counts.expired + refused;
+  return counts.failed + counts.expired + refused(counts);
 }
 
+const shares = [0.5, 0.9, 0.99, 0.999];
+
 function quantilesOf(latency: SparseHistogram): LatencyMs {
-  const merged = new Float64Array(bucketCount);
-  addSparse(merged, mergeHistograms([latency]));
-  const last = latency.at(-1);
-  return {
-    p50: quantileMs(merged, 0.5),
-    p90: quantileMs(merged, 0.9),
-    p99: quantileMs(merged, 0.99),
-    p999: quantileMs(merged, 0.999),
-    max: last === undefined ? null : bucketStartMs(last[0] + 1),
-  };
+  const [p50 = null, p90 = null, p99 = null, p999 = null] = quantilesMs(latency, shares);
+  const last = latency.at(-2);
+  return { count: countOf(latency), p50, p90, p99, p999, max: last === undefined ? null : bucketStartMs(last + 1) };
 }
 
 const sum = <T>(items: readonly T[], value: (item: T) => number): number =>

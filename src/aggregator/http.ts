@@ -2,6 +2,7 @@
 
 import express, { type Express, type Response } from 'express';
 import { contentTypes, formatText } from '../metrics/exposition.js';
+import { type HistoryPoint, type HistoryStore, historySeconds } from './history.js';
 import { negotiate } from './negotiate.js';
 import type { ClusterObserver } from './observer.js';
 import { metricFamilies } from './prometheus.js';
@@ -9,11 +10,10 @@ import { metricFamilies } from './prometheus.js';
 export interface HttpOptions {
   readonly observer: ClusterObserver;
   readonly version: string;
-  /** Data older than this means not ready. */
-  readonly maxAgeMs: number;
+  readonly history: HistoryStore;
 }
 
-export function createHttpApp({ observer, version, maxAgeMs }: HttpOptions): Express {
+export function createHttpApp({ observer, version, history }: HttpOptions): Express {
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -21,18 +21,24 @@ export function createHttpApp({ observer, version, maxAgeMs }: HttpOptions): Exp
     response.setHeader('cache-control', 'no-store');
     response.setHeader('vary', 'accept');
     const form = negotiate(request.headers.accept);
-    if (form === 'json') response.json(observer.state.metrics);
+    if (form === 'json') response.json(observer.metrics());
     else
       response
         .setHeader('content-type', contentTypes[form])
-        .end(formatText(metricFamilies(observer.state, version), form));
+        .end(formatText(metricFamilies(observer.state, version, observer.ageMs), form));
+  });
+  let points: readonly HistoryPoint[] = [];
+  app.get('/api/history', async (_request, response) => {
+    // When it cannot be read, what was read last is better than nothing.
+    points = await history.read().catch(() => points);
+    response.setHeader('cache-control', 'no-store').json({ step_seconds: 1, seconds: historySeconds, points });
   });
   // Liveness: this process answers. To restart it would not bring back what /readyz misses.
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });
   });
   app.get('/readyz', (_request, response) => {
-    const missing = notReadyReason(observer, maxAgeMs);
+    const missing = notReadyReason(observer);
     if (missing === null) response.json({ status: 'ready' });
     else response.status(503).json({ status: 'not ready', reason: missing });
   });
@@ -40,11 +46,11 @@ export function createHttpApp({ observer, version, maxAgeMs }: HttpOptions): Exp
     response.json({
       name: 'ml-tcp-server',
       version,
-      endpoints: ['/metrics', 'WS /metrics', '/socket.io', '/healthz', '/readyz'],
+      endpoints: ['/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'],
     });
   });
   app.use((_request, response) => {
-    response.status(404).json({ error: 'not found', endpoints: ['/metrics', '/healthz', '/readyz'] });
+    response.status(404).json({ error: 'not found', endpoints: ['/metrics', '/api/history', '/healthz', '/readyz'] });
   });
   app.use((_error: unknown, _request: unknown, response: Response, _next: unknown) => {
     response.status(400).json({ error: 'bad request' });
@@ -52,8 +58,8 @@ export function createHttpApp({ observer, version, maxAgeMs }: HttpOptions): Exp
   return app;
 }
 
-function notReadyReason({ ageMs, state }: ClusterObserver, maxAgeMs: number): string | null {
-  if (ageMs > maxAgeMs) return 'the cluster cannot be read: is Redis there?';
+function notReadyReason({ isStale, state }: ClusterObserver): string | null {
+  if (isStale) return 'the cluster cannot be read: is Redis there?';
   const isServing = state.metrics.workers.some((worker) => worker.state === 'ready');
   return isServing ? null : 'no worker of the cluster is ready';
 }

@@ -3,16 +3,17 @@
 
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { maskUrl } from '../config/describe.js';
-import { type Config, packageVersion } from '../config/load.js';
+import { describeRedis } from '../config/describe.js';
+import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import { listenError, OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog } from '../log.js';
-import { connectRedis, RedisSource } from '../metrics/transport/redis.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
+import { historyPoint, MemoryHistory } from './history.js';
 import { createHttpApp } from './http.js';
-import { LiveFeeds, type LiveOptions } from './live.js';
+import { LiveFeeds } from './live.js';
 import { ClusterObserver } from './observer.js';
+import { joinTeam, type Team } from './team.js';
 
 export interface Aggregator {
   /** http://host:port, as it is bound. */
@@ -21,16 +22,16 @@ export interface Aggregator {
   close(): Promise<void>;
 }
 
-/** Throws OperatorError LISTEN_FAILED. Closes `source` in the end, and when it throws. */
-export async function openAggregator(
-  config: Config,
-  source: RecordSource,
-  redis: LiveOptions['redis'],
-): Promise<Aggregator> {
+/**
+ * Throws OperatorError LISTEN_FAILED. Closes `source` in the end, and when it throws.
+ * @param team the aggregators that share a Redis with this one; null when it is alone
+ */
+export async function openAggregator(config: Config, source: RecordSource, team: Team | null): Promise<Aggregator> {
   const { publishIntervalMs, streamIntervalMs } = config.metrics;
   const { host, port } = config.http;
   const observer = new ClusterObserver(source, publishIntervalMs);
-  const app = createHttpApp({ observer, version: packageVersion(), maxAgeMs: Math.max(2000, 8 * publishIntervalMs) });
+  const history = team?.history ?? new MemoryHistory();
+  const app = createHttpApp({ observer, version: packageVersion(), history });
   const server = createServer({ headersTimeout: 10_000, requestTimeout: 10_000 }, app);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -43,11 +44,19 @@ export async function openAggregator(
     throw error;
   }
   await observer.look();
-  const live = new LiveFeeds({ server, observer, streamIntervalMs, redis });
+  const live = new LiveFeeds({ server, observer, streamIntervalMs, team });
+  const everySecond = setInterval(async () => {
+    if (observer.isStale || team?.isLeader === false) return;
+    // What fails now is done a second later.
+    const { metrics, now } = observer.state;
+    await history.append(historyPoint(metrics, now)).catch(() => {});
+    await team?.care(observer).catch(() => {});
+  }, 1000);
   const { port: boundPort } = server.address() as AddressInfo;
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${boundPort}`,
     close: async () => {
+      clearInterval(everySecond);
       await observer.look();
       await live.close();
       server.closeAllConnections();
@@ -60,30 +69,27 @@ export async function openAggregator(
 /** The aggregator as a process of its own, beside Redis. */
 export async function startAggregator(config: Config): Promise<void> {
   const log = createLog(config.log, { role: 'aggregator', node: config.cluster.node });
+  process.on('uncaughtException', (error) => process.exit(logFatal(log, error)));
   try {
-    if (config.redis.url === '') {
+    if (!usesRedis(config)) {
       throw new OperatorError(
         'CONFIG_INVALID',
         'an aggregator of its own reads the metrics from Redis: set redis.url (REDIS_URL). Without Redis, `ml-tcp-server start` brings one along',
       );
     }
-    const url = maskUrl(config.redis.url);
-    const source = new RedisSource(config.redis, config.cluster.name, (state, reason) => {
-      if (state === 'back') log.info({ redis: url }, 'redis connected');
-      else log.warn({ redis: url, reason }, 'redis lost: serving the last known state');
+    const redis = describeRedis(config.redis);
+    const team = await joinTeam(config, (state, reason) => {
+      if (state === 'back') log.info({ redis }, 'redis connected');
+      else log.warn({ redis, reason }, 'redis lost: serving the last known state');
     });
-    const publish = connectRedis(config.redis, () => {});
-    const subscribe = connectRedis(config.redis, () => {}, 'subscription');
-    const key = `{${config.redis.keyPrefix}:${config.cluster.name}}:socket.io`;
-    const aggregator = await openAggregator(config, source, { publish, subscribe, key });
-    log.info({ metrics: `${aggregator.url}/metrics`, redis: url, cluster: config.cluster.name }, 'ready');
+    const aggregator = await openAggregator(config, team.source, team);
+    log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');
     onStopSignal(
       async (signal) => {
         log.info({ signal }, 'stopping');
         await aggregator.close();
-        publish.disconnect();
-        subscribe.disconnect();
+        await team.close();
         process.exit(0);
       },
       () => process.exit(1),

@@ -1,6 +1,6 @@
 // The JSON of GET /metrics, WS /metrics and Socket.IO's `metrics`. The first ten keys are those of the original server.
 
-export interface Metrics {
+export interface Metrics extends LatencyWindowsMs {
   /** ISO 8601, when the first node of the cluster that is known started. */
   readonly initial_time: string;
   /** Seconds since then. */
@@ -17,15 +17,23 @@ export interface Metrics {
   readonly errors: number;
   /** errors / total_requests. */
   readonly error_rate: number;
+  /** Over the last five seconds. */
+  readonly errors_per_second: number;
   /** Requests that the model failed on. */
   readonly inference_errors: number;
   readonly inference_error_rate: number;
   /** Requests refused because the model's queue was full. */
   readonly queue_overload: number;
   readonly in_flight: number;
-  /** received − answered − failed − refused − abandoned − in flight: anything but 0 at a quiet moment is a defect. */
+  /**
+   * received − answered − failed − refused − expired − abandoned − in flight, on machines that are gone too: anything
+   * but 0 at a quiet moment is a defect.
+   */
   readonly audit_imbalance: number;
-  readonly latency_ms: LatencyMs;
+  /** Milliseconds since these numbers were read, when they were sent. */
+  readonly age_ms: number;
+  /** Whether that is too long ago to be trusted: Redis cannot be reached, and this is the last known state. */
+  readonly stale: boolean;
   /** Age of the oldest node's data; null when no node is up. */
   readonly snapshot_age_ms: number | null;
   readonly connections_refused: number;
@@ -34,8 +42,18 @@ export interface Metrics {
   readonly nodes: readonly NodeMetrics[];
 }
 
-/** Milliseconds from a request's last byte to its reply, since the start; null while nothing was answered. */
+/** From a request's last byte to its reply. */
+export interface LatencyWindowsMs {
+  /** Since the start. */
+  readonly latency_ms: LatencyMs;
+  readonly latency_ms_10s: LatencyMs;
+  readonly latency_ms_60s: LatencyMs;
+}
+
+/** Milliseconds, at most 1.6 % off; null while there was nothing. */
 export interface LatencyMs {
+  /** How many of them there were. */
+  readonly count: number;
   readonly p50: number | null;
   readonly p90: number | null;
   readonly p99: number | null;
@@ -43,7 +61,7 @@ export interface LatencyMs {
   readonly max: number | null;
 }
 
-export interface ModelMetrics {
+export interface ModelMetrics extends LatencyWindowsMs {
   readonly name: string;
   readonly requests: number;
   readonly rps: number;
@@ -56,7 +74,6 @@ export interface ModelMetrics {
   readonly abandoned: number;
   /** Requests that wait for it now. */
   readonly queued: number;
-  readonly latency_ms: LatencyMs;
   /** From a request's last byte to the run of its batch. */
   readonly queue_ms: LatencyMs;
   /** One call of the model. */
@@ -79,7 +96,7 @@ export interface ModelMetrics {
   readonly thread_crashes: number;
 }
 
-export interface WorkerMetrics {
+export interface WorkerMetrics extends LatencyWindowsMs {
   readonly pid: number;
   readonly node: string;
   readonly slot: number;
@@ -91,7 +108,6 @@ export interface WorkerMetrics {
   readonly requests: number;
   readonly rps: number;
   readonly errors: number;
-  readonly latency_ms: LatencyMs;
   /** Share of one core. */
   readonly cpu: number;
   /** Resident bytes. */

@@ -3,11 +3,13 @@
 
 import type { RecordSource } from '../metrics/transport/transport.js';
 import { type ClusterState, ClusterView } from './cluster-view.js';
+import type { Metrics } from './metrics.js';
 
 export class ClusterObserver {
   readonly #source: RecordSource;
   readonly #view: ClusterView;
   readonly #timer: NodeJS.Timeout;
+  readonly #staleAfterMs: number;
   #state: ClusterState;
   #seenAt = Number.NEGATIVE_INFINITY;
   #isReading = false;
@@ -15,7 +17,8 @@ export class ClusterObserver {
   constructor(source: RecordSource, publishIntervalMs: number) {
     this.#source = source;
     this.#view = new ClusterView(publishIntervalMs);
-    this.#state = this.#view.look([], performance.now(), Date.now());
+    this.#staleAfterMs = Math.max(2000, 8 * publishIntervalMs);
+    this.#state = this.#view.look({ seen: [], now: Date.now() }, performance.now());
     this.#timer = setInterval(() => void this.look(), publishIntervalMs);
   }
 
@@ -29,14 +32,24 @@ export class ClusterObserver {
     return performance.now() - this.#seenAt;
   }
 
+  /** Whether what was seen last is too old to be trusted. */
+  get isStale(): boolean {
+    return this.ageMs > this.#staleAfterMs;
+  }
+
+  /** What was seen last, with how old it is now. */
+  metrics(): Metrics {
+    return { ...this.#state.metrics, age_ms: Math.round(Math.min(this.ageMs, 1e12)), stale: this.isStale };
+  }
+
   /** Reads the records now. When they cannot be read, the last state stays and grows old. */
   async look(): Promise<void> {
     if (this.#isReading) return;
     this.#isReading = true;
     try {
-      const records = await this.#source.read();
+      const look = await this.#source.read();
       this.#seenAt = performance.now();
-      this.#state = this.#view.look(records, this.#seenAt, Date.now());
+      this.#state = this.#view.look(look, this.#seenAt);
     } catch {
       // The transport has told the log; readiness and the age tell the rest.
     } finally {

@@ -1,7 +1,8 @@
 // The cluster's state as Prometheus metric families. Names and units follow its conventions: base units, `_total`.
 
 import type { MetricFamily, Sample } from '../metrics/exposition.js';
-import { bucketStartMs, type SparseHistogram } from '../metrics/histogram.js';
+import { bucketMiddleMs, countOf, type SparseHistogram } from '../metrics/histogram.js';
+import type { Census } from '../metrics/merge.js';
 import type { ModelHistogram } from '../metrics/recorder.js';
 import type { ModelCounts } from '../metrics/snapshot.js';
 import { batchRowsLabel, type ClusterState } from './cluster-view.js';
@@ -11,8 +12,10 @@ export const durationBounds = [
   0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 ] as const;
 
-export function metricFamilies(state: ClusterState, version: string): readonly MetricFamily[] {
-  const { counts, metrics, workers, nodes } = state;
+/** @param ageMs time since the records could be read */
+export function metricFamilies(state: ClusterState, version: string, ageMs = 0): readonly MetricFamily[] {
+  const { counts, metrics, census } = state;
+  const { workers } = census;
   const models = Object.entries(counts.models);
   const perModel = (value: (model: ModelCounts) => number): readonly Sample[] =>
     models.map(([model, modelCounts]) => ({ labels: { model }, value: value(modelCounts) }));
@@ -61,7 +64,7 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
     gauge('mltcp_requests_in_flight', 'Requests received and not answered yet.', [{ value: metrics.in_flight }]),
     gauge(
       'mltcp_audit_imbalance',
-      'Received minus answered, failed, refused, abandoned and in flight. Anything but 0 at a quiet moment is a defect of the server: report it.',
+      'Received minus answered, failed, refused, expired, abandoned and in flight. Anything but 0 at a quiet moment is a defect of the server: report it.',
       [{ value: metrics.audit_imbalance }],
     ),
     durations(
@@ -192,7 +195,7 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
       'Workers that there should be. More than mltcp_workers for long: look for "worker died" in the node\'s log.',
       liveNodes.map(({ node, workers_wanted }) => ({ labels: { node }, value: workers_wanted })),
     ),
-    counter('mltcp_worker_restarts_total', 'Workers that died and were replaced.', sumByNode(nodes)),
+    counter('mltcp_worker_restarts_total', 'Workers that died and were replaced.', restartsByNode(census)),
     gauge(
       'mltcp_node_up',
       '1 while the node publishes. At 0 the machine, its primary or its way to Redis is gone.',
@@ -202,6 +205,11 @@ export function metricFamilies(state: ClusterState, version: string): readonly M
       'mltcp_snapshot_age_seconds',
       "Age of the oldest node's data. When it grows, Redis or a primary is slow or gone.",
       [{ value: metrics.snapshot_age_ms === null ? Number.NaN : metrics.snapshot_age_ms / 1000 }],
+    ),
+    gauge(
+      'mltcp_aggregator_data_age_seconds',
+      'Time since this aggregator could read the records. When it grows, all other metrics stand still: is Redis there?',
+      [{ value: ageMs / 1000 }],
     ),
     gauge('mltcp_build_info', 'Version of the aggregator that answers.', [{ labels: { version }, value: 1 }]),
   ];
@@ -227,14 +235,22 @@ function durations(
 }
 
 function durationSamples(model: string, durations: SparseHistogram): readonly Sample[] {
-  const count = durations.reduce((total, [, n]) => total + n, 0);
-  const middleMs = (bucket: number): number => (bucketStartMs(bucket) + bucketStartMs(bucket + 1)) / 2;
-  const sum = durations.reduce((total, [bucket, n]) => total + (n * middleMs(bucket)) / 1000, 0);
+  let sum = 0;
   // A bucket of ours counts below a bound when its middle does: never more than 1.6 % off.
-  const below = (seconds: number): number =>
-    durations.reduce((total, [bucket, n]) => (middleMs(bucket) <= seconds * 1000 ? total + n : total), 0);
-  const buckets = durationBounds.map((le) => [String(le), below(le)] as const);
-  return histogramSamples(model, buckets, sum, count);
+  const within = durationBounds.map(() => 0);
+  for (let k = 0; k < durations.length; k += 2) {
+    const seconds = bucketMiddleMs(durations[k] as number) / 1000;
+    const count = durations[k + 1] as number;
+    sum += count * seconds;
+    const bound = durationBounds.findIndex((le) => seconds <= le);
+    if (bound >= 0) within[bound] = (within[bound] as number) + count;
+  }
+  let below = 0;
+  const buckets = durationBounds.map((le, i) => {
+    below += within[i] as number;
+    return [String(le), below] as const;
+  });
+  return histogramSamples(model, buckets, sum, countOf(durations));
 }
 
 function batchRowsSamples(model: string, { batchRows, batchedRows }: ModelCounts): readonly Sample[] {
@@ -260,8 +276,8 @@ function histogramSamples(
   ];
 }
 
-function sumByNode(nodes: ClusterState['nodes']): readonly Sample[] {
-  const restarts = new Map<string, number>();
+function restartsByNode({ base, nodes }: Census): readonly Sample[] {
+  const restarts = new Map(Object.entries(base?.restarts ?? {}));
   for (const node of nodes) restarts.set(node.node, (restarts.get(node.node) ?? 0) + node.restarts);
   return [...restarts].map(([node, value]) => ({ labels: { node }, value }));
 }

@@ -1,7 +1,7 @@
 // The effective settings as text or JSON, each with where it came from; secrets are masked.
 
 import { type LoadedConfig, leafKeys, leafSchema } from './load.js';
-import { schema } from './schema.js';
+import { type Settings, schema } from './schema.js';
 
 export interface DescribedSetting {
   readonly key: string;
@@ -12,13 +12,30 @@ export interface DescribedSetting {
 export function describeConfig({ config, sources }: LoadedConfig): readonly DescribedSetting[] {
   return [...leafKeys(schema)].map((key) => {
     const value = key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], config);
-    return { key, value: leafSchema(key).sensitive ? maskUrl(String(value)) : value, source: sources.get(key) ?? '' };
+    return { key, value: leafSchema(key).sensitive ? masked(String(value)) : value, source: sources.get(key) ?? '' };
   });
+}
+
+/** A secret as it may be shown: of a URL all but the password. */
+function masked(secret: string): string {
+  return secret === '' || secret.includes('//') ? maskUrl(secret) : '***';
 }
 
 /** A URL without its user's password, or whatever else stands before the @. */
 export function maskUrl(url: string): string {
   return url.replace(/\/\/([^@/]*)@/, (_, userInfo: string) => `//${userInfo.split(':')[0]}:***@`);
+}
+
+/** Where Redis is, for logs: no secrets. */
+export function describeRedis({ url, nodes, masterName }: Settings['redis']): string {
+  if (nodes.length === 0) return maskUrl(url);
+  return masterName === '' ? `cluster ${nodes.join(',')}` : `${masterName} of sentinels ${nodes.join(',')}`;
+}
+
+/** What two processes have in common exactly when they count for the same cluster. */
+export function clusterIdentity({ redis, cluster }: Settings): string {
+  const where = describeRedis(redis);
+  return where === '' ? 'embedded' : `${where} ${redis.keyPrefix}:${cluster.name}`;
 }
 
 export function formatConfig(settings: readonly DescribedSetting[]): string {

@@ -45,6 +45,11 @@ export interface Config extends Settings {
   cluster: Settings['cluster'] & { workers: number };
 }
 
+/** Whether metrics travel through Redis; else they stay in the process tree. */
+export function usesRedis({ redis }: Settings): boolean {
+  return redis.url !== '' || redis.nodes.length > 0;
+}
+
 export interface LoadedConfig {
   readonly config: Config;
   /** Where each setting's value came from, by dotted key. */

@@ -26,9 +26,18 @@ export interface Settings {
   cluster: { name: string; node: string; workers: number | 'auto'; maxBootFailures: number };
   models: ModelEntry[];
   listeners: ListenerEntry[];
-  redis: { url: string; keyPrefix: string; connectTimeoutMs: number; commandTimeoutMs: number };
+  redis: {
+    url: string;
+    nodes: string[];
+    masterName: string;
+    sentinelPassword: string;
+    caFile: string;
+    keyPrefix: string;
+    connectTimeoutMs: number;
+    commandTimeoutMs: number;
+  };
   http: { host: string; port: number };
-  metrics: { publishIntervalMs: number; streamIntervalMs: number };
+  metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
   log: { level: string; format: 'auto' | 'json' | 'pretty' };
 }
 
@@ -149,6 +158,12 @@ format(
   },
 );
 format('list', Array.isArray, 'must be a list');
+format(
+  'hostList',
+  (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && /^[^\s:]+:\d{1,5}$/.test(item)),
+  'must be a list of host:port',
+  (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
+);
 format(
   'settingsObject',
   (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
@@ -289,6 +304,31 @@ export const schema: convict.Schema<Settings> = {
       env: 'REDIS_URL',
       sensitive: true,
     },
+    nodes: {
+      doc: 'host:port of Sentinels (with redis.masterName) or of some nodes of a Redis Cluster (without it). redis.url then gives user, password, database and TLS alone.',
+      format: 'hostList',
+      default: [],
+      env: 'REDIS_NODES',
+    },
+    masterName: {
+      doc: 'Name of the master that the Sentinels of redis.nodes watch.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'REDIS_MASTER_NAME',
+    },
+    sentinelPassword: {
+      doc: 'Password of the Sentinels themselves.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'REDIS_SENTINEL_PASSWORD',
+      sensitive: true,
+    },
+    caFile: {
+      doc: 'PEM file with the certificates to trust when Redis is reached by TLS. Empty: those that Node trusts.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'REDIS_CA_FILE',
+    },
     keyPrefix: { doc: 'First part of all keys in Redis.', format: 'label', default: 'mltcp' },
     connectTimeoutMs: { doc: 'Time to connect to Redis before the next attempt.', format: 'interval', default: 2000 },
     commandTimeoutMs: {
@@ -311,6 +351,17 @@ export const schema: convict.Schema<Settings> = {
       doc: 'How often each worker publishes its counters. Shorter is fresher and costs a little more.',
       format: 'interval',
       default: 250,
+    },
+    nodeRetentionSeconds: {
+      doc: 'A node that has been gone for so long is folded into one sum of all such nodes: totals stay, its own line goes. With Redis only.',
+      format: 'positiveSeconds',
+      default: 3600,
+    },
+    slabFolder: {
+      doc: 'Where each worker keeps its counts in a file that outlives it (25 KB a model). Empty: a folder in /dev/shm, or else in the temporary folder.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'SLAB_FOLDER',
     },
     streamIntervalMs: {
       doc: 'How often WS /metrics and Socket.IO send the metrics.',

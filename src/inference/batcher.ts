@@ -300,7 +300,8 @@ export class Batcher {
     }
     this.#running--;
     this.#finish(queued, startedAt, outcome, retriedRows);
-    this.#pump();
+    // The replies that this has made leave first: the next run may hold this thread.
+    queueMicrotask(() => this.#pump());
   }
 
   /** When its first row will be worth nothing any more. */

@@ -29,36 +29,66 @@ export function bucketStartMs(i: number): number {
   return (2 ** (octave - 5) * (stepsPerOctave + step)) / unitsPerMs;
 }
 
-/** A histogram as it travels: [bucket, count] for buckets that are not empty, in ascending order. */
-export type SparseHistogram = readonly (readonly [bucket: number, count: number])[];
+/** A histogram as it travels: bucket, count, bucket, count … of buckets that are not empty, in ascending order. */
+export type SparseHistogram = readonly number[];
 
 /** The buckets of `counts[offset …]` that are not empty. */
 export function toSparse(counts: Float64Array, offset = 0): SparseHistogram {
-  const sparse: [number, number][] = [];
+  const sparse: number[] = [];
   for (let i = 0; i < bucketCount; i++) {
     const count = counts[offset + i] as number;
-    if (count > 0) sparse.push([i, count]);
+    if (count > 0) sparse.push(i, count);
   }
   return sparse;
 }
 
 /** Adds `sparse` to `into`, an array of `bucketCount` counts. */
 export function addSparse(into: Float64Array, sparse: SparseHistogram): void {
-  for (const [bucket, count] of sparse) into[bucket] = (into[bucket] ?? 0) + count;
+  for (let k = 0; k < sparse.length; k += 2) {
+    const bucket = sparse[k] as number;
+    into[bucket] = (into[bucket] ?? 0) + (sparse[k + 1] as number);
+  }
 }
 
-/**
- * The value in milliseconds below which a share `q` of all values lies (nearest rank), at most 1.6 % off; null when
- * the histogram is empty.
- */
-export function quantileMs(counts: Float64Array, q: number): number | null {
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  if (total === 0) return null;
-  const rank = Math.max(1, Math.ceil(q * total));
-  let seen = 0;
-  for (let i = 0; i < bucketCount; i++) {
-    seen += counts[i] as number;
-    if (seen >= rank) return (bucketStartMs(i) + bucketStartMs(i + 1)) / 2;
+/** What came to `later` since it was `earlier`. */
+export function since(later: SparseHistogram, earlier: SparseHistogram): SparseHistogram {
+  const grown: number[] = [];
+  let k = 0;
+  for (let i = 0; i < later.length; i += 2) {
+    const bucket = later[i] as number;
+    while (k < earlier.length && (earlier[k] as number) < bucket) k += 2;
+    const before = earlier[k] === bucket ? (earlier[k + 1] as number) : 0;
+    const count = (later[i + 1] as number) - before;
+    if (count > 0) grown.push(bucket, count);
   }
-  return bucketStartMs(bucketCount - 1);
+  return grown;
+}
+
+/** How many values it holds. */
+export function countOf(sparse: SparseHistogram): number {
+  let total = 0;
+  for (let k = 1; k < sparse.length; k += 2) total += sparse[k] as number;
+  return total;
+}
+
+/** What stands for all values of bucket `i`: at most 1.6 % from any of them. */
+export const bucketMiddleMs = (i: number): number => (bucketStartMs(i) + bucketStartMs(i + 1)) / 2;
+
+/**
+ * The values in milliseconds below which the shares `qs` (ascending) of all values lie (nearest rank), each at most
+ * 1.6 % off; null each when the histogram is empty.
+ */
+export function quantilesMs(sparse: SparseHistogram, qs: readonly number[]): readonly (number | null)[] {
+  const total = countOf(sparse);
+  if (total === 0) return qs.map(() => null);
+  let k = 0;
+  let seen = sparse[1] as number;
+  return qs.map((q) => {
+    const rank = Math.max(1, Math.ceil(q * total));
+    while (seen < rank && k + 2 < sparse.length) {
+      k += 2;
+      seen += sparse[k + 1] as number;
+    }
+    return bucketMiddleMs(sparse[k] as number);
+  });
 }

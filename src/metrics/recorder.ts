@@ -102,16 +102,38 @@ export class ModelRecorder {
   }
 }
 
+/** What stands for the order and the sizes of all counters: a slab of another layout cannot be read. */
+export const recorderLayout = [
+  ...workerCounters,
+  '|',
+  ...modelCounters,
+  '|',
+  ...modelHistograms,
+  bucketCount,
+  batchRowsBuckets,
+].join(' ');
+
 export class Recorder {
+  readonly modelNames: readonly string[];
   readonly #slab: Float64Array;
   readonly #at = indexes(workerCounters, 0);
   readonly #models = new Map<string, ModelRecorder>();
 
-  constructor(modelNames: readonly string[]) {
-    this.#slab = new Float64Array(workerCounters.length + modelNames.length * modelSize);
+  /** @param slab counts to go on from, of a recorder of the same models: what `slab` was; by default none. */
+  constructor(modelNames: readonly string[], slab?: Float64Array) {
+    const size = workerCounters.length + modelNames.length * modelSize;
+    if (slab !== undefined && slab.length !== size)
+      throw new RangeError(`${slab.length} counts cannot be those of ${modelNames.length} models`);
+    this.modelNames = modelNames;
+    this.#slab = slab ?? new Float64Array(size);
     modelNames.forEach((name, i) => {
       this.#models.set(name, new ModelRecorder(this.#slab, workerCounters.length + i * modelSize));
     });
+  }
+
+  /** All counts, as they lie in memory. */
+  get slab(): Float64Array {
+    return this.#slab;
   }
 
   count(counter: WorkerCounter, by = 1): void {

@@ -4,6 +4,7 @@
 // A worker's record counts what that incarnation of the worker counted. When it is gone, its primary adds its counts
 // to the node's record and notes there that this incarnation has been folded in: from then on the worker's own record
 // is not counted any more, wherever it still lies about. So no reader counts it twice or misses it, whenever it looks.
+// A run of a node that has been gone for long is folded into the base record in the same way.
 
 import type { SparseHistogram } from './histogram.js';
 import type { ModelCounter, ModelHistogram, WorkerCounter } from './recorder.js';
@@ -57,8 +58,8 @@ interface RecordBase {
   readonly run: string;
   /** Grows by one with each renewal. */
   readonly sequence: number;
-  /** Milliseconds since the epoch by the clock of the node: to show, never to compute with. */
-  readonly startedAt: number;
+  /** Milliseconds since the process was started: clocks of machines differ, the pace of time does not. */
+  readonly uptimeMs: number;
 }
 
 export interface WorkerRecord extends RecordBase {
@@ -84,7 +85,19 @@ export interface NodeRecord extends RecordBase {
   readonly folded: Readonly<Record<string, number>>;
 }
 
-export type MetricsRecord = WorkerRecord | NodeRecord;
+/** What runs of nodes counted that are gone for so long that their records were removed. */
+export interface BaseRecord {
+  readonly kind: 'base';
+  readonly id: 'base';
+  readonly sequence: number;
+  readonly counts: WorkerCounts;
+  /** By node, how often its workers were replaced. */
+  readonly restarts: Readonly<Record<string, number>>;
+  /** The runs that are contained: their own records do not count any more. */
+  readonly runs: readonly string[];
+}
+
+export type MetricsRecord = WorkerRecord | NodeRecord | BaseRecord;
 
 /** The id of a worker's record; its primary retires it by this id. */
 export function workerRecordId(node: string, run: string, slot: number, incarnation: number): string {

@@ -3,17 +3,18 @@
 //   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
 
 import { randomBytes } from 'node:crypto';
-import { maskUrl } from '../config/describe.js';
-import { type Config, packageVersion } from '../config/load.js';
+import { clusterIdentity, describeRedis } from '../config/describe.js';
+import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import type { BootFailed, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
-import { workerRecordId } from '../metrics/snapshot.js';
+import { defaultSlabFolder, removeSlab } from '../metrics/slab.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { AggregatorChild } from './aggregator-child.js';
+import { Estate, orphans, publishOrphan } from './estate.js';
 import { findModelVersions } from './model-versions.js';
 import { NodeRecordKeeper } from './node-record.js';
 import { Supervisor } from './supervisor.js';
@@ -33,17 +34,44 @@ export function startPrimary(config: Config): void {
   const nodeRecord = new NodeRecordKeeper({ node, run, version: packageVersion() });
   nodeRecord.workersWanted = workers;
 
-  const relay = config.redis.url === '' ? new IpcRelay() : null;
+  const relay = usesRedis(config) ? null : new IpcRelay();
   const publisher: RecordPublisher =
     relay ??
     new RedisPublisher(config.redis, config.cluster.name, (state, reason) => {
-      if (state === 'back') log.info({ redis: maskUrl(config.redis.url) }, 'redis connected');
-      else
-        log.warn({ redis: maskUrl(config.redis.url), reason }, 'redis lost: inference goes on, metrics will be late');
+      const redis = describeRedis(config.redis);
+      if (state === 'back') log.info({ redis }, 'redis connected');
+      else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: inference goes on, metrics will be late');
+      else log.warn({ redis, reason }, 'redis takes no writes: inference goes on, metrics will be late');
     });
-  const publishNode = async (retires: readonly string[] = []): Promise<void> => {
-    // A failure is known from the connection's state already; the next publication carries everything again.
-    await publisher.publish({ record: nodeRecord.snapshot(), retires }).catch(() => {});
+  const identity = clusterIdentity(config);
+  const slabs = config.metrics.slabFolder || defaultSlabFolder();
+  const estate = new Estate(slabs);
+  let publication: Promise<void> | null = null;
+  // A failure is known from the connection's state already; the next publication carries everything again.
+  const publishOnce = async (): Promise<void> => {
+    const { retires } = estate;
+    await publisher.publish({ record: nodeRecord.snapshot(), retires });
+    estate.published(retires);
+    await publishOrphans();
+  };
+  let orphaned = orphans(slabs, { cluster: identity, node });
+  const publishOrphans = async (): Promise<void> => {
+    const [orphan] = orphaned;
+    if (orphan === undefined) return;
+    // Without Redis totals begin with this process tree.
+    if (relay === null) await publishOrphan(orphan, publisher);
+    else removeSlab(orphan.file);
+    orphaned = orphaned.slice(1);
+    await publishOrphans();
+  };
+  /** Nothing queues: while one is under way, the next waits for its turn of the clock. */
+  const publishNode = (): Promise<void> => {
+    publication ??= publishOnce()
+      .catch(() => {})
+      .finally(() => {
+        publication = null;
+      });
+    return publication;
   };
   const publishing = setInterval(publishNode, config.metrics.publishIntervalMs);
 
@@ -60,8 +88,10 @@ export function startPrimary(config: Config): void {
   let isEnding = false;
   const end = async (exitCode: number): Promise<never> => {
     clearInterval(publishing);
+    await publication;
     nodeRecord.isStopping = true;
     await publishNode();
+    if (relay !== null) estate.clear();
     await aggregator?.drain();
     await publisher.close();
     process.exit(exitCode);
@@ -97,9 +127,11 @@ export function startPrimary(config: Config): void {
     // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
     onUpdate: (update) => void relay?.publish(update),
     onExit: (worker: WorkerHandle) => {
-      nodeRecord.fold(worker.slot, worker.incarnation, worker.lastRecord);
+      const { slot, incarnation, lastRecord } = worker;
+      const counts = estate.take({ cluster: identity, node, run, slot, incarnation });
+      nodeRecord.fold(slot, incarnation, counts ?? lastRecord?.counts ?? null);
       if (!isEnding) nodeRecord.restarts++;
-      void publishNode([workerRecordId(node, run, worker.slot, worker.incarnation)]);
+      void publishNode();
     },
     onModelsReloaded: (worker, results) => logReload(log, worker, results),
     onBootFailed: bootFailed,
@@ -168,7 +200,7 @@ function readyEvent(
     tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
     models: Object.fromEntries(Object.entries(models).filter(([name]) => served.has(name))),
     workers: config.cluster.workers,
-    ...(metricsUrl === '' ? { redis: maskUrl(config.redis.url) } : { metrics: `${metricsUrl}/metrics` }),
+    ...(metricsUrl === '' ? { redis: describeRedis(config.redis) } : { metrics: `${metricsUrl}/metrics` }),
     next:
       metricsUrl === ''
         ? 'ml-tcp-server aggregator serves the metrics; ml-tcp-server simulate sends requests'

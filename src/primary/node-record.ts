@@ -1,7 +1,7 @@
 // What the primary itself publishes: the node, and the counts of its workers that are gone.
 
-import { addCounts, noCounts } from '../metrics/merge.js';
-import type { NodeRecord, WorkerRecord } from '../metrics/snapshot.js';
+import { addCounts, departed, noCounts } from '../metrics/merge.js';
+import type { NodeRecord, WorkerCounts } from '../metrics/snapshot.js';
 
 export interface NodeIdentity {
   readonly node: string;
@@ -14,7 +14,6 @@ export class NodeRecordKeeper {
   restarts = 0;
   isStopping = false;
   readonly #identity: NodeIdentity;
-  readonly #startedAt = Date.now();
   readonly #folded: Record<string, number> = {};
   #departed = noCounts();
   #sequence = 0;
@@ -24,9 +23,9 @@ export class NodeRecordKeeper {
   }
 
   /** Takes over what a departed worker counted; its own record does not count from the next snapshot on. */
-  fold(slot: number, incarnation: number, last: WorkerRecord | null): void {
-    if (last !== null) this.#departed = addCounts(this.#departed, last.counts);
-    this.#folded[slot] = incarnation;
+  fold(slot: number, incarnation: number, counts: WorkerCounts | null): void {
+    if (counts !== null) this.#departed = addCounts(this.#departed, departed(counts));
+    this.#folded[slot] = Math.max(incarnation, this.#folded[slot] ?? 0);
   }
 
   snapshot(): NodeRecord {
@@ -38,7 +37,7 @@ export class NodeRecordKeeper {
       run,
       version,
       sequence: ++this.#sequence,
-      startedAt: this.#startedAt,
+      uptimeMs: Math.round(performance.now()),
       pid: process.pid,
       workersWanted: this.workersWanted,
       restarts: this.restarts,

@@ -1,7 +1,7 @@
 // What the clients saw.
 
 import { ConnectionLostError, type InferenceClient, RequestFailedError } from '../client/client.js';
-import { bucketCount, bucketOf, quantileMs } from '../metrics/histogram.js';
+import { bucketCount, bucketOf, quantilesMs, toSparse } from '../metrics/histogram.js';
 import type { Check } from './checks.js';
 
 export class Report {
@@ -61,13 +61,13 @@ export class Report {
 
   format(): string {
     const answered = this.#right + this.#wrong + this.failed;
-    const quantile = (q: number): string => formatMs(quantileMs(this.#latency, q));
+    const [p50, p90, p99, p999] = quantilesMs(toSparse(this.#latency), [0.5, 0.9, 0.99, 0.999]).map(formatMs);
     const lines = [
       this.#judged > 0
         ? `accuracy     ${((100 * this.#accurate) / this.#judged).toFixed(2)} % of ${this.#judged} digits`
         : null,
       `requests/s   ${Math.round(answered / this.#seconds)} (${answered} replies in ${this.#seconds.toFixed(2)} s)`,
-      `latency      p50 ${quantile(0.5)}, p90 ${quantile(0.9)}, p99 ${quantile(0.99)}, p99.9 ${quantile(0.999)}, max ${formatMs(this.#maxMs)}`,
+      `latency      p50 ${p50}, p90 ${p90}, p99 ${p99}, p99.9 ${p999}, max ${formatMs(this.#maxMs)}`,
       `errors       ${this.failed} failed, ${this.#wrong} wrong, ${this.#lost} lost with ${this.#lostClients.size} connections`,
     ];
     return lines.filter((line) => line !== null).join('\n');

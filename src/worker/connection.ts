@@ -13,6 +13,7 @@ import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
 import { emptyFrame, FrameDecoder, type LengthFieldSize } from '../protocol/frames.js';
 import { farewell } from './farewell.js';
+import type { Outbox, Sender } from './outbox.js';
 import { type Refusal, repliesSize, Segment, writeReplies } from './segment.js';
 
 export interface ConnectionLimits {
@@ -31,18 +32,29 @@ export interface Lane {
   readonly recorder: ModelRecorder;
 }
 
+/** What all connections of a worker share. */
+export interface ConnectionContext {
+  readonly limits: ConnectionLimits;
+  readonly recorder: Recorder;
+  readonly outbox: Outbox;
+}
+
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 
-export class Connection {
+export class Connection implements Sender {
   readonly #socket: Duplex;
   readonly #lane: Lane;
   readonly #limits: ConnectionLimits;
   readonly #recorder: Recorder;
+  readonly #outbox: Outbox;
   readonly #onClose: () => void;
   readonly #decoder: FrameDecoder;
   #pending: Segment[] = [];
   #inFlight = 0;
+  /** Replies that are counted and leave in a moment. */
+  #leaving: Buffer[] = [];
+  #leavingBytes = 0;
   /** No further input is taken: the client has ended, broken the protocol or run out of time, or we drain. */
   #isInputOver = false;
   #isClosed = false;
@@ -54,11 +66,12 @@ export class Connection {
   #frameBegunAt = 0;
   #activeAt = performance.now();
 
-  constructor(socket: Duplex, lane: Lane, limits: ConnectionLimits, recorder: Recorder, onClose: () => void) {
+  constructor(socket: Duplex, lane: Lane, { limits, recorder, outbox }: ConnectionContext, onClose: () => void) {
     this.#socket = socket;
     this.#lane = lane;
     this.#limits = limits;
     this.#recorder = recorder;
+    this.#outbox = outbox;
     this.#onClose = onClose;
     this.#decoder = new FrameDecoder(limits.lengthFieldSize, limits.maxPayloadBytes);
     socket.on('data', this.#onData);
@@ -148,8 +161,9 @@ export class Connection {
 
   #isBlocked(): boolean {
     if (this.#inFlight >= this.#limits.maxInFlight) return true;
-    // Only a stream that needs it announces 'drain', which is what lets us go on.
-    return this.#socket.writableNeedDrain && this.#socket.writableLength >= this.#limits.maxWriteBufferBytes;
+    if (this.#socket.writableLength + this.#leavingBytes < this.#limits.maxWriteBufferBytes) return false;
+    // Only a stream that needs it announces 'drain', which is what lets us go on; so does the end of leaving.
+    return this.#socket.writableNeedDrain || this.#leavingBytes > 0;
   }
 
   /** Takes as much of the input as the limits allow, and closes when all of it is done. */
@@ -162,7 +176,7 @@ export class Connection {
       this.#flush();
     }
     if (this.#isInputOver) {
-      if (!isBlocked && this.#pending.length === 0) this.#close();
+      if (!isBlocked && this.#pending.length === 0 && this.#leavingBytes === 0) this.#close();
     } else if (isBlocked) this.#pause();
     else if (this.#pausedBy !== null) this.#resume();
   }
@@ -260,7 +274,18 @@ export class Connection {
     }
     this.#recorder.count('bytesSent', size);
     this.#activeAt = now;
-    this.#socket.write(out);
+    this.#leavingBytes += size;
+    if (this.#leaving.push(out) === 1) this.#outbox.post(this);
+  }
+
+  /** Lets the replies leave; to be called by the outbox. */
+  send(): void {
+    const leaving = this.#leaving;
+    this.#leaving = [];
+    this.#leavingBytes = 0;
+    if (this.#isClosed) return;
+    this.#socket.write(leaving.length === 1 ? (leaving[0] as Buffer) : Buffer.concat(leaving));
+    if (this.#pausedBy !== null || this.#isInputOver) this.#advance();
   }
 
   #answered(requests: number, durationMs: number): void {

@@ -2,17 +2,18 @@
 // It reads no config and obeys no signal. When the primary is gone, Node ends it: node:cluster exits a worker whose
 // channel closes.
 
+import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
 import { Recorder } from '../metrics/recorder.js';
-import { type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
-import { RedisPublisher } from '../metrics/transport/redis.js';
+import { defaultSlabFolder, Slab } from '../metrics/slab.js';
 import { Admission } from './admission.js';
-import { createProcessGauges } from './gauges.js';
 import { servedNames, WorkerModels } from './models.js';
+import { Outbox } from './outbox.js';
+import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
 
 ignoreTreeSignals();
@@ -32,20 +33,25 @@ await sendToPrimary({ kind: 'hello' });
 async function boot(message: WorkerBoot, log: Log): Promise<void> {
   const { config, versions } = message;
   const recorder = new Recorder(servedNames(config));
+  const slab = openSlab(message, recorder, log);
   const models = await WorkerModels.open(config, versions, recorder, log);
   const admission = new Admission({
     ask: (count) => void sendToPrimary({ kind: 'admit', count }).catch(() => {}),
     release: (count) => void sendToPrimary({ kind: 'released', count }).catch(() => {}),
   });
-  const server = new WorkerServer(limitsOf(config), recorder, admission);
-  const publish = createPublishing(message, recorder, server, models);
-  const publishing = setInterval(publish, config.metrics.publishIntervalMs, 'ready');
+  const outbox = new Outbox(() => slab?.write());
+  const server = new WorkerServer({ limits: limitsOf(config), recorder, outbox }, admission);
+  const publishing = new Publishing(message, recorder, () => ({
+    connections: server.connections,
+    inFlight: server.inFlight,
+    models: models.gauges(),
+  }));
 
   const drain = async (): Promise<void> => {
-    clearInterval(publishing);
     models.drain();
     await server.drain(config.server.drainTimeoutSeconds * 1000);
-    await publish('draining');
+    slab?.write();
+    await publishing.end();
     await models.close();
     process.exit(0);
   };
@@ -62,8 +68,19 @@ async function boot(message: WorkerBoot, log: Log): Promise<void> {
     const lane = { batcher: models.get(model).batcher, recorder: recorder.model(model) };
     addresses.push(await server.listen({ host, port, model, lane }));
   }
-  await publish('ready');
+  await publishing.start();
   await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
+}
+
+/** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */
+function openSlab({ config, run, slot, incarnation }: WorkerBoot, recorder: Recorder, log: Log): Slab | null {
+  const owner = { cluster: clusterIdentity(config), node: config.cluster.node, run, slot, incarnation };
+  try {
+    return new Slab(config.metrics.slabFolder || defaultSlabFolder(), owner, recorder);
+  } catch (error) {
+    log.warn({ err: error }, 'no room for counters that outlive this worker: a kill may lose its last counts');
+    return null;
+  }
 }
 
 function limitsOf({ server }: Config) {
@@ -74,45 +91,5 @@ function limitsOf({ server }: Config) {
     maxWriteBufferBytes: server.maxWriteBufferKb * 1024,
     payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
     idleTimeoutMs: server.idleTimeoutSeconds * 1000,
-  };
-}
-
-/** Publishes this worker's record to the primary, and to Redis where there is one; never throws and never queues. */
-function createPublishing(
-  boot: WorkerBoot,
-  recorder: Recorder,
-  server: WorkerServer,
-  models: WorkerModels,
-): (state: WorkerState) => Promise<void> {
-  const { config, run, slot, incarnation } = boot;
-  const { node, name: cluster } = config.cluster;
-  // The primary logs whether Redis is there; a line from every worker would say the same.
-  const redis = config.redis.url === '' ? null : new RedisPublisher(config.redis, cluster, () => {});
-  const processGauges = createProcessGauges();
-  const startedAt = Date.now();
-  let sequence = 0;
-  const record = (state: WorkerState): WorkerRecord => ({
-    kind: 'worker',
-    id: workerRecordId(node, run, slot, incarnation),
-    node,
-    run,
-    slot,
-    incarnation,
-    sequence: ++sequence,
-    startedAt,
-    pid: process.pid,
-    counts: recorder.snapshot(),
-    gauges: {
-      ...processGauges(),
-      state,
-      connections: server.connections,
-      inFlight: server.inFlight,
-      models: models.gauges(),
-    },
-  });
-  return async (state) => {
-    const update = { record: record(state), retires: [] };
-    // Both may fail: the primary may be gone, Redis may be down. The next record says it all again.
-    await Promise.allSettled([sendToPrimary({ kind: 'update', update }), redis?.publish(update)]);
   };
 }

@@ -3,9 +3,8 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { ListenAddress } from '../control.js';
 import { listenError } from '../errors.js';
-import type { Recorder } from '../metrics/recorder.js';
 import type { Admission } from './admission.js';
-import { Connection, type ConnectionLimits, type Lane, refuse } from './connection.js';
+import { Connection, type ConnectionContext, type Lane, refuse } from './connection.js';
 
 export interface Listener {
   readonly host: string;
@@ -18,8 +17,7 @@ export interface Listener {
 const coarsestSweepMs = 1000;
 
 export class WorkerServer {
-  readonly #limits: ConnectionLimits;
-  readonly #recorder: Recorder;
+  readonly #context: ConnectionContext;
   readonly #admission: Admission;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<Connection>();
@@ -27,9 +25,9 @@ export class WorkerServer {
   #isDraining = false;
   #onEmpty: (() => void) | null = null;
 
-  constructor(limits: ConnectionLimits, recorder: Recorder, admission: Admission) {
-    this.#limits = limits;
-    this.#recorder = recorder;
+  constructor(context: ConnectionContext, admission: Admission) {
+    const { limits } = context;
+    this.#context = context;
     this.#admission = admission;
     const shortest = Math.min(limits.payloadTimeoutMs, limits.idleTimeoutMs || Number.POSITIVE_INFINITY);
     this.#sweep = setInterval(this.#checkTimeouts, Math.min(coarsestSweepMs, Math.max(10, shortest / 10)));
@@ -85,8 +83,8 @@ export class WorkerServer {
     this.#admission.request((isGranted) => {
       socket.off('error', ignoreError);
       if (!isGranted) {
-        this.#recorder.count('connectionsRefused');
-        refuse(socket, this.#limits);
+        this.#context.recorder.count('connectionsRefused');
+        refuse(socket, this.#context.limits);
       } else if (socket.destroyed || this.#isDraining) {
         socket.destroy();
         this.#admission.release();
@@ -95,8 +93,8 @@ export class WorkerServer {
   }
 
   #serve(socket: Socket, lane: Lane): void {
-    this.#recorder.count('connectionsAccepted');
-    const connection = new Connection(socket, lane, this.#limits, this.#recorder, () => {
+    this.#context.recorder.count('connectionsAccepted');
+    const connection = new Connection(socket, lane, this.#context, () => {
       this.#connections.delete(connection);
       this.#admission.release();
       if (this.#isDraining && this.#connections.size === 0) this.#onEmpty?.();

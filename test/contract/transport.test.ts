@@ -4,14 +4,15 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { totalCounts } from '#src/metrics/merge.js';
+import { census, totalCounts } from '#src/metrics/merge.js';
 import type { MetricsRecord } from '#src/metrics/snapshot.js';
 import { IpcRelay } from '#src/metrics/transport/ipc.js';
-import { RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
-import type { RecordPublisher, RecordSource, RecordUpdate } from '#src/metrics/transport/transport.js';
+import { clusterKeys, RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
+import { connectRedis, type RedisStateListener } from '#src/metrics/transport/redis-connection.js';
+import type { Look, RecordPublisher, RecordSource, RecordUpdate } from '#src/metrics/transport/transport.js';
 import { endProcesses } from '../support/processes.js';
 import { countsOf, nodeRecord, workerRecord } from '../support/records.js';
-import { RedisServer } from '../support/redis-server.js';
+import { RedisServer, redisSettings } from '../support/redis-server.js';
 import { until } from '../support/until.js';
 
 interface Transport {
@@ -30,11 +31,14 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
     });
     afterEach(() => transport.close());
 
+    const read = async (from = source): Promise<readonly MetricsRecord[]> =>
+      (await from.read()).seen.map(({ record }) => record);
+    const received = async (): Promise<number> => totalCounts(census(await read())).models.m?.received ?? 0;
     const seen = (what: string, isSeen: (records: readonly MetricsRecord[]) => boolean, from = source) =>
-      until(what, async () => isSeen(await from.read()));
+      until(what, async () => isSeen(await read(from)));
 
     it('starts empty', async () => {
-      expect(await source.read()).to.deep.equal([]);
+      expect(await read()).to.deep.equal([]);
     });
 
     it('shows the newest version of each record, whole', async () => {
@@ -42,20 +46,20 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
       const second = workerRecord({
         slot: 1,
         sequence: 1,
-        counts: countsOf({ received: 2 ** 52 + 1, latency: [[3, 4]] }),
+        counts: countsOf({ received: 2 ** 52 + 1, latency: [3, 4] }),
       });
       await transport.publisher.publish({ record: first, retires: [] });
       await transport.publisher.publish({ record: second, retires: [] });
       await transport.publisher.publish({ record: { ...first, sequence: 2 }, retires: [] });
       await seen('the second version', (records) => records.some(({ sequence }) => sequence === 2));
-      expect(await source.read()).to.have.deep.members([{ ...first, sequence: 2 }, second]);
+      expect(await read()).to.have.deep.members([{ ...first, sequence: 2 }, second]);
     });
 
     it('takes the same version twice without harm', async () => {
       const record = workerRecord({ counts: countsOf({ received: 5 }) });
       for (let i = 0; i < 3; i++) await transport.publisher.publish({ record, retires: [] });
       await seen('the record', (records) => records.length === 1);
-      expect(totalCounts(await source.read()).models.m?.received).to.equal(5);
+      expect(await received()).to.equal(5);
     });
 
     it('shows everything to a reader that comes late', async () => {
@@ -77,9 +81,9 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
       const looking = (async () => {
         let least = 0;
         while (!isDone) {
-          const received = totalCounts(await source.read()).models.m?.received ?? 0;
-          expect(received).to.be.at.least(least);
-          least = received;
+          const total = await received();
+          expect(total).to.be.at.least(least);
+          least = total;
         }
         return least;
       })();
@@ -98,8 +102,8 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
       );
       isDone = true;
       expect(await looking).to.be.within(200, 201);
-      expect(totalCounts(await source.read()).models.m?.received).to.equal(201);
-      expect(await source.read()).to.have.lengthOf(2);
+      expect(await received()).to.equal(201);
+      expect(await read()).to.have.lengthOf(2);
     });
   });
 }
@@ -137,8 +141,8 @@ async function openIpc(): Promise<Transport> {
         read: async () => {
           const answer = once(aggregator, 'message', { signal: AbortSignal.timeout(5000) });
           aggregator.send({ kind: 'read' });
-          const [{ records }] = (await answer) as [{ records: MetricsRecord[] }];
-          return records;
+          const [{ look }] = (await answer) as [{ look: Look }];
+          return look;
         },
         close: async () => {},
       };
@@ -156,21 +160,19 @@ async function openIpc(): Promise<Transport> {
 /** A real Redis server. */
 async function openRedis(): Promise<Transport> {
   const redis = await RedisServer.start();
-  const settings = { url: redis.url, keyPrefix: 'test', connectTimeoutMs: 1000, commandTimeoutMs: 1000 };
+  const settings = redisSettings(redis.url);
   const opened: { close(): Promise<void> }[] = [];
-  const ready = async <T extends RecordPublisher | RecordSource>(
-    make: (onState: (state: string) => void) => T,
-  ): Promise<T> => {
-    let made: T | undefined;
-    await new Promise<void>((resolve) => {
-      made = make((state) => state === 'back' && resolve());
+  const ready = async <T extends { close(): Promise<void> }>(make: (onState: RedisStateListener) => T): Promise<T> => {
+    const made = await new Promise<T>((resolve) => {
+      const one: T = make((state) => state === 'back' && resolve(one));
     });
-    opened.push(made as T);
-    return made as T;
+    opened.push(made);
+    return made;
   };
   return {
     publisher: await ready((onState) => new RedisPublisher(settings, 'contract', onState)),
-    openSource: () => ready((onState) => new RedisSource(settings, 'contract', onState)),
+    openSource: () =>
+      ready((onState) => new RedisSource(connectRedis(settings, onState), clusterKeys(settings, 'contract'))),
     close: async () => {
       for (const one of opened) await one.close();
       await endProcesses();

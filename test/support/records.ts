@@ -2,12 +2,14 @@
 
 import { noCounts, noModelCounts } from '#src/metrics/merge.js';
 import {
+  type MetricsRecord,
   type ModelCounts,
   type NodeRecord,
   type WorkerCounts,
   type WorkerRecord,
   workerRecordId,
 } from '#src/metrics/snapshot.js';
+import type { Look } from '#src/metrics/transport/transport.js';
 
 export function workerRecord(fields: Partial<WorkerRecord> = {}): WorkerRecord {
   const { node = 'a', run = 'run', slot = 0, incarnation = 1 } = fields;
@@ -19,7 +21,7 @@ export function workerRecord(fields: Partial<WorkerRecord> = {}): WorkerRecord {
     slot,
     incarnation,
     sequence: 1,
-    startedAt: 0,
+    uptimeMs: 0,
     pid: 100 + slot,
     counts: noCounts(),
     gauges: {
@@ -46,7 +48,7 @@ export function nodeRecord(fields: Partial<NodeRecord> = {}): NodeRecord {
     run,
     version: '0.0.0',
     sequence: 1,
-    startedAt: 0,
+    uptimeMs: 0,
     pid: 99,
     workersWanted: 1,
     restarts: 0,
@@ -60,4 +62,9 @@ export function nodeRecord(fields: Partial<NodeRecord> = {}): NodeRecord {
 /** Counts of one model. */
 export function countsOf(fields: Partial<ModelCounts>, model = 'm'): WorkerCounts {
   return { ...noCounts(), models: { [model]: { ...noModelCounts(), ...fields } } };
+}
+
+/** A look at these records, all of them so old. */
+export function lookOf(records: readonly MetricsRecord[], ageMs = 0, now = 0): Look {
+  return { seen: records.map((record) => ({ record, ageMs })), now };
 }

@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { RedisSettings } from '#src/metrics/transport/redis-connection.js';
 import { freePort, TestProcess } from './processes.js';
 
 export class RedisServer extends TestProcess {
@@ -24,4 +25,19 @@ export class RedisServer extends TestProcess {
   get url(): string {
     return `redis://127.0.0.1:${this.port}`;
   }
+}
+
+/** Settings for it as config has them. */
+export function redisSettings(url: string, more: Partial<RedisSettings> = {}): RedisSettings {
+  return {
+    url,
+    nodes: [],
+    masterName: '',
+    sentinelPassword: '',
+    caFile: '',
+    keyPrefix: 'test',
+    connectTimeoutMs: 1000,
+    commandTimeoutMs: 1000,
+    ...more,
+  };
 }

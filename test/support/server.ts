@@ -1,6 +1,7 @@
 // The product itself, as a user starts it: one command, settings by flags and environment, on ports of its own.
 
 import type { Metrics } from '#src/aggregator/metrics.js';
+import { temporaryFolder } from './folder.js';
 import { root, TestProcess } from './processes.js';
 import { until } from './until.js';
 
@@ -21,10 +22,12 @@ export interface ServerOptions {
   readonly hasListeners?: boolean;
 }
 
+const slabs = temporaryFolder();
+
 /** Environment without settings that the machine of the test may have. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { PATH, HOME } = process.env;
-  return { PATH, HOME, ...extra };
+  return { PATH, HOME, SLAB_FOLDER: slabs, ...extra };
 }
 
 export class TestServer extends TestProcess {

@@ -36,7 +36,7 @@ describe('the README', () => {
 
 describe('every error that a client can see', () => {
   it('has a counter that /metrics shows', () => {
-    const families = metricFamilies(new ClusterView(250).look([], 0, 0), '').map(({ name }) => name);
+    const families = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '').map(({ name }) => name);
     for (const { counter } of Object.values(clientErrors)) expect(families).to.include(counter.split('{')[0]);
   });
 });

@@ -2,8 +2,7 @@
 //
 //   worker ── IpcPublisher ──▶ primary: IpcRelay ──▶ aggregator: IpcSource
 
-import type { MetricsRecord } from '../snapshot.js';
-import { type RecordPublisher, type RecordSource, RecordStore, type RecordUpdate } from './transport.js';
+import { type Look, type RecordPublisher, type RecordSource, RecordStore, type RecordUpdate } from './transport.js';
 
 /** Sends a message to the other side; rejects when the channel is gone. */
 export type SendUpdate = (update: RecordUpdate) => Promise<void>;
@@ -34,7 +33,7 @@ export class IpcRelay implements RecordPublisher {
 
   async attach(send: SendUpdate): Promise<void> {
     this.#send = send;
-    for (const record of this.#store.all()) await send({ record, retires: [] });
+    for (const { record } of this.#store.all()) await send({ record, retires: [] });
   }
 
   detach(): void {
@@ -54,8 +53,8 @@ export class IpcSource implements RecordSource {
     this.#store.apply(update);
   }
 
-  async read(): Promise<readonly MetricsRecord[]> {
-    return this.#store.all();
+  async read(): Promise<Look> {
+    return { seen: this.#store.all(), now: Date.now() };
   }
 
   async close(): Promise<void> {}

@@ -1,114 +1,176 @@
-// The way between machines: all records of a cluster are fields of one Redis hash, as JSON.
+// The way between machines: all records of a cluster are fields of one Redis hash, as JSON, and beside each, in another
+// hash, its heartbeat: the sequence of the record and the time that it came, by the clock of Redis.
 //   HSET {prefix:cluster}:records  <record id>  <record>
-// The braces are a hash tag: on Redis Cluster all keys of one of our clusters share a slot, so that a step that writes
-// one record and removes others stays atomic (MULTI).
-// Nothing ever queues for Redis: a command that cannot be sent at once fails at once, and one that is not answered in
-// time fails with its connection. Records are cumulative, so what was missed is made good by the next one.
+//   HSET {prefix:cluster}:beats    <record id>  "<sequence> <milliseconds since the epoch>"
+// The braces are a hash tag: on Redis Cluster all keys of one of our clusters share a slot, so that a script that
+// writes one record and removes others is one atomic step there too.
+// Records are cumulative, so what was missed is made good by the next one.
 
-import { Redis } from 'ioredis';
-import type { MetricsRecord } from '../snapshot.js';
-import type { RecordPublisher, RecordSource, RecordUpdate } from './transport.js';
+import type { BaseRecord, MetricsRecord } from '../snapshot.js';
+import { RecordMemory } from './record-memory.js';
+import {
+  connectRedis,
+  isRefusal,
+  type RedisClient,
+  type RedisSettings,
+  type RedisStateListener,
+} from './redis-connection.js';
+import type { Look, RecordPublisher, RecordSource, RecordUpdate, SeenRecord } from './transport.js';
 
-export type { Redis };
+/** Milliseconds since the epoch by the clock of Redis, as Lua. */
+const now = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) ";
 
-export interface RedisSettings {
-  /** redis://[user:password@]host[:port][/db], or rediss:// for TLS. */
-  readonly url: string;
-  readonly keyPrefix: string;
-  readonly connectTimeoutMs: number;
-  readonly commandTimeoutMs: number;
-}
+/** A record that is not newer than the one that is there does no harm. ARGV: id, sequence, record, retired ids … */
+const publishScript = `${now}
+local known = redis.call('HGET', KEYS[2], ARGV[1])
+if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. string.format('%d', now))
+for i = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) redis.call('HDEL', KEYS[2], ARGV[i]) end
+return 1`;
 
-/** `lost` and `back` each once an outage; the first connection is `back` as well. */
-export type RedisStateListener = (state: 'back' | 'lost', reason: string) => void;
+const readScript = `${now}
+return { string.format('%d', now), redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]) }`;
+
+/** Writes a record that Redis has forgotten, as old as it is. ARGV: id, sequence, record, age in ms */
+const restoreScript = `${now}
+local known = redis.call('HGET', KEYS[2], ARGV[1])
+if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. string.format('%d', now - ARGV[4]))
+return 1`;
 
 /**
- * A connection that reconnects for ever, with back-off and jitter.
- * @param use `commands` fail at once when they cannot be sent; a `subscription` waits for Redis to come.
+ * Replaces records by a base that contains them, unless one of them has been renewed since it was read.
+ * ARGV: sequence of the base before, or -1; sequence and record of the base; then id and sequence of each record.
  */
-export function connectRedis(
-  settings: RedisSettings,
-  onState: RedisStateListener,
-  use: 'commands' | 'subscription' = 'commands',
-): Redis {
-  const bounds =
-    use === 'subscription'
-      ? { maxRetriesPerRequest: null }
-      : {
-          commandTimeout: settings.commandTimeoutMs,
-          socketTimeout: 2 * settings.commandTimeoutMs,
-          enableOfflineQueue: false,
-          autoResendUnfulfilledCommands: false,
-          maxRetriesPerRequest: 0,
-        };
-  const redis = new Redis(settings.url, {
-    connectTimeout: settings.connectTimeoutMs,
-    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), 2000) * (0.5 + Math.random() / 2),
-    ...bounds,
-  });
-  let state: 'back' | 'lost' | null = null;
-  let reason = 'connection closed';
-  const change = (next: 'back' | 'lost', why: string): void => {
-    if (state === next) return;
-    state = next;
-    onState(next, why);
-  };
-  redis.on('ready', () => change('back', ''));
-  redis.on('error', (error: Error) => {
-    reason = error.message || (error as NodeJS.ErrnoException).code || error.name;
-  });
-  redis.on('close', () => change('lost', reason));
-  return redis;
+const foldScript = `${now}
+local known = redis.call('HGET', KEYS[2], 'base')
+local sequence = known and tonumber(string.match(known, '^%d+')) or -1
+if sequence ~= tonumber(ARGV[1]) then return 0 end
+for i = 4, #ARGV, 2 do
+  local beat = redis.call('HGET', KEYS[2], ARGV[i])
+  if not beat or tonumber(string.match(beat, '^%d+')) ~= tonumber(ARGV[i + 1]) then return 0 end
+end
+redis.call('HSET', KEYS[1], 'base', ARGV[3])
+redis.call('HSET', KEYS[2], 'base', ARGV[2] .. ' ' .. string.format('%d', now))
+for i = 4, #ARGV, 2 do redis.call('HDEL', KEYS[1], ARGV[i]) redis.call('HDEL', KEYS[2], ARGV[i]) end
+return 1`;
+
+export interface ClusterKeys {
+  readonly records: string;
+  readonly beats: string;
+  readonly leader: string;
+  readonly history: string;
+  readonly socketIo: string;
 }
 
-export function recordsKey(settings: Pick<RedisSettings, 'keyPrefix'>, cluster: string): string {
-  return `{${settings.keyPrefix}:${cluster}}:records`;
+export function clusterKeys({ keyPrefix }: Pick<RedisSettings, 'keyPrefix'>, cluster: string): ClusterKeys {
+  const key = (name: string): string => `{${keyPrefix}:${cluster}}:${name}`;
+  return {
+    records: key('records'),
+    beats: key('beats'),
+    leader: key('leader'),
+    history: key('history'),
+    socketIo: key('socket.io'),
+  };
 }
 
 export class RedisPublisher implements RecordPublisher {
-  readonly #redis: Redis;
-  readonly #key: string;
+  readonly #redis: RedisClient;
+  readonly #keys: ClusterKeys;
+  readonly #onState: RedisStateListener;
+  #isRefused = false;
 
   constructor(settings: RedisSettings, cluster: string, onState: RedisStateListener) {
     this.#redis = connectRedis(settings, onState);
-    this.#key = recordsKey(settings, cluster);
+    this.#keys = clusterKeys(settings, cluster);
+    this.#onState = onState;
   }
 
   async publish({ record, retires }: RecordUpdate): Promise<void> {
-    const json = JSON.stringify(record);
-    if (retires.length === 0) {
-      await this.#redis.hset(this.#key, record.id, json);
-      return;
+    const { records, beats } = this.#keys;
+    const { id, sequence } = record;
+    try {
+      await this.#redis.eval(publishScript, 2, records, beats, id, sequence, JSON.stringify(record), ...retires);
+      this.#refused(false, '');
+    } catch (error) {
+      if (isRefusal(error)) this.#refused(true, error.message);
+      throw error;
     }
-    const replies = await this.#redis
-      .multi()
-      .hset(this.#key, record.id, json)
-      .hdel(this.#key, ...retires)
-      .exec();
-    const failed = replies?.find(([error]) => error !== null)?.[0];
-    if (failed !== undefined && failed !== null) throw failed;
   }
 
   async close(): Promise<void> {
     this.#redis.disconnect();
+  }
+
+  #refused(isRefused: boolean, reason: string): void {
+    if (this.#isRefused === isRefused) return;
+    this.#isRefused = isRefused;
+    this.#onState(isRefused ? 'refusing' : 'back', reason);
   }
 }
 
+/** Reads all records, and gives back to Redis what it has forgotten: after a restart with an empty memory, say. */
 export class RedisSource implements RecordSource {
-  readonly #redis: Redis;
-  readonly #key: string;
+  readonly #redis: RedisClient;
+  readonly #keys: ClusterKeys;
+  readonly #memory = new RecordMemory();
 
-  constructor(settings: RedisSettings, cluster: string, onState: RedisStateListener) {
-    this.#redis = connectRedis(settings, onState);
-    this.#key = recordsKey(settings, cluster);
+  constructor(redis: RedisClient, keys: ClusterKeys) {
+    this.#redis = redis;
+    this.#keys = keys;
   }
 
-  async read(): Promise<readonly MetricsRecord[]> {
-    const fields = await this.#redis.hgetall(this.#key);
-    return Object.values(fields).map((json) => JSON.parse(json) as MetricsRecord);
+  async read(): Promise<Look> {
+    const { records, beats } = this.#keys;
+    const [nowText, fields, beatFields] = (await this.#redis.eval(readScript, 2, records, beats)) as [
+      string,
+      string[],
+      string[],
+    ];
+    const now = Number(nowText);
+    const { seen, forgotten } = this.#memory.look(parse(fields, beatFields, now));
+    // One that cannot be written now is still forgotten at the next look.
+    if (forgotten.length > 0) await Promise.allSettled(forgotten.map((record) => this.#restore(record)));
+    return { seen, now };
+  }
+
+  /** Replaces `folded` by `base`, which contains them; false when something has changed meanwhile. */
+  async fold(base: BaseRecord, before: BaseRecord | null, folded: readonly MetricsRecord[]): Promise<boolean> {
+    const { records, beats } = this.#keys;
+    const pairs = folded.flatMap(({ id, sequence }) => [id, sequence]);
+    const sequences = [before?.sequence ?? -1, base.sequence];
+    const args = [...sequences, JSON.stringify(base), ...pairs];
+    return (await this.#redis.eval(foldScript, 2, records, beats, ...args)) === 1;
+  }
+
+  /** Removes records that others contain by now. */
+  async remove(ids: readonly string[]): Promise<void> {
+    await Promise.all([this.#redis.hdel(this.#keys.records, ...ids), this.#redis.hdel(this.#keys.beats, ...ids)]);
   }
 
   async close(): Promise<void> {
     this.#redis.disconnect();
   }
+
+  #restore({ record, ageMs }: SeenRecord): Promise<unknown> {
+    const { records, beats } = this.#keys;
+    const json = JSON.stringify(record);
+    return this.#redis.eval(restoreScript, 2, records, beats, record.id, record.sequence, json, Math.round(ageMs));
+  }
+}
+
+/** @param fields id, record, id, record …; @param beatFields id, "sequence time", … */
+function parse(fields: readonly string[], beatFields: readonly string[], now: number): readonly SeenRecord[] {
+  const beatAt = new Map<string, number>();
+  for (let i = 0; i < beatFields.length; i += 2) {
+    beatAt.set(beatFields[i] as string, Number((beatFields[i + 1] as string).split(' ')[1]));
+  }
+  const seen: SeenRecord[] = [];
+  for (let i = 1; i < fields.length; i += 2) {
+    const record = JSON.parse(fields[i] as string) as MetricsRecord;
+    seen.push({ record, ageMs: Math.max(0, now - (beatAt.get(record.id) ?? now)) });
+  }
+  return seen;
 }

@@ -15,23 +15,38 @@ export interface RecordPublisher {
   close(): Promise<void>;
 }
 
+export interface SeenRecord {
+  readonly record: MetricsRecord;
+  /** Milliseconds since it was renewed, by one clock for all records. */
+  readonly ageMs: number;
+}
+
+export interface Look {
+  /** The newest version of every record of the cluster. */
+  readonly seen: readonly SeenRecord[];
+  /** Milliseconds since the epoch by that clock. */
+  readonly now: number;
+}
+
 export interface RecordSource {
-  /** The newest version of every record of the cluster. Rejects when they cannot be read. */
-  read(): Promise<readonly MetricsRecord[]>;
+  /** Rejects when the records cannot be read. */
+  read(): Promise<Look>;
   close(): Promise<void>;
 }
 
-/** The newest version of each record, in memory. */
+/** The newest version of each record, in memory, with when it came. */
 export class RecordStore {
-  readonly #records = new Map<string, MetricsRecord>();
+  readonly #records = new Map<string, { record: MetricsRecord; at: number }>();
 
   apply({ record, retires }: RecordUpdate): void {
     const known = this.#records.get(record.id);
-    if (known === undefined || known.sequence < record.sequence) this.#records.set(record.id, record);
+    if (known === undefined || known.record.sequence < record.sequence)
+      this.#records.set(record.id, { record, at: performance.now() });
     for (const id of retires) this.#records.delete(id);
   }
 
-  all(): readonly MetricsRecord[] {
-    return [...this.#records.values()];
+  all(): readonly SeenRecord[] {
+    const now = performance.now();
+    return [...this.#records.values()].map(({ record, at }) => ({ record, ageMs: now - at }));
   }
 }

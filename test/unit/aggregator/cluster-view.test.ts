@@ -2,18 +2,19 @@ import { expect } from 'chai';
 import { ClusterView } from '#src/aggregator/cluster-view.js';
 import { metricFamilies } from '#src/aggregator/prometheus.js';
 import { contentTypes, formatText } from '#src/metrics/exposition.js';
+import { bucketMiddleMs } from '#src/metrics/histogram.js';
 import { noCounts, noModelCounts } from '#src/metrics/merge.js';
 import type { WorkerRecord } from '#src/metrics/snapshot.js';
-import { nodeRecord, workerRecord } from '../../support/records.js';
+import { lookOf, nodeRecord, workerRecord } from '../../support/records.js';
 
 function counted(received: number, fields: Partial<WorkerRecord> = {}): WorkerRecord {
-  const model = { ...noModelCounts(), received, answered: received, latency: [[300, received]] as const };
+  const model = { ...noModelCounts(), received, answered: received, latency: [300, received] };
   return workerRecord({ counts: { ...noCounts(), models: { digits: model } }, sequence: received, ...fields });
 }
 
 describe('the view of the cluster', () => {
   it('has the ten keys of the original server', () => {
-    const { metrics } = new ClusterView(250).look([], 0, 0);
+    const { metrics } = new ClusterView(250).look(lookOf([]), 0);
     expect(metrics).to.include.all.keys(
       'initial_time',
       'uptime',
@@ -30,12 +31,15 @@ describe('the view of the cluster', () => {
 
   it('tells the rate of the last five seconds, not of the whole life', () => {
     const view = new ClusterView(250);
-    let metrics = view.look([nodeRecord(), counted(0)], 0, 0).metrics;
+    let metrics = view.look(lookOf([nodeRecord(), counted(0)]), 0).metrics;
     for (let second = 1; second <= 10; second++)
-      metrics = view.look([nodeRecord(), counted(1000 * second)], second * 1000, second * 1000).metrics;
+      metrics = view.look(
+        lookOf([nodeRecord({ uptimeMs: second * 1000 }), counted(1000 * second)]),
+        second * 1000,
+      ).metrics;
     expect(metrics.requests_per_second).to.be.closeTo(1000, 1);
     for (let second = 11; second <= 20; second++)
-      metrics = view.look([nodeRecord(), counted(10_000)], second * 1000, second * 1000).metrics;
+      metrics = view.look(lookOf([nodeRecord({ uptimeMs: second * 1000 }), counted(10_000)]), second * 1000).metrics;
     expect(metrics.requests_per_second).to.equal(0);
     expect(metrics.requests_per_second_lifetime).to.equal(500);
     expect(metrics.workers[0]?.rps).to.equal(0);
@@ -44,8 +48,8 @@ describe('the view of the cluster', () => {
   it('calls a worker lost and a node stale, then down, when they stop publishing, and keeps their counts', () => {
     const view = new ClusterView(250);
     const records = [nodeRecord(), counted(7)];
-    const states = [0, 999, 1000, 4999, 5000, 60_000].map((now) => {
-      const { metrics } = view.look(records, now, now);
+    const states = [0, 999, 1000, 4999, 5000, 60_000].map((ageMs) => {
+      const { metrics } = view.look(lookOf(records, ageMs), ageMs);
       expect(metrics.total_requests).to.equal(7);
       return [metrics.nodes[0]?.state, metrics.workers[0]?.state];
     });
@@ -55,22 +59,52 @@ describe('the view of the cluster', () => {
       ['stale', 'lost'],
       ['stale', 'lost'],
       ['down', 'lost'],
-      [undefined, undefined],
+      ['down', undefined],
     ]);
   });
 
-  it('judges age by its own clock: skew between machines does no harm', () => {
+  it('lists a node that stopped in order for a minute, and of a node that was restarted the newest run', () => {
     const view = new ClusterView(250);
-    const yesterday = nodeRecord({ startedAt: -86_400_000 });
-    const tomorrow = nodeRecord({ node: 'b', startedAt: 86_400_000 });
-    expect(view.look([yesterday, tomorrow], 0, 0).metrics.nodes.map(({ state }) => state)).to.deep.equal(['up', 'up']);
+    const stopped = lookOf([nodeRecord({ isStopping: true })], 59_999);
+    expect(view.look(stopped, 0).metrics.nodes.map(({ state }) => state)).to.deep.equal(['stopped']);
+    expect(view.look(lookOf([nodeRecord({ isStopping: true })], 60_000), 0).metrics.nodes).to.deep.equal([]);
+    const both = {
+      seen: [
+        { record: nodeRecord({ run: 'old', pid: 1 }), ageMs: 4000 },
+        { record: nodeRecord({ run: 'new', pid: 2 }), ageMs: 10 },
+      ],
+      now: 0,
+    };
+    expect(view.look(both, 0).metrics.nodes.map(({ pid }) => pid)).to.deep.equal([2]);
+  });
+
+  it('tells the quantiles of the last ten seconds, of the last minute and of all time', () => {
+    const view = new ClusterView(250);
+    const at = (second: number, latency: readonly number[]) => {
+      const model = { ...noModelCounts(), latency };
+      const record = workerRecord({ counts: { ...noCounts(), models: { digits: model } }, sequence: second });
+      return view.look(lookOf([record]), second * 1000).metrics;
+    };
+    // 100 slow ones at first, then ten quick ones, then a hundred others: bucket numbers stand for times.
+    at(0, []);
+    at(1, [500, 100]);
+    for (let second = 2; second <= 50; second++) at(second, [500, 100]);
+    at(51, [200, 10, 500, 100]);
+    for (let second = 52; second <= 100; second++) at(second, [200, 10, 500, 100]);
+    const metrics = at(101, [100, 1, 200, 10, 500, 100]);
+    for (const { latency_ms, latency_ms_60s, latency_ms_10s } of [metrics, ...metrics.models, ...metrics.workers]) {
+      expect([latency_ms.count, latency_ms_60s.count, latency_ms_10s.count]).to.deep.equal([111, 11, 1]);
+      expect(latency_ms.p50).to.equal(bucketMiddleMs(500));
+      expect(latency_ms_60s.p50).to.equal(bucketMiddleMs(200));
+      expect(latency_ms_10s.p99).to.equal(bucketMiddleMs(100));
+    }
   });
 
   it('shows an imbalance when a request has neither an outcome nor a place in flight', () => {
     const model = { ...noModelCounts(), received: 10, answered: 5, failed: 1, refusedBadInput: 1, abandoned: 1 };
     const record = workerRecord({ counts: { ...noCounts(), models: { digits: model } } });
     const look = (inFlight: number) =>
-      new ClusterView(250).look([{ ...record, gauges: { ...record.gauges, inFlight } }], 0, 0).metrics;
+      new ClusterView(250).look(lookOf([{ ...record, gauges: { ...record.gauges, inFlight } }]), 0).metrics;
     expect(look(2).audit_imbalance).to.equal(0);
     expect(look(0).audit_imbalance).to.equal(2);
     expect(look(2)).to.include({ errors: 2, error_rate: 0.2, inference_errors: 1, inference_error_rate: 0.1 });
@@ -78,7 +112,7 @@ describe('the view of the cluster', () => {
 });
 
 describe('the text for Prometheus', () => {
-  const state = new ClusterView(250).look([nodeRecord({ node: 'quo"te\\d' }), counted(3)], 0, 0);
+  const state = new ClusterView(250).look(lookOf([nodeRecord({ node: 'quo"te\\d' }), counted(3)]), 0);
 
   it('has cumulative buckets that end in the count', () => {
     const lines = formatText(metricFamilies(state, '1.2.3'), 'prometheus').split('\n');

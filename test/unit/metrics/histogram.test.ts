@@ -1,7 +1,15 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addSparse, bucketCount, bucketOf, bucketStartMs, quantileMs, toSparse } from '#src/metrics/histogram.js';
-import { mergeHistograms } from '#src/metrics/merge.js';
+import {
+  addSparse,
+  bucketCount,
+  bucketOf,
+  bucketStartMs,
+  countOf,
+  quantilesMs,
+  since,
+  toSparse,
+} from '#src/metrics/histogram.js';
 
 function histogramOf(valuesMs: readonly number[]): Float64Array {
   const counts = new Float64Array(bucketCount);
@@ -38,7 +46,9 @@ describe('the latency histogram', () => {
         (values, q) => {
           const sorted = [...values].sort((a, b) => a - b);
           const truth = sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] as number;
-          expect(Math.abs((quantileMs(histogramOf(values), q) as number) - truth) / truth).to.be.at.most(0.02);
+          expect(
+            Math.abs((quantilesMs(toSparse(histogramOf(values)), [q])[0] as number) - truth) / truth,
+          ).to.be.at.most(0.02);
         },
       ),
     );
@@ -48,8 +58,29 @@ describe('the latency histogram', () => {
     fc.assert(
       fc.property(fc.array(fc.array(latencies)), (groups) => {
         const merged = new Float64Array(bucketCount);
-        addSparse(merged, mergeHistograms(groups.map((group) => toSparse(histogramOf(group)))));
+        for (const group of groups) addSparse(merged, toSparse(histogramOf(group)));
         expect(merged).to.deep.equal(histogramOf(groups.flat()));
+      }),
+    );
+  });
+
+  it('gives several quantiles at once as it gives each of them', () => {
+    const qs = [0.1, 0.5, 0.5, 0.9, 0.99, 1];
+    fc.assert(
+      fc.property(fc.array(latencies), (values) => {
+        const sparse = toSparse(histogramOf(values));
+        expect(quantilesMs(sparse, qs)).to.deep.equal(qs.flatMap((q) => quantilesMs(sparse, [q])));
+        expect(countOf(sparse)).to.equal(values.length);
+      }),
+    );
+  });
+
+  it('tells what came since it was looked at before', () => {
+    fc.assert(
+      fc.property(fc.array(latencies), fc.array(latencies), (before, after) => {
+        const earlier = toSparse(histogramOf(before));
+        const later = toSparse(histogramOf([...before, ...after]));
+        expect(since(later, earlier)).to.deep.equal(toSparse(histogramOf(after)));
       }),
     );
   });
@@ -57,6 +88,6 @@ describe('the latency histogram', () => {
   it('takes what is out of range without a fault', () => {
     for (const value of [-1, 0, Number.NaN]) expect(bucketOf(value)).to.equal(0);
     for (const value of [1e12, Number.POSITIVE_INFINITY]) expect(bucketOf(value)).to.equal(bucketCount - 1);
-    expect(quantileMs(new Float64Array(bucketCount), 0.5)).to.equal(null);
+    expect(quantilesMs([], [0.5, 0.9])).to.deep.equal([null, null]);
   });
 });

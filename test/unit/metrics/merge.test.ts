@@ -1,12 +1,14 @@
 import { expect } from 'chai';
-import { addCounts, liveWorkers, noCounts, noModelCounts, totalCounts } from '#src/metrics/merge.js';
-import type { WorkerCounts } from '#src/metrics/snapshot.js';
+import { addCounts, census, departed, noCounts, noModelCounts, totalCounts as totalOf } from '#src/metrics/merge.js';
+import type { BaseRecord, MetricsRecord, WorkerCounts } from '#src/metrics/snapshot.js';
 import { nodeRecord, workerRecord } from '../../support/records.js';
 
 const counts = (received: number, model = 'digits'): WorkerCounts => ({
   ...noCounts(),
-  models: { [model]: { ...noModelCounts(), received, latency: [[100, received]] } },
+  models: { [model]: { ...noModelCounts(), received, latency: [100, received] } },
 });
+
+const totalCounts = (records: readonly MetricsRecord[]): WorkerCounts => totalOf(census(records));
 
 describe('merged totals', () => {
   it('are the sum over living workers, departed ones and machines', () => {
@@ -20,14 +22,14 @@ describe('merged totals', () => {
     const total = totalCounts(records);
     expect(total.models.digits?.received).to.equal(1030);
     expect(total.models.other?.received).to.equal(5);
-    expect(total.models.digits?.latency).to.deep.equal([[100, 1030]]);
+    expect(total.models.digits?.latency).to.deep.equal([100, 1030]);
   });
 
   it('do not count a worker twice whose record outlives its folding', () => {
     const late = workerRecord({ node: 'a', run: 'a1', slot: 0, incarnation: 1, counts: counts(10) });
     const node = nodeRecord({ node: 'a', run: 'a1', departed: counts(10), folded: { 0: 1 } });
     expect(totalCounts([late, node]).models.digits?.received).to.equal(10);
-    expect(liveWorkers([late, node])).to.deep.equal([]);
+    expect(census([late, node])).to.deep.include({ workers: [], covered: [late] });
   });
 
   it('count a worker whose node has not been heard of yet', () => {
@@ -41,6 +43,23 @@ describe('merged totals', () => {
       workerRecord({ run: 'second', counts: counts(1) }),
     ];
     expect(totalCounts(records).models.digits?.received).to.equal(101);
+  });
+
+  it('contain what was folded into the base once, wherever its records still lie about', () => {
+    const old = nodeRecord({ run: 'old', departed: counts(10) });
+    const oldWorker = workerRecord({ run: 'old', slot: 0, incarnation: 7, counts: counts(5) });
+    const base: BaseRecord = { kind: 'base', id: 'base', sequence: 1, counts: counts(15), restarts: {}, runs: ['old'] };
+    const records = [base, old, oldWorker, nodeRecord({ run: 'new', departed: counts(1) })];
+    expect(totalCounts(records).models.digits?.received).to.equal(16);
+    expect(census(records).covered).to.have.members([old, oldWorker]);
+  });
+
+  it('count what a departed worker had in flight as abandoned: it will have no other outcome', () => {
+    const model = { ...noModelCounts(), received: 10, answered: 6, failed: 1, expired: 1 };
+    expect(departed({ ...noCounts(), models: { digits: model } }).models.digits).to.include({
+      received: 10,
+      abandoned: 2,
+    });
   });
 
   it('add every counter', () => {

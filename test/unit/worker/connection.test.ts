@@ -6,6 +6,7 @@ import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { Connection, type ConnectionLimits } from '#src/worker/connection.js';
+import { Outbox } from '#src/worker/outbox.js';
 
 const limits: ConnectionLimits = {
   lengthFieldSize: 4,
@@ -65,8 +66,9 @@ function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = 
     ...model,
   };
   const lane = { batcher: new Batcher(echo, batching), recorder: recorder.model('m') };
+  const outbox = new Outbox(() => {});
   let isClosed = false;
-  const connection = new Connection(wire, lane, { ...limits, ...changes }, recorder, () => {
+  const connection = new Connection(wire, lane, { limits: { ...limits, ...changes }, recorder, outbox }, () => {
     isClosed = true;
   });
   return {

@@ -1,0 +1,40 @@
+// The reply times of the last seconds, out of histograms that only ever grow: what came since the look so long ago.
+
+import { type SparseHistogram, since } from '../metrics/histogram.js';
+
+interface Past {
+  readonly at: number;
+  readonly latency: SparseHistogram;
+}
+
+const stepMs = 1000;
+const longestMs = 60_000;
+
+export class LatencyWindows {
+  readonly #pasts = new Map<string, Past[]>();
+
+  /** Notes how `key` stands at `now` (ms); returns a function that gives its last `windowMs`, 60 s at the most. */
+  note(key: string, latency: SparseHistogram, now: number): (windowMs: number) => SparseHistogram {
+    const pasts = this.#pasts.get(key) ?? [];
+    this.#pasts.set(key, pasts);
+    while (pasts.length > 1 && (pasts[1] as Past).at <= now - longestMs) pasts.shift();
+    const last = pasts.at(-1);
+    if (last === undefined || now - last.at >= stepMs) pasts.push({ at: now, latency });
+    return (windowMs) => since(latency, before(pasts, now - windowMs));
+  }
+
+  /** Drops the keys in `gone`. */
+  keepOnly(keys: ReadonlySet<string>): void {
+    for (const key of this.#pasts.keys()) if (!keys.has(key)) this.#pasts.delete(key);
+  }
+}
+
+/** The newest that is at least so old, or else the oldest: what was before the first look belongs to no window. */
+function before(pasts: readonly Past[], at: number): SparseHistogram {
+  let found = pasts[0] as Past;
+  for (const past of pasts) {
+    if (past.at > at) break;
+    found = past;
+  }
+  return found.latency;
+}

@@ -1,0 +1,33 @@
+// A series of values, one a second, bounded, shared by all who read it: a sorted set with the second as its score.
+
+import type { RedisClient } from './redis-connection.js';
+
+/** ARGV: second, value, oldest second to keep */
+const appendScript = `redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[1])
+redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[1] - ARGV[3] + 1)
+return 1`;
+
+export class RedisSeries {
+  readonly #redis: RedisClient;
+  readonly #key: string;
+  readonly #seconds: number;
+
+  /** @param seconds how many are kept */
+  constructor(redis: RedisClient, key: string, seconds: number) {
+    this.#redis = redis;
+    this.#key = key;
+    this.#seconds = seconds;
+  }
+
+  /** Puts a value in the place of its second. */
+  async append(second: number, value: string): Promise<void> {
+    await this.#redis.eval(appendScript, 1, this.#key, second, value, second - this.#seconds + 1);
+  }
+
+  /** All values, ascending. */
+  async read(): Promise<readonly string[]> {
+    return this.#redis.zrange(this.#key, 0, -1);
+  }
+}

@@ -1,0 +1,29 @@
+// Replies leave a worker together, at the end of what made them, and only when what was counted for them is safe: so a
+// reply that a client has is in the totals, even if the worker is killed in the same moment.
+
+/** One that has replies to send. */
+export interface Sender {
+  send(): void;
+}
+
+export class Outbox {
+  readonly #beforeLeaving: () => void;
+  #senders: Sender[] = [];
+
+  /** @param beforeLeaving makes the counts safe */
+  constructor(beforeLeaving: () => void) {
+    this.#beforeLeaving = beforeLeaving;
+  }
+
+  /** `sender` sends before the event loop turns to anything else. To be called once until it does. */
+  post(sender: Sender): void {
+    if (this.#senders.push(sender) === 1) queueMicrotask(this.#leave);
+  }
+
+  readonly #leave = (): void => {
+    const senders = this.#senders;
+    this.#senders = [];
+    this.#beforeLeaving();
+    for (const sender of senders) sender.send();
+  };
+}

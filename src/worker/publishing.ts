@@ -1,0 +1,76 @@
+// What a worker tells of itself, every so often and at its end: to the primary, and to Redis where there is one.
+
+import { usesRedis } from '../config/load.js';
+import { sendToPrimary, type WorkerBoot } from '../control.js';
+import type { Recorder } from '../metrics/recorder.js';
+import { type WorkerGauges, type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
+import { RedisPublisher } from '../metrics/transport/redis.js';
+import { createProcessGauges } from './gauges.js';
+
+type ServingGauges = Pick<WorkerGauges, 'connections' | 'inFlight' | 'models'>;
+
+export class Publishing {
+  readonly #boot: WorkerBoot;
+  readonly #recorder: Recorder;
+  readonly #servingGauges: () => ServingGauges;
+  readonly #processGauges = createProcessGauges();
+  readonly #redis: RedisPublisher | null;
+  #timer: NodeJS.Timeout | undefined;
+  #sequence = 0;
+  #underWay: Promise<unknown> | null = null;
+
+  constructor(boot: WorkerBoot, recorder: Recorder, servingGauges: () => ServingGauges) {
+    const { config } = boot;
+    this.#boot = boot;
+    this.#recorder = recorder;
+    this.#servingGauges = servingGauges;
+    // The primary logs whether Redis is there; a line from every worker would say the same.
+    this.#redis = usesRedis(config) ? new RedisPublisher(config.redis, config.cluster.name, () => {}) : null;
+  }
+
+  /** Publishes once, then every interval; resolves when the first one is through or has failed. */
+  async start(): Promise<void> {
+    this.#timer = setInterval(() => this.#tick(), this.#boot.config.metrics.publishIntervalMs);
+    await this.#publish('ready');
+  }
+
+  /** The last record. */
+  async end(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#underWay;
+    await this.#publish('draining');
+    await this.#redis?.close();
+  }
+
+  /** Nothing queues: while one is under way, the next waits for its turn of the clock. */
+  #tick(): void {
+    if (this.#underWay !== null) return;
+    this.#underWay = this.#publish('ready').finally(() => {
+      this.#underWay = null;
+    });
+  }
+
+  /** Never rejects: the primary may be gone, Redis may be down, and the next record says it all again. */
+  async #publish(state: WorkerState): Promise<void> {
+    const update = { record: this.#record(state), retires: [] };
+    await Promise.allSettled([sendToPrimary({ kind: 'update', update }), this.#redis?.publish(update)]);
+  }
+
+  #record(state: WorkerState): WorkerRecord {
+    const { config, run, slot, incarnation } = this.#boot;
+    const { node } = config.cluster;
+    return {
+      kind: 'worker',
+      id: workerRecordId(node, run, slot, incarnation),
+      node,
+      run,
+      slot,
+      incarnation,
+      sequence: ++this.#sequence,
+      uptimeMs: Math.round(performance.now()),
+      pid: process.pid,
+      counts: this.#recorder.snapshot(),
+      gauges: { ...this.#processGauges(), ...this.#servingGauges(), state },
+    };
+  }
+}
