@@ -46,6 +46,7 @@ export function createHttpApp({ observer, version, history }: HttpOptions): Expr
     response.json({
       name: 'ml-tcp-server',
       version,
+      pid: process.pid,
       endpoints: ['/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'],
     });
   });

@@ -26,11 +26,19 @@ export interface Team {
   close(): Promise<void>;
 }
 
+/** The adapter does not look what comes of what it publishes: an update that Redis does not take is lost, no more. */
+function forgiving(client: RedisClient): RedisClient {
+  const publish = client.publish.bind(client);
+  client.publish = ((channel: string, message: string) => publish(channel, message).catch(() => 0)) as typeof publish;
+  return client;
+}
+
 export async function joinTeam({ redis, cluster, metrics }: Config, onState: RedisStateListener): Promise<Team> {
   const keys = clusterKeys(redis, cluster.name);
   const commands = connectRedis(redis, onState);
   const publish = connectRedis(redis, () => {});
   const subscribe = connectRedis(redis, () => {}, 'subscription');
+  const broadcast = forgiving(connectRedis(redis, () => {}));
   const source = new RedisSource(commands, keys);
   const lease = new RedisLease(publish, keys.leader, randomBytes(8).toString('hex'), leaseMs);
   const series = new RedisSeries(publish, keys.history, historySeconds);
@@ -43,7 +51,7 @@ export async function joinTeam({ redis, cluster, metrics }: Config, onState: Red
     get isLeader() {
       return lease.isHeld;
     },
-    adapter: { publish, subscribe, key: keys.socketIo },
+    adapter: { publish: broadcast, subscribe, key: keys.socketIo },
     care: async (observer) => {
       if (lease.isHeld && !observer.isStale) await tidy(source, observer.state, metrics.nodeRetentionSeconds * 1000);
     },
@@ -51,6 +59,7 @@ export async function joinTeam({ redis, cluster, metrics }: Config, onState: Red
       await lease.release();
       await source.close();
       publish.disconnect();
+      broadcast.disconnect();
       subscribe.disconnect();
     },
   };

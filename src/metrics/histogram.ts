@@ -32,11 +32,11 @@ export function bucketStartMs(i: number): number {
 /** A histogram as it travels: bucket, count, bucket, count … of buckets that are not empty, in ascending order. */
 export type SparseHistogram = readonly number[];
 
-/** The buckets of `counts[offset …]` that are not empty. */
-export function toSparse(counts: Float64Array, offset = 0): SparseHistogram {
+/** The buckets that are not empty; bucket `i` is `counts[offset + i * stride]`. */
+export function toSparse(counts: Float64Array, offset = 0, stride = 1): SparseHistogram {
   const sparse: number[] = [];
   for (let i = 0; i < bucketCount; i++) {
-    const count = counts[offset + i] as number;
+    const count = counts[offset + i * stride] as number;
     if (count > 0) sparse.push(i, count);
   }
   return sparse;

@@ -1,7 +1,10 @@
 // What one worker counts, in one flat array of doubles: to count is to add to an element, and the whole state is one
 // block of memory. Doubles count exactly up to 2^53.
 //
-//   ┌ worker counters ┬ model 0: counters, histograms, batch sizes ┬ model 1: … ┐
+//   ┌ counters of the worker, of model 0, of model 1 … ┬ histograms of model 0 ┬ of model 1 … ┐
+//
+// Bucket by bucket, the histograms of a model lie side by side: what a turn touches lies close together, and little of
+// it has to be written to make it safe.
 
 import { bucketCount, bucketOf, type SparseHistogram, toSparse } from './histogram.js';
 import type { ModelCounts, WorkerCounts } from './snapshot.js';
@@ -54,20 +57,29 @@ export type WorkerCounter = (typeof workerCounters)[number];
 export type ModelCounter = (typeof modelCounters)[number];
 export type ModelHistogram = (typeof modelHistograms)[number];
 
-const modelSize = modelCounters.length + modelHistograms.length * bucketCount + batchRowsBuckets;
+const countersSize = modelCounters.length + batchRowsBuckets;
+const histogramsSize = modelHistograms.length * bucketCount;
+
+/** What has changed since the counts were last made safe: all counters, and the histograms in [from, to). */
+interface Touched {
+  from: number;
+  to: number;
+}
 
 /** Counts the requests and the batches of one model. */
 export class ModelRecorder {
   readonly #slab: Float64Array;
+  readonly #touched: Touched;
   readonly #at: Readonly<Record<ModelCounter, number>>;
-  readonly #histogramAt: Readonly<Record<ModelHistogram, number>>;
   readonly #batchRowsAt: number;
+  readonly #histogramAt: Readonly<Record<ModelHistogram, number>>;
 
-  constructor(slab: Float64Array, offset: number) {
+  constructor(slab: Float64Array, touched: Touched, countersAt: number, histogramsAt: number) {
     this.#slab = slab;
-    this.#at = indexes(modelCounters, offset);
-    this.#histogramAt = indexes(modelHistograms, offset + modelCounters.length, bucketCount);
-    this.#batchRowsAt = offset + modelCounters.length + modelHistograms.length * bucketCount;
+    this.#touched = touched;
+    this.#at = indexes(modelCounters, countersAt);
+    this.#batchRowsAt = countersAt + modelCounters.length;
+    this.#histogramAt = indexes(modelHistograms, histogramsAt);
   }
 
   count(counter: ModelCounter, by = 1): void {
@@ -76,7 +88,10 @@ export class ModelRecorder {
 
   /** `requests` that took this long: from a request's last byte to its reply, to its run, or in its run. */
   time(histogram: ModelHistogram, durationMs: number, requests = 1): void {
-    this.#add(this.#histogramAt[histogram] + bucketOf(durationMs), requests);
+    const at = this.#histogramAt[histogram] + bucketOf(durationMs) * modelHistograms.length;
+    this.#add(at, requests);
+    if (at < this.#touched.from) this.#touched.from = at;
+    if (at >= this.#touched.to) this.#touched.to = at + 1;
   }
 
   /** A batch of this many rows was run. */
@@ -87,7 +102,8 @@ export class ModelRecorder {
   }
 
   snapshot(): ModelCounts {
-    const histogram = (name: ModelHistogram): SparseHistogram => toSparse(this.#slab, this.#histogramAt[name]);
+    const histogram = (name: ModelHistogram): SparseHistogram =>
+      toSparse(this.#slab, this.#histogramAt[name], modelHistograms.length);
     return {
       ...values(this.#at, this.#slab),
       latency: histogram('latency'),
@@ -116,24 +132,44 @@ export const recorderLayout = [
 export class Recorder {
   readonly modelNames: readonly string[];
   readonly #slab: Float64Array;
+  readonly #touched: Touched = { from: 0, to: 0 };
+  readonly #countersEnd: number;
   readonly #at = indexes(workerCounters, 0);
   readonly #models = new Map<string, ModelRecorder>();
 
   /** @param slab counts to go on from, of a recorder of the same models: what `slab` was; by default none. */
   constructor(modelNames: readonly string[], slab?: Float64Array) {
-    const size = workerCounters.length + modelNames.length * modelSize;
+    this.#countersEnd = workerCounters.length + modelNames.length * countersSize;
+    const size = this.#countersEnd + modelNames.length * histogramsSize;
     if (slab !== undefined && slab.length !== size)
       throw new RangeError(`${slab.length} counts cannot be those of ${modelNames.length} models`);
     this.modelNames = modelNames;
     this.#slab = slab ?? new Float64Array(size);
-    modelNames.forEach((name, i) => {
-      this.#models.set(name, new ModelRecorder(this.#slab, workerCounters.length + i * modelSize));
-    });
+    this.#touched.to = size;
+    for (const [i, name] of modelNames.entries()) {
+      const countersAt = workerCounters.length + i * countersSize;
+      const histogramsAt = this.#countersEnd + i * histogramsSize;
+      this.#models.set(name, new ModelRecorder(this.#slab, this.#touched, countersAt, histogramsAt));
+    }
   }
 
   /** All counts, as they lie in memory. */
   get slab(): Float64Array {
     return this.#slab;
+  }
+
+  /** Calls `write` with the ranges of `slab` that may have changed since it was called last. */
+  takeTouched(write: (from: number, to: number) => void): void {
+    const { from, to } = this.#touched;
+    // A second call costs more than some hundred bytes between the two.
+    if (from >= to) write(0, this.#countersEnd);
+    else if (from - this.#countersEnd < 512) write(0, to);
+    else {
+      write(from, to);
+      write(0, this.#countersEnd);
+    }
+    this.#touched.from = this.#slab.length;
+    this.#touched.to = 0;
   }
 
   count(counter: WorkerCounter, by = 1): void {
@@ -153,8 +189,8 @@ export class Recorder {
   }
 }
 
-function indexes<Name extends string>(names: readonly Name[], offset: number, size = 1): Record<Name, number> {
-  return Object.fromEntries(names.map((name, i) => [name, offset + i * size])) as Record<Name, number>;
+function indexes<Name extends string>(names: readonly Name[], offset: number): Record<Name, number> {
+  return Object.fromEntries(names.map((name, i) => [name, offset + i])) as Record<Name, number>;
 }
 
 function values<Name extends string>(at: Readonly<Record<Name, number>>, slab: Float64Array): Record<Name, number> {

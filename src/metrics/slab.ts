@@ -42,6 +42,7 @@ export function slabFile(folder: string, { run, slot, incarnation }: SlabOwner):
 
 export class Slab {
   readonly #file: number;
+  readonly #recorder: Recorder;
   readonly #counts: Uint8Array;
 
   /** Throws Error when the file cannot be made: no space, or no right to write there. */
@@ -49,6 +50,7 @@ export class Slab {
     const { pid, ppid: primaryPid } = process;
     const header: Header = { ...owner, primaryPid, pid, models: recorder.modelNames, layout: recorderLayout };
     const { buffer, byteOffset, byteLength } = recorder.slab;
+    this.#recorder = recorder;
     this.#counts = new Uint8Array(buffer, byteOffset, byteLength);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#file = openSync(slabFile(folder, owner), 'wx', 0o600);
@@ -61,8 +63,12 @@ export class Slab {
 
   /** Brings the file up to date. */
   write(): void {
-    writeSync(this.#file, this.#counts, 0, this.#counts.length, headerBytes);
+    this.#recorder.takeTouched(this.#writeRange);
   }
+
+  readonly #writeRange = (from: number, to: number): void => {
+    writeSync(this.#file, this.#counts, from * 8, (to - from) * 8, headerBytes + from * 8);
+  };
 
   close(): void {
     closeSync(this.#file);

@@ -3,6 +3,7 @@
 import type { Worker } from 'node:cluster';
 import type { FromWorker, ToWorker } from '../control.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
+import { closeInTransit } from './in-transit.js';
 
 export class WorkerHandle {
   readonly slot: number;
@@ -17,6 +18,7 @@ export class WorkerHandle {
 
   constructor(worker: Worker, slot: number, incarnation: number) {
     this.#worker = worker;
+    closeInTransit(worker.process);
     this.slot = slot;
     this.incarnation = incarnation;
   }

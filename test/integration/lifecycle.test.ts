@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { endProcesses, isRunning } from '../support/processes.js';
+import { endProcesses, isRunning, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -38,6 +38,31 @@ describe('the server', () => {
     );
     return file;
   };
+
+  it('leaves no client connected to nobody when a worker is killed while clients come', async function () {
+    this.timeout(40_000);
+    const server = new TestServer({
+      env: { MODEL: 'dummy', WORKERS: '2' },
+      args: ['--set', 'server.maxConnections=10000'],
+    });
+    const port = await server.port();
+    for (let round = 0; round < 3; round++) {
+      const before = server.lines.filter((line) => line.includes('"worker replaced"')).length;
+      const clients = await Promise.all(
+        Array.from({ length: 100 }, async (_, i) => {
+          const client = await RawClient.connect(port);
+          if (i === 50) process.kill(workersOf(server)[0] as number, 'SIGKILL');
+          client.send(Buffer.from('x'));
+          return client;
+        }),
+      );
+      await until('each client to be answered or told', () =>
+        clients.every(({ replies, socket }) => replies.length > 0 || socket.closed || socket.readableEnded),
+      );
+      for (const client of clients) client.destroy();
+      await until('the replacement', () => server.lines.filter((l) => l.includes('"worker replaced"')).length > before);
+    }
+  });
 
   it('says ready once, with addresses, model, workers and what to try next; every line has role, node and pid', async () => {
     const server = new TestServer({ env: { NODE_NAME: 'n1', WORKERS: '2' } });

@@ -1,0 +1,302 @@
+// Totals equal what clients saw: every reply that a client has is in them, and they exceed the replies by no more than
+// what was in flight at a kill.
+
+import { createConnection, createServer, type Server } from 'node:net';
+import { expect } from 'chai';
+import { Redis } from 'ioredis';
+import type { Metrics } from '#src/aggregator/metrics.js';
+import { startNode, TestAggregator } from '../support/cluster.js';
+import { Load } from '../support/load.js';
+import { endProcesses, freePort, isRunning, workersOf } from '../support/processes.js';
+import { RedisServer } from '../support/redis-server.js';
+import { fetchMetrics, type TestServer } from '../support/server.js';
+import { until } from '../support/until.js';
+
+const loads: Load[] = [];
+function load(ports: () => readonly number[]): Load {
+  const made = new Load(ports);
+  loads.push(made);
+  return made;
+}
+
+type When = (what: string, isThere: (metrics: Metrics) => boolean) => Promise<Metrics>;
+
+/** Stops the load and compares; nothing is in flight then, so the server must agree with itself as well. */
+async function agrees(when: When, running: Load): Promise<void> {
+  await running.stop();
+  const { replies, lost } = running;
+  const answered = ({ models }: Metrics): number => models.reduce((sum, model) => sum + model.answered, 0);
+  const isRight = (metrics: Metrics): boolean =>
+    !metrics.stale &&
+    answered(metrics) >= replies &&
+    answered(metrics) <= replies + lost &&
+    metrics.latency_ms.count === answered(metrics) &&
+    metrics.audit_imbalance === 0 &&
+    metrics.in_flight === 0 &&
+    metrics.connections === 0;
+  const metrics = await when(`the totals of ${replies} replies (${lost} were lost)`, isRight);
+  if (lost === 0) expect(metrics.total_requests).to.equal(replies);
+}
+
+const watches: Watch[] = [];
+
+/** Watches the totals: they never fall. */
+class Watch {
+  #isOver = false;
+  #highest = 0;
+  readonly #watching: Promise<void>;
+
+  constructor(url: string) {
+    this.#watching = this.#watch(url);
+    this.#watching.catch(() => {});
+    watches.push(this);
+  }
+
+  /** Rejects when they fell. */
+  end(): Promise<void> {
+    this.#isOver = true;
+    return this.#watching;
+  }
+
+  async #watch(url: string): Promise<void> {
+    while (!this.#isOver) {
+      const metrics = await fetchMetrics(url).catch(() => null);
+      const total = metrics?.total_requests ?? this.#highest;
+      if (total < this.#highest) throw new Error(`${total} after ${this.#highest}`);
+      this.#highest = total;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
+/** Ends what a test has left running. */
+async function cleanUp(): Promise<void> {
+  for (const watch of watches.splice(0)) watch.end().catch(() => {});
+  for (const running of loads.splice(0)) running.destroy();
+  await endProcesses();
+}
+
+const connected = (server: TestServer): number =>
+  server.lines.filter((line) => line.includes('"msg":"redis connected"')).length;
+
+async function killWorker(server: TestServer): Promise<void> {
+  const replacements = (): number => server.lines.filter((line) => line.includes('"worker replaced"')).length;
+  const before = replacements();
+  process.kill(workersOf(server)[0] as number, 'SIGKILL');
+  await until('the replacement', () => replacements() > before);
+}
+
+describe('exact totals, embedded', () => {
+  afterEach(cleanUp);
+
+  it('through workers that are killed under load', async () => {
+    const server = startNode({});
+    const port = await server.port();
+    const watched = new Watch(await server.url());
+    const running = load(() => [port]);
+    for (let i = 0; i < 4; i++) {
+      await running.more(500);
+      await killWorker(server);
+    }
+    await running.more(500);
+    await agrees((what, isThere) => server.metricsWhen(what, isThere), running);
+    await watched.end();
+    expect(running.lost, 'the kills hit busy workers').to.be.above(0);
+    expect((await server.metrics()).models[0]?.abandoned).to.be.at.most(running.lost);
+  });
+
+  it('through an aggregator that is killed', async () => {
+    const server = startNode({}, { args: ['--http-port', String(await freePort())] });
+    const port = await server.port();
+    const running = load(() => [port]);
+    await running.more(500);
+    const died = server.event('aggregator died; inference goes on');
+    const { pid } = (await fetch(`${await server.url()}/`).then((r) => r.json())) as { pid: number };
+    process.kill(pid, 'SIGKILL');
+    await died;
+    await running.more(500);
+    await agrees((what, isThere) => server.metricsWhen(what, isThere), running);
+  });
+});
+
+describe('exact totals, over Redis', () => {
+  let redis: RedisServer;
+  let env: Readonly<Record<string, string>>;
+  let aggregator: TestAggregator;
+  const when: When = (what, isThere) => aggregator.when(what, isThere);
+  beforeEach(async () => {
+    redis = await RedisServer.start();
+    env = { REDIS_URL: redis.url, NODE_NAME: 'a' };
+    aggregator = await TestAggregator.start(env);
+  });
+  afterEach(cleanUp);
+  it('through workers that are killed under load', async () => {
+    const node = startNode(env);
+    const port = await node.port();
+    const watched = new Watch(aggregator.url);
+    const running = load(() => [port]);
+    for (let i = 0; i < 3; i++) {
+      await running.more(500);
+      await killWorker(node);
+    }
+    await agrees(when, running);
+    await watched.end();
+    expect(running.lost).to.be.above(0);
+  });
+
+  it('through a node whose primary is killed, workers and all, and starts again under its name', async () => {
+    let port = 0;
+    let node = startNode(env);
+    port = await node.port();
+    const watched = new Watch(aggregator.url);
+    const running = load(() => (port === 0 ? [] : [port]));
+    for (let i = 0; i < 2; i++) {
+      await running.more(500);
+      await killWorker(node);
+      await running.more(500);
+      const pids = workersOf(node);
+      port = 0;
+      node.signal('SIGKILL');
+      await node.ended();
+      await until('the end of its workers', () => !pids.some(isRunning));
+      node = startNode(env);
+      port = await node.port();
+    }
+    await running.more(500);
+    await agrees(when, running);
+    await watched.end();
+  });
+
+  it('through nodes that stop and start in order: nothing is lost', async () => {
+    const ports = new Map<string, number>();
+    const nodes = new Map<string, TestServer>();
+    const start = async (name: string): Promise<void> => {
+      const node = startNode({ ...env, NODE_NAME: name });
+      nodes.set(name, node);
+      ports.set(name, await node.port());
+    };
+    await Promise.all(['a', 'b', 'c'].map(start));
+    const watched = new Watch(aggregator.url);
+    const running = load(() => [...ports.values()]);
+    for (const name of ['a', 'b', 'a']) {
+      await running.more(500);
+      ports.delete(name);
+      const node = nodes.get(name) as TestServer;
+      node.signal('SIGTERM');
+      expect(await node.ended()).to.deep.equal({ code: 0, signal: null });
+      await start(name);
+    }
+    await running.more(500);
+    await agrees(when, running);
+    await watched.end();
+  });
+
+  it('through a Redis that stands still, is gone, and comes back with an empty memory', async function () {
+    this.timeout(60_000);
+    const [node, gone] = [startNode(env), startNode({ ...env, NODE_NAME: 'gone' })];
+    const ports = [await node.port(), await gone.port()];
+    const watched = new Watch(aggregator.url);
+    const running = load(() => ports);
+    await running.more(500);
+    ports.pop();
+    gone.signal('SIGTERM');
+    await gone.ended();
+    await when('the end of a node', ({ nodes }) => nodes.some(({ state }) => state === 'stopped'));
+
+    redis.signal('SIGSTOP');
+    await when('stale numbers', ({ stale }) => stale);
+    await running.more(500);
+    await killWorker(node);
+    await running.more(500);
+    redis.signal('SIGCONT');
+    await when('fresh numbers', ({ stale }) => !stale);
+
+    const { port } = redis;
+    redis.signal('SIGKILL');
+    await redis.ended();
+    await when('stale numbers', ({ stale }) => stale);
+    await running.more(500);
+    redis = await RedisServer.start(port);
+    await when('fresh numbers', ({ stale }) => !stale);
+    await running.more(500);
+    await agrees(when, running);
+    await watched.end();
+    // What Redis had forgotten is there again, for aggregators that come later: the node that has gone, too.
+    const late = await TestAggregator.start(env);
+    const total = (await aggregator.metrics()).total_requests;
+    await late.when('the same totals', ({ total_requests }) => total_requests === total);
+  });
+
+  it('through a Redis that takes no writes: full, or a read-only replica', async () => {
+    const node = startNode(env);
+    const port = await node.port();
+    const admin = new Redis(redis.url);
+    const watched = new Watch(aggregator.url);
+    const running = load(() => [port]);
+    try {
+      await running.more(500);
+      await admin.config('SET', 'maxmemory', '1');
+      expect(await node.event('redis takes no writes: inference goes on, metrics will be late'))
+        .to.have.property('reason')
+        .that.includes('OOM');
+      await running.more(500);
+      await killWorker(node);
+      await admin.config('SET', 'maxmemory', '0');
+      await until('Redis to take writes again', () => connected(node) === 2);
+      await admin.replicaof('127.0.0.1', String(await freePort()));
+      await until('the refusal of a replica', () =>
+        node.lines.some((line) => line.includes('takes no writes') && line.includes('READONLY')),
+      );
+      await running.more(500);
+      await admin.replicaof('NO', 'ONE');
+      await until('Redis to take writes again', () => connected(node) === 3);
+      await running.more(500);
+      await agrees(when, running);
+    } finally {
+      admin.disconnect();
+    }
+    await watched.end();
+  });
+
+  it('through a way to Redis that takes its time', async () => {
+    const proxy = await delayingProxy(redis.port, 300);
+    const node = startNode({ ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` });
+    const port = await node.port();
+    const running = load(() => [port]);
+    await running.more(2000);
+    await agrees(when, running);
+    proxy.close();
+  });
+
+  it('through an aggregator that is killed and starts again', async () => {
+    const node = startNode(env);
+    const port = await node.port();
+    const running = load(() => [port]);
+    await running.more(500);
+    aggregator.signal('SIGKILL');
+    await aggregator.ended();
+    await running.more(500);
+    aggregator = await TestAggregator.start(env);
+    await running.more(500);
+    await agrees(when, running);
+  });
+});
+
+/** A way to a port on which every byte takes `delayMs`. */
+async function delayingProxy(port: number, delayMs: number): Promise<{ port: number; close(): void }> {
+  const server: Server = createServer((near) => {
+    const far = createConnection({ host: '127.0.0.1', port });
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      from.on('data', (chunk) => setTimeout(() => to.write(chunk), delayMs));
+      from.on('error', () => {});
+      from.on('close', () => to.destroy());
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('the proxy has no port');
+  return { port: address.port, close: () => void server.close() };
+}

@@ -1,0 +1,38 @@
+// A cluster as operators have it: nodes and aggregators beside one Redis.
+
+import type { Metrics } from '#src/aggregator/metrics.js';
+import { root, TestProcess } from './processes.js';
+import { cleanEnv, fetchMetrics, metricsWhen, type ServerOptions, TestServer } from './server.js';
+
+/** The dummy model on two workers; replies of 24 bytes, length field included. */
+export function startNode(env: Readonly<Record<string, string>>, options: ServerOptions = {}): TestServer {
+  return new TestServer({
+    ...options,
+    env: { MODEL: 'dummy', RESPONSE_SIZE: '20', WORKERS: '2', ...env },
+  });
+}
+
+export class TestAggregator extends TestProcess {
+  readonly url: string;
+
+  private constructor(env: Readonly<Record<string, string>>, port: number) {
+    const args = [`${root}dist/cli.js`, 'aggregator', '--http-port', String(port)];
+    super(process.execPath, args, { env: cleanEnv(env) });
+    this.url = '';
+  }
+
+  static async start(env: Readonly<Record<string, string>>, port = 0): Promise<TestAggregator> {
+    const aggregator = new TestAggregator(env, port);
+    const line = await aggregator.line('an aggregator that is ready', (text) => text.includes('"msg":"ready"'));
+    const { metrics } = JSON.parse(line) as { metrics: string };
+    return Object.assign(aggregator, { url: new URL(metrics).origin });
+  }
+
+  metrics(): Promise<Metrics> {
+    return fetchMetrics(this.url);
+  }
+
+  when(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
+    return metricsWhen(this.url, what, isThere);
+  }
+}
