@@ -80,7 +80,8 @@ export async function startAggregator(config: Config): Promise<void> {
     const redis = describeRedis(config.redis);
     const team = await joinTeam(config, (state, reason) => {
       if (state === 'back') log.info({ redis }, 'redis connected');
-      else log.warn({ redis, reason }, 'redis lost: serving the last known state');
+      else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: serving the last known state');
+      else log.warn({ redis, reason }, 'redis refuses a command: live updates or the history may stand still');
     });
     const aggregator = await openAggregator(config, team.source, team);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');

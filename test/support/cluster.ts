@@ -2,7 +2,7 @@
 
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { root, TestProcess } from './processes.js';
-import { cleanEnv, fetchMetrics, metricsWhen, type ServerOptions, TestServer } from './server.js';
+import { auditFault, cleanEnv, fetchMetrics, metricsWhen, type ServerOptions, TestServer } from './server.js';
 
 /** The dummy model on two workers; replies of 24 bytes, length field included. */
 export function startNode(env: Readonly<Record<string, string>>, options: ServerOptions = {}): TestServer {
@@ -15,17 +15,25 @@ export function startNode(env: Readonly<Record<string, string>>, options: Server
 export class TestAggregator extends TestProcess {
   readonly url: string;
 
-  private constructor(env: Readonly<Record<string, string>>, port: number) {
-    const args = [`${root}dist/cli.js`, 'aggregator', '--http-port', String(port)];
+  private constructor(env: Readonly<Record<string, string>>, port: number, more: readonly string[]) {
+    const args = [`${root}dist/cli.js`, 'aggregator', '--http-port', String(port), ...more];
     super(process.execPath, args, { env: cleanEnv(env) });
     this.url = '';
   }
 
-  static async start(env: Readonly<Record<string, string>>, port = 0): Promise<TestAggregator> {
-    const aggregator = new TestAggregator(env, port);
+  static async start(
+    env: Readonly<Record<string, string>>,
+    port = 0,
+    more: readonly string[] = [],
+  ): Promise<TestAggregator> {
+    const aggregator = new TestAggregator(env, port, more);
     const line = await aggregator.line('an aggregator that is ready', (text) => text.includes('"msg":"ready"'));
     const { metrics } = JSON.parse(line) as { metrics: string };
     return Object.assign(aggregator, { url: new URL(metrics).origin });
+  }
+
+  override async fault(): Promise<string | null> {
+    return this.url === '' ? null : auditFault(this.url);
   }
 
   metrics(): Promise<Metrics> {

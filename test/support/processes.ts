@@ -64,6 +64,11 @@ export class TestProcess {
     throw new Error(`ended with ${JSON.stringify(this.#exit)} before ${what}:\n${this.output}`);
   }
 
+  /** What is wrong with it, looked at before it is ended; null when there is nothing to tell. */
+  async fault(): Promise<string | null> {
+    return null;
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.child.kill(signal);
   }
@@ -73,11 +78,13 @@ export class TestProcess {
   }
 }
 
-/** Ends whatever a test has left running. To be called in afterEach. */
+/** Ends whatever a test has left running. To be called in afterEach. Rejects when one of them has a fault to tell. */
 export async function endProcesses(): Promise<void> {
   const left = [...started];
+  const faults = (await Promise.all(left.map((process) => process.fault()))).filter((fault) => fault !== null);
   for (const process of left) process.signal('SIGKILL');
   await Promise.allSettled(left.map((process) => process.exited));
+  if (faults.length > 0) throw new Error(faults.join('\n'));
 }
 
 export function isRunning(pid: number): boolean {

@@ -9,15 +9,28 @@ import { freePort, TestProcess } from './processes.js';
 export class RedisServer extends TestProcess {
   readonly port: number;
 
-  private constructor(port: number, folder: string) {
-    const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder];
+  private constructor(port: number, folder: string, more: readonly string[]) {
+    const args = [
+      '--port',
+      String(port),
+      '--bind',
+      '127.0.0.1',
+      '--save',
+      '',
+      '--appendonly',
+      'no',
+      '--dir',
+      folder,
+      ...more,
+    ];
     super('redis-server', args);
     this.port = port;
     void this.exited.finally(() => rmSync(folder, { recursive: true, force: true })).catch(() => {});
   }
 
-  static async start(port?: number): Promise<RedisServer> {
-    const redis = new RedisServer(port ?? (await freePort()), mkdtempSync(join(tmpdir(), 'mltcp-redis-')));
+  /** @param more arguments of redis-server */
+  static async start(port?: number, more: readonly string[] = []): Promise<RedisServer> {
+    const redis = new RedisServer(port ?? (await freePort()), mkdtempSync(join(tmpdir(), 'mltcp-redis-')), more);
     await redis.line('a Redis server that accepts connections', (line) => line.includes('Ready to accept connections'));
     return redis;
   }

@@ -67,6 +67,11 @@ export class TestServer extends TestProcess {
     return metricsWhen(await this.url(), what, isThere);
   }
 
+  override async fault(): Promise<string | null> {
+    const ready = this.log.find(({ msg }) => msg === 'ready');
+    return typeof ready?.metrics === 'string' ? auditFault(new URL(ready.metrics).origin) : null;
+  }
+
   /** Of all workers that there should be. */
   async workerPids(): Promise<readonly number[]> {
     const { workers } = await this.metricsWhen(
@@ -75,6 +80,24 @@ export class TestServer extends TestProcess {
     );
     return workers.map(({ pid }) => pid);
   }
+}
+
+/** At every moment, each request that was received has an outcome or is in flight. */
+export async function auditFault(url: string): Promise<string | null> {
+  let imbalance = 0;
+  const isBalanced = async (): Promise<boolean> => {
+    const metrics = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(1000) })
+      .then((response) => response.json() as Promise<Metrics>)
+      // Some tests end what answers here.
+      .catch(() => null);
+    imbalance = metrics === null || metrics.stale ? 0 : metrics.audit_imbalance;
+    return imbalance === 0;
+  };
+  // For a moment, the last record of a worker that was killed may be newer or older than what it left behind.
+  return until('the audit', isBalanced, { timeoutMs: 3000 }).then(
+    () => null,
+    () => `the audit of ${url} is off by ${imbalance}`,
+  );
 }
 
 export async function fetchMetrics(url: string): Promise<Metrics> {
