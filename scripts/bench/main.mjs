@@ -19,6 +19,7 @@ runTool('typescript', ['--build', 'test/tsconfig.json'], { stdio: ['ignore', 2, 
 
 const { barChart } = await import('./chart.mjs');
 const { writeMlp } = await import('./mlp.mjs');
+const { cluster } = await import('./cluster.mjs');
 const { overload } = await import('./overload.mjs');
 const { stopAll } = await import('./programs.mjs');
 const { crossings, neighbours } = await import('./threads.mjs');
@@ -40,15 +41,17 @@ async function measure(folder) {
   const ratios = [
     ...(await step('the dummy model', () => throughput.dummy(folder, effort))),
     ...(await step('an ONNX model', () => throughput.onnx(folder, model, effort))),
+    await step('the cost of publishing', () => throughput.publishing(folder, { ...effort, rounds: 2 * effort.rounds })),
   ];
   const sizes = await step('batch sizes', () => throughput.batchSizes(folder, model, effort));
   const beside = await step('neighbours of a slow model', () => neighbours(folder, effort));
   const crossing = await step('crossings to a thread', () => crossings(effort));
   const over = await step('overload', () => overload(folder, effort));
-  return { ratios, sizes, beside, crossing, over };
+  const many = await step('a cluster of a thousand workers', () => cluster(folder));
+  return { ratios, sizes, beside, crossing, over, many };
 }
 
-function report({ ratios, sizes, beside, crossing, over }) {
+function report({ ratios, sizes, beside, crossing, over, many }) {
   const machine = `${availableParallelism()} × ${cpus()[0]?.model.trim()}, Node ${process.versions.node}`;
   return [
     `Measured on ${machine}, clients and servers on the same cores, two workers; connections × requests in flight on each.`,
@@ -88,6 +91,15 @@ function report({ ratios, sizes, beside, crossing, over }) {
         ['served', `${number(over.servedRps)} requests/s, ${number(over.servedRps / over.peakRps)} of the peak`],
         ['p99 of what was served', `${number(over.p99Ms)} ms, with a deadline of ${over.deadlineMs} ms`],
         ['memory of the worker', `${number(Math.max(0, over.memoryGrowthMb))} MB more than before`],
+      ],
+    ),
+    table(
+      [`one aggregator, ${many.workers} workers of 100 nodes that publish every ${many.intervalMs} ms`, ''],
+      [
+        ['age of the oldest data, p99', `${number(many.ageP99Ms)} ms`],
+        ['the aggregator', `${number(many.aggregatorCores)} of a core`],
+        ['Redis', `${number(many.redisCores)} of a core`],
+        ['`GET /metrics` (JSON and Prometheus in turns), p99', `${number(many.responseP99Ms)} ms`],
       ],
     ),
   ].join('\n\n');

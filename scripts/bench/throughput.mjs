@@ -75,6 +75,20 @@ export async function onnx(folder, model, effort) {
   return rows;
 }
 
+/** What it costs to publish the counters. */
+export async function publishing(folder, effort) {
+  const config = (publishIntervalMs) => ({
+    server: { port: 0, model: 'dummy', responseSize: 4 },
+    metrics: { publishIntervalMs },
+  });
+  const often = await startServer(folder, config(250), workers);
+  const hardly = await startServer(folder, config(60_000), workers);
+  const bytes = { inputBytes: 256, replyBytes: 4 };
+  const measured = await inTurns(effort, [64, 64], bytes, often.port, hardly.port, rps);
+  await Promise.all([often.stop(), hardly.stop()]);
+  return { name: 'dummy model, 64 × 64, against publishing hardly ever', unit: 'requests/s', ...measured };
+}
+
 /** What a larger batch is worth: the reason for the default of maxBatchSize. */
 export async function batchSizes(folder, model, { seconds }) {
   const rows = [];

@@ -1,7 +1,8 @@
 // The aggregator over HTTP: metrics for people, scripts and Prometheus, and the two probes of Kubernetes.
 
 import express, { type Express, type Response } from 'express';
-import { contentTypes, formatText } from '../metrics/exposition.js';
+import { contentTypes, formatText, type TextFormat } from '../metrics/exposition.js';
+import type { ClusterState } from './cluster-view.js';
 import { type HistoryPoint, type HistoryStore, historySeconds } from './history.js';
 import { negotiate } from './negotiate.js';
 import type { ClusterObserver } from './observer.js';
@@ -17,15 +18,13 @@ export function createHttpApp({ observer, version, history }: HttpOptions): Expr
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
+  const text = cachedText(observer, version);
   app.get('/metrics', (request, response) => {
     response.setHeader('cache-control', 'no-store');
     response.setHeader('vary', 'accept');
     const form = negotiate(request.headers.accept);
-    if (form === 'json') response.json(observer.metrics());
-    else
-      response
-        .setHeader('content-type', contentTypes[form])
-        .end(formatText(metricFamilies(observer.state, version, observer.ageMs), form));
+    if (form === 'json') response.type('json').end(observer.json());
+    else response.setHeader('content-type', contentTypes[form]).end(text(form));
   });
   let points: readonly HistoryPoint[] = [];
   app.get('/api/history', async (_request, response) => {
@@ -57,6 +56,21 @@ export function createHttpApp({ observer, version, history }: HttpOptions): Expr
     response.status(400).json({ error: 'bad request' });
   });
   return app;
+}
+
+/** Made once a look for each form, however many ask; while there is no look, its age grows. */
+function cachedText(observer: ClusterObserver, version: string): (form: TextFormat) => string {
+  const made = new Map<TextFormat, { state: ClusterState; at: number; text: string }>();
+  return (form) => {
+    const { state } = observer;
+    const now = performance.now();
+    const known = made.get(form);
+    if (known?.state === state && now - known.at < 1000) return known.text;
+    const families = metricFamilies(state, version, observer.ageMs);
+    const text = formatText(families, form);
+    made.set(form, { state, at: now, text });
+    return text;
+  };
 }
 
 function notReadyReason({ isStale, state }: ClusterObserver): string | null {

@@ -7,7 +7,10 @@ interface Past {
   readonly latency: SparseHistogram;
 }
 
+/** Of the last seconds a look a second is kept, of what is older one in five. */
 const stepMs = 1000;
+const fineMs = 11_000;
+const coarseStepMs = 5000;
 const longestMs = 60_000;
 
 export class LatencyWindows {
@@ -19,13 +22,28 @@ export class LatencyWindows {
     this.#pasts.set(key, pasts);
     while (pasts.length > 1 && (pasts[1] as Past).at <= now - longestMs) pasts.shift();
     const last = pasts.at(-1);
-    if (last === undefined || now - last.at >= stepMs) pasts.push({ at: now, latency });
+    if (last === undefined || now - last.at >= stepMs) {
+      pasts.push({ at: now, latency });
+      thin(pasts, now);
+    }
     return (windowMs) => since(latency, before(pasts, now - windowMs));
   }
 
   /** Drops the keys in `gone`. */
   keepOnly(keys: ReadonlySet<string>): void {
     for (const key of this.#pasts.keys()) if (!keys.has(key)) this.#pasts.delete(key);
+  }
+}
+
+/** Of two old ones that are close together, the later goes. */
+function thin(pasts: Past[], now: number): void {
+  for (let i = 1; i < pasts.length - 1; i++) {
+    const { at } = pasts[i] as Past;
+    if (at > now - fineMs) return;
+    if ((pasts[i + 1] as Past).at - (pasts[i - 1] as Past).at <= coarseStepMs) {
+      pasts.splice(i, 1);
+      return;
+    }
   }
 }
 

@@ -24,7 +24,8 @@ export class LiveFeeds {
   readonly #io: SocketIoServer;
   readonly #observer: ClusterObserver;
   readonly #team: Team | null;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timers: readonly NodeJS.Timeout[];
+  #isAlone = false;
 
   constructor({ server, observer, streamIntervalMs, team }: LiveOptions) {
     this.#observer = observer;
@@ -41,14 +42,15 @@ export class LiveFeeds {
       if (new URL(request.url ?? '/', 'http://localhost').pathname !== '/metrics') return;
       this.#ws.handleUpgrade(request, socket, head, (client) => {
         client.on('error', () => client.terminate());
-        this.#sendTo(client, JSON.stringify(this.#observer.metrics()));
+        this.#sendTo(client, this.#observer.json());
       });
     });
-    this.#timer = setInterval(this.#broadcast, streamIntervalMs);
+    const broadcasting = setInterval(this.#broadcast, streamIntervalMs);
+    this.#timers = team === null ? [broadcasting] : [broadcasting, setInterval(this.#countTeam, 1000)];
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    for (const timer of this.#timers) clearInterval(timer);
     this.#broadcast();
     for (const client of this.#ws.clients) client.close(1001, 'the aggregator stops');
     await this.#io.close();
@@ -58,7 +60,7 @@ export class LiveFeeds {
     const metrics = this.#observer.metrics();
     this.#emit(metrics);
     if (this.#ws.clients.size === 0) return;
-    const json = JSON.stringify(metrics);
+    const json = this.#observer.json();
     for (const client of this.#ws.clients) this.#sendTo(client, json);
   };
 
@@ -67,9 +69,23 @@ export class LiveFeeds {
    * for each of them. Without Redis there is no leader: then each tells its own clients how old its state is.
    */
   #emit(metrics: Metrics): void {
-    if (this.#team === null || metrics.stale) this.#io.local.volatile.emit('metrics', metrics);
+    if (this.#team === null || metrics.stale || (this.#team.isLeader && this.#isAlone)) this.#emitHere(metrics);
     else if (this.#team.isLeader) this.#io.volatile.emit('metrics', metrics);
   }
+
+  /** To encode the state of a thousand workers for nobody costs as much as for many. */
+  #emitHere(metrics: Metrics): void {
+    if (this.#io.engine.clientsCount > 0) this.#io.local.volatile.emit('metrics', metrics);
+  }
+
+  /** Without other aggregators there is nobody to send updates to through Redis. */
+  readonly #countTeam = async (): Promise<void> => {
+    const count = await this.#io
+      .of('/')
+      .adapter.serverCount()
+      .catch(() => 2);
+    this.#isAlone = count <= 1;
+  };
 
   #sendTo(client: WebSocket, json: string): void {
     if (client.readyState === WebSocket.OPEN && client.bufferedAmount < maxBufferedBytes) client.send(json);

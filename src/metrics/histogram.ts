@@ -23,11 +23,17 @@ export function bucketOf(durationMs: number): number {
 
 /** Milliseconds at which bucket `i` begins; the end of a bucket is the beginning of the next. */
 export function bucketStartMs(i: number): number {
+  return starts[i] as number;
+}
+
+function startOf(i: number): number {
   if (i < linearSteps) return i / unitsPerMs;
   const octave = 6 + Math.floor((i - linearSteps) / stepsPerOctave);
   const step = (i - linearSteps) % stepsPerOctave;
   return (2 ** (octave - 5) * (stepsPerOctave + step)) / unitsPerMs;
 }
+
+const starts = Float64Array.from({ length: bucketCount + 1 }, (_, i) => startOf(i));
 
 /** A histogram as it travels: bucket, count, bucket, count … of buckets that are not empty, in ascending order. */
 export type SparseHistogram = readonly number[];

@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { expect } from 'chai';
-import { endProcesses, freePort, TestProcess } from '../support/processes.js';
+import { endProcesses, freePort, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -36,6 +36,19 @@ describe('Prometheus', function () {
     const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
     expect(`${stdout}${stderr}`).to.equal('');
     expect(status).to.equal(0);
+  });
+
+  it('takes the rules in config/, and they say what they should', () => {
+    for (const args of [
+      ['check', 'rules', 'rules.yml'],
+      ['test', 'rules', 'rules.test.yml'],
+    ]) {
+      const { status, stdout, stderr } = spawnSync('promtool', args, {
+        cwd: `${root}config/prometheus`,
+        encoding: 'utf8',
+      });
+      expect(status, `${stdout}${stderr}`).to.equal(0);
+    }
   });
 
   it('scrapes every metric family, and counts what the clients saw', async () => {

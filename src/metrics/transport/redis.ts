@@ -6,6 +6,7 @@
 // writes one record and removes others is one atomic step there too.
 // Records are cumulative, so what was missed is made good by the next one.
 
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BaseRecord, MetricsRecord } from '../snapshot.js';
 import { RecordMemory } from './record-memory.js';
 import {
@@ -130,7 +131,7 @@ export class RedisSource implements RecordSource {
       string[],
     ];
     const now = Number(nowText);
-    const { seen, forgotten } = this.#memory.look(parse(fields, beatFields, now));
+    const { seen, forgotten } = this.#memory.look(await parse(fields, beatFields, now));
     // One that cannot be written now is still forgotten at the next look.
     if (forgotten.length > 0) await Promise.allSettled(forgotten.map((record) => this.#restore(record)));
     return { seen, now };
@@ -161,8 +162,15 @@ export class RedisSource implements RecordSource {
   }
 }
 
+/** Records that are parsed before others have their turn: a thousand at once would hold the event loop for long. */
+const parsedAtOnce = 50;
+
 /** @param fields id, record, id, record …; @param beatFields id, "sequence time", … */
-function parse(fields: readonly string[], beatFields: readonly string[], now: number): readonly SeenRecord[] {
+async function parse(
+  fields: readonly string[],
+  beatFields: readonly string[],
+  now: number,
+): Promise<readonly SeenRecord[]> {
   const beatAt = new Map<string, number>();
   for (let i = 0; i < beatFields.length; i += 2) {
     beatAt.set(beatFields[i] as string, Number((beatFields[i + 1] as string).split(' ')[1]));
@@ -171,6 +179,7 @@ function parse(fields: readonly string[], beatFields: readonly string[], now: nu
   for (let i = 1; i < fields.length; i += 2) {
     const record = JSON.parse(fields[i] as string) as MetricsRecord;
     seen.push({ record, ageMs: Math.max(0, now - (beatAt.get(record.id) ?? now)) });
+    if (seen.length % parsedAtOnce === 0) await nextTurn();
   }
   return seen;
 }

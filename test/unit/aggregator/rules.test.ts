@@ -1,0 +1,19 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { ClusterView } from '#src/aggregator/cluster-view.js';
+import { metricFamilies } from '#src/aggregator/prometheus.js';
+import { root } from '../../support/processes.js';
+
+describe('the rules for Prometheus', () => {
+  it('ask for metrics that there are', () => {
+    const families = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '');
+    const names = families.flatMap(({ name, type }) =>
+      type === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+    );
+    const rules = readFileSync(`${root}config/prometheus/rules.yml`, 'utf8');
+    const expressions = rules.replaceAll(/^.*(summary|description):.*$/gm, '');
+    const asked = new Set(expressions.match(/\bmltcp_\w+/g));
+    expect(asked.size).to.be.above(10);
+    for (const name of asked) expect(names).to.include(name);
+  });
+});
