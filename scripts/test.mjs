@@ -10,6 +10,8 @@ const programs = [
   { name: 'redis-server', debian: 'redis-server', isRequired: true },
   { name: 'prometheus', debian: 'prometheus', isRequired: false },
   { name: 'pip3', debian: 'python3-pip', isRequired: false },
+  { name: 'ip', debian: 'iproute2', isRequired: false },
+  { name: 'faketime', debian: 'faketime', isRequired: false },
 ];
 
 /** Where the packages of test/public-models.txt are unpacked. */
