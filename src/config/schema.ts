@@ -23,7 +23,7 @@ export interface Settings {
     maxWriteBufferKb: number;
     drainTimeoutSeconds: number;
   };
-  cluster: { name: string; node: string; workers: number | 'auto'; maxBootFailures: number };
+  cluster: { name: string; node: string; workers: number | 'auto'; maxBootFailures: number; hangTimeoutMs: number };
   models: ModelEntry[];
   listeners: ListenerEntry[];
   redis: {
@@ -116,6 +116,12 @@ format(
   'interval',
   (value) => isWhole(value) && value >= 10 && value <= 60_000,
   'must be a whole number of milliseconds from 10 to 60000',
+  toNumber,
+);
+format(
+  'hangTimeout',
+  (value) => isWhole(value) && value >= 500 && value <= 3_600_000,
+  'must be a whole number of milliseconds from 500 to 3600000',
   toNumber,
 );
 format(
@@ -288,6 +294,11 @@ export const schema: convict.Schema<Settings> = {
       doc: 'Times in a row that a worker may die before it is ready, until the server gives up.',
       format: 'count',
       default: 5,
+    },
+    hangTimeoutMs: {
+      doc: 'A worker whose event loop stands still for longer, or a thread whose run takes longer, is killed and replaced. Longer than the longest run of a model, and than a pause of garbage collection.',
+      format: 'hangTimeout',
+      default: 30_000,
     },
   },
   models: { doc: 'Models that can be served; see the next table.', format: 'list', default: [] },

@@ -15,6 +15,8 @@ export interface ServingSettings extends BatcherLimits {
   readonly threads: number;
   /** With `auto`, a model whose full batch takes longer than this goes into threads. */
   readonly inlineLimitMs: number;
+  /** A run in a thread that takes longer hangs. */
+  readonly hangTimeoutMs: number;
 }
 
 export interface ServingEvents {
@@ -119,10 +121,10 @@ function isMeasuredInThread({ backend }: ModelSource, before: 'inline' | 'thread
 
 function openThreaded(
   source: ModelSource,
-  { threads, maxBatchSize }: ServingSettings,
+  { threads, maxBatchSize, hangTimeoutMs }: ServingSettings,
   { onThreadCrash }: ServingEvents,
 ): Promise<ThreadedModel> {
-  return ThreadedModel.open(source, { threads, maxBatchSize, onCrash: onThreadCrash });
+  return ThreadedModel.open(source, { threads, maxBatchSize, hangTimeoutMs, onCrash: onThreadCrash });
 }
 
 async function inThreads(model: ThreadedModel): Promise<Loaded> {

@@ -7,6 +7,7 @@ import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResult
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import { ConnectionLedger } from './connection-ledger.js';
+import { HangWatch } from './hang-watch.js';
 import { type Action, backOffMs, plan, type SlotView, youngMs } from './plan.js';
 import { WorkerHandle } from './worker-handle.js';
 
@@ -39,6 +40,7 @@ export class Supervisor {
   readonly #log: Log;
   readonly #events: SupervisorEvents;
   readonly #ledger: ConnectionLedger;
+  readonly #hangWatch: HangWatch;
   readonly #slots: readonly Slot[];
   #incarnations = 0;
   #isStopping = false;
@@ -61,6 +63,15 @@ export class Supervisor {
       bootFailures: 0,
       lastFailure: '',
     }));
+    const { hangTimeoutMs } = config.cluster;
+    this.#hangWatch = new HangWatch(
+      hangTimeoutMs,
+      () => this.#workers(),
+      (worker) => {
+        log.error({ slot: worker.slot, worker: worker.pid, hangTimeoutMs }, 'worker hangs: killed');
+        worker.kill();
+      },
+    );
     cluster.setupPrimary({
       exec: fileURLToPath(new URL('../worker/main.js', import.meta.url)),
       args: [],
@@ -93,12 +104,14 @@ export class Supervisor {
     }, grace);
     await empty;
     clearTimeout(overdue);
+    this.#hangWatch.stop();
   }
 
   /** Ends every worker at once. */
   kill(): void {
     this.#isStopping = true;
     clearTimeout(this.#timer);
+    this.#hangWatch.stop();
     for (const worker of this.#workers()) worker.kill();
   }
 
@@ -182,6 +195,7 @@ export class Supervisor {
         this.#ledger.release(worker, message.count);
         break;
       case 'update':
+        worker.heardAt = performance.now();
         if (message.update.record.kind === 'worker') worker.lastRecord = message.update.record;
         this.#events.onUpdate(message.update);
     }
@@ -195,6 +209,7 @@ export class Supervisor {
   ): void {
     if (worker.state !== 'starting') return;
     worker.state = 'ready';
+    worker.heardAt = performance.now();
     slot.bootFailures = 0;
     this.#log.debug({ slot: slot.slot, worker: worker.pid, bootMs: Math.round(worker.ageMs) }, 'worker ready');
     if (this.#wasReady) this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker replaced');

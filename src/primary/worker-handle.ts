@@ -12,6 +12,8 @@ export class WorkerHandle {
   state: 'starting' | 'ready' | 'draining' = 'starting';
   /** The newest record it published. */
   lastRecord: WorkerRecord | null = null;
+  /** When it gave its last sign of life, by the monotonic clock. */
+  heardAt = performance.now();
   /** Connections it holds a place for. */
   connections = 0;
   readonly #worker: Worker;

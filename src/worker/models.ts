@@ -145,5 +145,5 @@ function servingSettings(config: Config, index: number): ServingSettings {
   if (model === undefined) throw new Error('it is not in models');
   const { name, backend, settings, session, responseSize, ...serving } = model;
   const source = { name, backend, settings, session, responseSize: responseSize ?? config.server.responseSize };
-  return { ...serving, source };
+  return { ...serving, source, hangTimeoutMs: config.cluster.hangTimeoutMs };
 }

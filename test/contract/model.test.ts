@@ -61,7 +61,8 @@ const backends: Readonly<Record<string, Backend>> = {
 
 const openers: Readonly<Record<string, (source: ModelSource) => Promise<Model>>> = {
   inline: loadModel,
-  'in a thread': (source) => ThreadedModel.open(source, { threads: 1, maxBatchSize: 8, onCrash: () => {} }),
+  'in a thread': (source) =>
+    ThreadedModel.open(source, { threads: 1, maxBatchSize: 8, hangTimeoutMs: 60_000, onCrash: () => {} }),
 };
 
 for (const [name, { source, reply, broken }] of Object.entries(backends)) {

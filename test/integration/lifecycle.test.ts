@@ -39,6 +39,21 @@ describe('the server', () => {
     return file;
   };
 
+  it('kills and replaces a worker whose event loop stands still, and no other', async () => {
+    const server = new TestServer({
+      env: { MODEL: 'dummy', WORKERS: '2' },
+      args: ['--set', 'cluster.hangTimeoutMs=1000'],
+    });
+    await server.event('ready');
+    const [hung, other] = workersOf(server);
+    process.kill(hung as number, 'SIGSTOP');
+    expect(await server.event('worker hangs: killed')).to.include({ worker: hung });
+    expect(await server.event('worker died')).to.include({ worker: hung, how: 'SIGKILL' });
+    await server.event('worker replaced');
+    expect(workersOf(server)).to.include(other);
+    expect(server.lines.filter((line) => line.includes('worker hangs')).length).to.be.below(3);
+  });
+
   it('leaves no client connected to nobody when a worker is killed while clients come', async function () {
     this.timeout(40_000);
     const server = new TestServer({

@@ -18,11 +18,14 @@ import { packRows, unpackReplies } from './packing.js';
 export interface ThreadOptions {
   readonly threads: number;
   readonly maxBatchSize: number;
+  /** A run that takes longer hangs: its thread is ended and replaced. */
+  readonly hangTimeoutMs: number;
   /** A thread that had been ready has ended by itself. */
   onCrash(error: Error): void;
 }
 
 interface Task {
+  readonly startedAt: number;
   resolve(replies: Replies): void;
   reject(error: Error): void;
 }
@@ -31,6 +34,8 @@ interface Thread {
   readonly worker: Worker;
   readonly readyAt: number;
   task: Task | null;
+  /** Why it was ended, when it was. */
+  hung: Error | null;
 }
 
 type Ready = Extract<FromThread, { kind: 'ready' }>;
@@ -51,6 +56,7 @@ export class ThreadedModel implements Model {
   readonly #idle: Thread[] = [];
   readonly #waiting: ((thread: Thread) => void)[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #hangWatch: NodeJS.Timeout;
   #youngCrashes = 0;
   #isClosed = false;
 
@@ -61,6 +67,8 @@ export class ThreadedModel implements Model {
     this.description = ready.description;
     this.warmUp = ready.warmUp;
     this.concurrency = options.threads;
+    this.#hangWatch = setInterval(this.#endHanging, options.hangTimeoutMs / 4);
+    this.#hangWatch.unref();
   }
 
   /** Starts the first thread; `addThreads` the others. Rejects with the model's reason when it cannot be loaded. */
@@ -89,13 +97,14 @@ export class ThreadedModel implements Model {
     const packed = packRows(rows, this.inputBytes);
     const transfer = packed.lengths === null ? [packed.bytes] : [packed.bytes, packed.lengths.buffer];
     return new Promise((resolve, reject) => {
-      thread.task = { resolve, reject };
+      thread.task = { startedAt: performance.now(), resolve, reject };
       thread.worker.postMessage({ kind: 'run', rows: packed }, transfer);
     });
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearInterval(this.#hangWatch);
     for (const timer of this.#timers) clearTimeout(timer);
     const threads = [...this.#threads];
     await Promise.all(
@@ -107,8 +116,17 @@ export class ThreadedModel implements Model {
     );
   }
 
+  readonly #endHanging = (): void => {
+    const { hangTimeoutMs } = this.#options;
+    for (const thread of this.#threads) {
+      if (thread.task === null || performance.now() - thread.task.startedAt < hangTimeoutMs) continue;
+      thread.hung = new Error(`its run took longer than ${hangTimeoutMs} ms (cluster.hangTimeoutMs)`);
+      void thread.worker.terminate();
+    }
+  };
+
   #adopt(worker: Worker): void {
-    const thread: Thread = { worker, readyAt: performance.now(), task: null };
+    const thread: Thread = { worker, readyAt: performance.now(), task: null, hung: null };
     this.#threads.add(thread);
     let reason: Error | null = null;
     if (worker.threadId === -1) {
@@ -119,7 +137,9 @@ export class ThreadedModel implements Model {
     worker.on('error', (error) => {
       reason = error;
     });
-    worker.once('exit', (exitCode) => this.#exited(thread, reason ?? new Error(`it exited with code ${exitCode}`)));
+    worker.once('exit', (exitCode) =>
+      this.#exited(thread, thread.hung ?? reason ?? new Error(`it exited with code ${exitCode}`)),
+    );
     this.#free(thread);
   }
 

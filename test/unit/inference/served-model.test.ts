@@ -26,7 +26,7 @@ interface Choice {
 function settingsOf({ execution = 'auto', backend = 'module', settings = {}, inlineLimitMs = 2 }: Choice) {
   const source = { name: 'm', backend, responseSize: 1, settings, session };
   const batching = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true };
-  return { ...batching, source, execution, threads: 1, inlineLimitMs } satisfies ServingSettings;
+  return { ...batching, source, execution, threads: 1, inlineLimitMs, hangTimeoutMs: 60_000 } satisfies ServingSettings;
 }
 
 const model = (name: string): string => `${root}test/support/models/${name}`;
@@ -74,9 +74,14 @@ describe('a model in threads', () => {
     crashes.length = 0;
   });
 
-  const open = async (file: string, threads: number, settings = {}): Promise<ThreadedModel> => {
+  const open = async (file: string, threads: number, settings = {}, hangTimeoutMs = 60_000): Promise<ThreadedModel> => {
     const source = { name: 'm', backend: 'module', path: model(file), responseSize: 1, settings, session } as const;
-    threaded = await ThreadedModel.open(source, { threads, maxBatchSize: 4, onCrash: (error) => crashes.push(error) });
+    threaded = await ThreadedModel.open(source, {
+      threads,
+      maxBatchSize: 4,
+      hangTimeoutMs,
+      onCrash: (error) => crashes.push(error),
+    });
     await threaded.addThreads();
     return threaded;
   };
@@ -97,6 +102,16 @@ describe('a model in threads', () => {
       expect(crashes).to.have.lengthOf(crash);
       expect(await ask('b')).to.equal('b');
     }
+  });
+
+  it('ends a run that hangs, and goes on with another thread', async () => {
+    const gate = join(temporaryFolder(), 'gate');
+    await open('gate.mjs', 1, { gate }, 500);
+    writeFileSync(gate, '');
+    expect(await ask('a')).to.match(/^ThreadCrashedError: .* its run took longer than 500 ms/);
+    expect(crashes).to.have.lengthOf(1);
+    rmSync(gate);
+    expect(await ask('b')).to.equal('b');
   });
 
   it('runs on other threads while one is held', async () => {
