@@ -3,19 +3,18 @@
 //   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
 
 import { randomBytes } from 'node:crypto';
-import { clusterIdentity, describeRedis } from '../config/describe.js';
+import { describeRedis } from '../config/describe.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import type { BootFailed, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
-import { defaultSlabFolder, removeSlab } from '../metrics/slab.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { AggregatorChild } from './aggregator-child.js';
-import { Estate, orphans, publishOrphan } from './estate.js';
 import { findModelVersions } from './model-versions.js';
+import { NodePublishing } from './node-publishing.js';
 import { NodeRecordKeeper } from './node-record.js';
 import { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -43,37 +42,7 @@ export function startPrimary(config: Config): void {
       else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: inference goes on, metrics will be late');
       else log.warn({ redis, reason }, 'redis takes no writes: inference goes on, metrics will be late');
     });
-  const identity = clusterIdentity(config);
-  const slabs = config.metrics.slabFolder || defaultSlabFolder();
-  const estate = new Estate(slabs);
-  let publication: Promise<void> | null = null;
-  // A failure is known from the connection's state already; the next publication carries everything again.
-  const publishOnce = async (): Promise<void> => {
-    const { retires } = estate;
-    await publisher.publish({ record: nodeRecord.snapshot(), retires });
-    estate.published(retires);
-    await publishOrphans();
-  };
-  let orphaned = orphans(slabs, { cluster: identity, node });
-  const publishOrphans = async (): Promise<void> => {
-    const [orphan] = orphaned;
-    if (orphan === undefined) return;
-    // Without Redis totals begin with this process tree.
-    if (relay === null) await publishOrphan(orphan, publisher);
-    else removeSlab(orphan.file);
-    orphaned = orphaned.slice(1);
-    await publishOrphans();
-  };
-  /** Nothing queues: while one is under way, the next waits for its turn of the clock. */
-  const publishNode = (): Promise<void> => {
-    publication ??= publishOnce()
-      .catch(() => {})
-      .finally(() => {
-        publication = null;
-      });
-    return publication;
-  };
-  const publishing = setInterval(publishNode, config.metrics.publishIntervalMs);
+  const publishing = new NodePublishing({ config, run, record: nodeRecord, publisher, isLasting: relay === null });
 
   let served: { addresses: readonly ListenAddress[]; models: Readonly<Record<string, string>> } | null = null;
   let metricsUrl: string | null = relay === null ? '' : null;
@@ -87,11 +56,7 @@ export function startPrimary(config: Config): void {
 
   let isEnding = false;
   const end = async (exitCode: number): Promise<never> => {
-    clearInterval(publishing);
-    await publication;
-    nodeRecord.isStopping = true;
-    await publishNode();
-    if (relay !== null) estate.clear();
+    await publishing.end();
     await aggregator?.drain();
     await publisher.close();
     process.exit(exitCode);
@@ -127,11 +92,8 @@ export function startPrimary(config: Config): void {
     // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
     onUpdate: (update) => void relay?.publish(update),
     onExit: (worker: WorkerHandle) => {
-      const { slot, incarnation, lastRecord } = worker;
-      const counts = estate.take({ cluster: identity, node, run, slot, incarnation });
-      nodeRecord.fold(slot, incarnation, counts ?? lastRecord?.counts ?? null);
       if (!isEnding) nodeRecord.restarts++;
-      void publishNode();
+      publishing.fold(worker);
     },
     onModelsReloaded: (worker, results) => logReload(log, worker, results),
     onBootFailed: bootFailed,
