@@ -35,6 +35,12 @@ export function onReloadSignal(reload: () => void): void {
   });
 }
 
+/** Calls `change` with 1 on SIGTTIN and with -1 on SIGTTOU. */
+export function onScaleSignal(change: (by: 1 | -1) => void): void {
+  process.on('SIGTTIN', () => change(1));
+  process.on('SIGTTOU', () => change(-1));
+}
+
 /** A child obeys its primary alone: terminals and PM2 signal the whole tree, which would end children too early. */
 export function ignoreTreeSignals(): void {
   for (const signal of treeSignals) process.on(signal, () => {});

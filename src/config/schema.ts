@@ -70,6 +70,9 @@ export const resolvedNode = (node: string): string => node || hostname();
 export const resolvedWorkers = (workers: number | 'auto'): number =>
   workers === 'auto' ? availableParallelism() : workers;
 
+/** Of one node. */
+export const maxWorkers = 1024;
+
 function format(
   name: string,
   validate: (value: unknown) => boolean,
@@ -133,8 +136,8 @@ format(
 format('lengthField', (value) => value === 2 || value === 4 || value === 8, 'must be 2, 4 or 8', toNumber);
 format(
   'workers',
-  (value) => value === 'auto' || (isWhole(value) && value > 0 && value <= 1024),
-  "must be 'auto' or a whole number from 1 to 1024",
+  (value) => value === 'auto' || (isWhole(value) && value > 0 && value <= maxWorkers),
+  `must be 'auto' or a whole number from 1 to ${maxWorkers}`,
   toNumber,
 );
 format('text', (value) => typeof value === 'string' && value.length > 0, 'must be a text that is not empty');

@@ -5,9 +5,10 @@
 import { randomBytes } from 'node:crypto';
 import { describeRedis } from '../config/describe.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
+import { maxWorkers } from '../config/schema.js';
 import type { BootFailed, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
-import { logFatal, onReloadSignal, onStopSignal } from '../lifecycle.js';
+import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
@@ -92,7 +93,7 @@ export function startPrimary(config: Config): void {
     // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
     onUpdate: (update) => void relay?.publish(update),
     onExit: (worker: WorkerHandle) => {
-      if (!isEnding) nodeRecord.restarts++;
+      if (!isEnding && worker.state !== 'draining') nodeRecord.restarts++;
       publishing.fold(worker);
     },
     onModelsReloaded: (worker, results) => logReload(log, worker, results),
@@ -108,6 +109,13 @@ export function startPrimary(config: Config): void {
     } catch (error) {
       log.error({ err: error }, 'models not reloaded: the old versions serve on');
     }
+  });
+  onScaleSignal((by) => {
+    const wanted = Math.min(Math.max(1, supervisor.wanted + by), maxWorkers);
+    if (isEnding || wanted === supervisor.wanted) return;
+    log.info({ workers: wanted, before: supervisor.wanted }, 'scaling');
+    nodeRecord.workersWanted = wanted;
+    supervisor.scale(wanted);
   });
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);

@@ -14,6 +14,8 @@ export interface SlotView {
 
 export interface Wish {
   readonly isStopping: boolean;
+  /** How many workers there should be: those in the slots below this number. */
+  readonly workers: number;
   readonly maxBootFailures: number;
 }
 
@@ -30,11 +32,18 @@ export function plan(fleet: readonly SlotView[], wish: Wish, now: number): reado
       .filter(({ state }) => state === 'starting' || state === 'ready')
       .map(({ slot }) => ({ kind: 'drain', slot }));
   }
-  const hopeless = fleet.find(({ bootFailures }) => bootFailures >= wish.maxBootFailures);
+  const wanted = fleet.filter(({ slot }) => slot < wish.workers);
+  const hopeless = wanted.find(({ bootFailures }) => bootFailures >= wish.maxBootFailures);
   if (hopeless !== undefined) return [{ kind: 'give-up', slot: hopeless.slot }];
-  return fleet
+  const missing = wanted
     .filter(({ state }) => state === 'empty')
-    .map(({ slot, notBefore }) => (notBefore <= now ? { kind: 'fork', slot } : { kind: 'wait', until: notBefore }));
+    .map(
+      ({ slot, notBefore }): Action => (notBefore <= now ? { kind: 'fork', slot } : { kind: 'wait', until: notBefore }),
+    );
+  const surplus = fleet
+    .filter(({ slot, state }) => slot >= wish.workers && (state === 'starting' || state === 'ready'))
+    .map(({ slot }): Action => ({ kind: 'drain', slot }));
+  return [...missing, ...surplus];
 }
 
 /** A worker that lived this long has proven itself: its end says nothing about the next one. */

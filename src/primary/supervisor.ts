@@ -26,6 +26,8 @@ export interface SupervisorEvents {
 
 interface Slot {
   readonly slot: number;
+  /** Since it was last wanted. */
+  forks: number;
   worker: WorkerHandle | null;
   notBefore: number;
   youngDeaths: number;
@@ -41,7 +43,8 @@ export class Supervisor {
   readonly #events: SupervisorEvents;
   readonly #ledger: ConnectionLedger;
   readonly #hangWatch: HangWatch;
-  readonly #slots: readonly Slot[];
+  readonly #slots: Slot[] = [];
+  #wanted: number;
   #incarnations = 0;
   #isStopping = false;
   #wasReady = false;
@@ -55,14 +58,7 @@ export class Supervisor {
     this.#log = log;
     this.#events = events;
     this.#ledger = new ConnectionLedger(config.server.maxConnections);
-    this.#slots = Array.from({ length: config.cluster.workers }, (_, slot) => ({
-      slot,
-      worker: null,
-      notBefore: 0,
-      youngDeaths: 0,
-      bootFailures: 0,
-      lastFailure: '',
-    }));
+    this.#wanted = config.cluster.workers;
     const { hangTimeoutMs } = config.cluster;
     this.#hangWatch = new HangWatch(
       hangTimeoutMs,
@@ -83,6 +79,17 @@ export class Supervisor {
     this.#reconcile();
   }
 
+  /** How many workers there should be. */
+  get wanted(): number {
+    return this.#wanted;
+  }
+
+  /** Adds workers, or drains surplus ones: those with the highest slots, their connections with them. */
+  scale(workers: number): void {
+    this.#wanted = workers;
+    if (!this.#isStopping) this.#reconcile();
+  }
+
   /** Tells every worker to serve these versions; those that are still starting load them in the first place. */
   reloadModels(versions: ModelVersions): void {
     this.#versions = versions;
@@ -97,13 +104,7 @@ export class Supervisor {
       this.#onEmpty = resolve;
     });
     this.#reconcile();
-    const grace = this.#config.server.drainTimeoutSeconds * 1000 + 2000;
-    const overdue = setTimeout(() => {
-      this.#log.warn({ workers: this.#workers().map(({ pid }) => pid) }, 'drain overdue: workers killed');
-      this.kill();
-    }, grace);
     await empty;
-    clearTimeout(overdue);
     this.#hangWatch.stop();
   }
 
@@ -121,8 +122,10 @@ export class Supervisor {
 
   #reconcile(): void {
     clearTimeout(this.#timer);
+    while (this.#slots.length < this.#wanted) this.#slots.push(emptySlot(this.#slots.length));
     const fleet = this.#slots.map((slot): SlotView => ({ ...slot, state: slot.worker?.state ?? 'empty' }));
-    const wish = { isStopping: this.#isStopping, maxBootFailures: this.#config.cluster.maxBootFailures };
+    const { maxBootFailures } = this.#config.cluster;
+    const wish = { isStopping: this.#isStopping, workers: this.#wanted, maxBootFailures };
     const now = performance.now();
     const actions = plan(fleet, wish, now);
     for (const action of actions) this.#do(action);
@@ -151,6 +154,7 @@ export class Supervisor {
 
   #fork(slot: Slot): void {
     const incarnation = ++this.#incarnations;
+    slot.forks++;
     const worker = new WorkerHandle(cluster.fork(), slot.slot, incarnation);
     slot.worker = worker;
     worker.onMessage((message) => this.#receive(slot, worker, message));
@@ -160,8 +164,18 @@ export class Supervisor {
   #drainWorker(worker: WorkerHandle): void {
     const wasReady = worker.state === 'ready';
     worker.state = 'draining';
-    if (wasReady) worker.send({ kind: 'drain' });
-    else worker.kill(); // still loading: it serves nobody
+    if (!wasReady) {
+      worker.kill(); // still loading: it serves nobody
+      return;
+    }
+    worker.send({ kind: 'drain' });
+    worker.killAfter(this.#drainGraceMs, () =>
+      this.#log.warn({ slot: worker.slot, worker: worker.pid }, 'drain overdue: worker killed'),
+    );
+  }
+
+  get #drainGraceMs(): number {
+    return this.#config.server.drainTimeoutSeconds * 1000 + 2000;
   }
 
   #receive(slot: Slot, worker: WorkerHandle, message: FromWorker): void {
@@ -212,8 +226,10 @@ export class Supervisor {
     worker.heardAt = performance.now();
     slot.bootFailures = 0;
     this.#log.debug({ slot: slot.slot, worker: worker.pid, bootMs: Math.round(worker.ageMs) }, 'worker ready');
-    if (this.#wasReady) this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker replaced');
-    else if (this.#slots.every(({ worker }) => worker?.state === 'ready')) {
+    const isFirst = slot.forks === 1;
+    if (this.#wasReady)
+      this.#log.info({ slot: slot.slot, worker: worker.pid }, isFirst ? 'worker added' : 'worker replaced');
+    else if (this.#slots.slice(0, this.#wanted).every(({ worker }) => worker?.state === 'ready')) {
       this.#wasReady = true;
       this.#events.onReady(addresses, models);
     }
@@ -222,7 +238,10 @@ export class Supervisor {
   #exited(slot: Slot, worker: WorkerHandle, exitCode: number | null, signal: string | null): void {
     slot.worker = null;
     this.#ledger.releaseAll(worker);
-    if (!this.#isStopping) this.#noteDeath(slot, worker, signal ?? `exit code ${exitCode}`);
+    if (worker.state === 'draining') slot.forks = 0;
+    else if (!this.#isStopping) this.#noteDeath(slot, worker, signal ?? `exit code ${exitCode}`);
+    if (worker.state === 'draining' && !this.#isStopping)
+      this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker removed');
     this.#events.onExit(worker);
     if (this.#workers().length === 0) this.#onEmpty?.();
     if (!this.#isStopping) this.#reconcile();
@@ -247,4 +266,8 @@ export class Supervisor {
       'worker died',
     );
   }
+}
+
+function emptySlot(slot: number): Slot {
+  return { slot, forks: 0, worker: null, notBefore: 0, youngDeaths: 0, bootFailures: 0, lastFailure: '' };
 }

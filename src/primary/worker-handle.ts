@@ -46,6 +46,15 @@ export class WorkerHandle {
     if (this.#worker.isConnected()) this.#worker.send(message, () => {});
   }
 
+  /** Kills it unless it has ended by then. */
+  killAfter(delayMs: number, beforeKill: () => void): void {
+    const overdue = setTimeout(() => {
+      beforeKill();
+      this.kill();
+    }, delayMs);
+    this.#worker.once('exit', () => clearTimeout(overdue));
+  }
+
   kill(): void {
     this.#worker.process.kill('SIGKILL');
   }

@@ -21,10 +21,15 @@ function load(ports: () => readonly number[]): Load {
 
 type When = (what: string, isThere: (metrics: Metrics) => boolean) => Promise<Metrics>;
 
-/** Stops the load and compares; nothing is in flight then, so the server must agree with itself as well. */
-async function agrees(when: When, running: Load): Promise<void> {
+/**
+ * Stops the load and compares; nothing is in flight then, so the server must agree with itself as well. Where nobody
+ * was killed, what a server has counted and what clients have received is the same: what clients sent to one that
+ * takes no more was never taken.
+ */
+async function agrees(when: When, running: Load, killed: 'somebody was killed' | 'nobody was killed'): Promise<void> {
   await running.stop();
-  const { replies, lost } = running;
+  const { replies } = running;
+  const lost = killed === 'nobody was killed' ? 0 : running.lost;
   const answered = ({ models }: Metrics): number => models.reduce((sum, model) => sum + model.answered, 0);
   const isRight = (metrics: Metrics): boolean =>
     !metrics.stale &&
@@ -99,10 +104,38 @@ describe('exact totals, embedded', () => {
       await killWorker(server);
     }
     await running.more(500);
-    await agrees((what, isThere) => server.metricsWhen(what, isThere), running);
+    await agrees((what, isThere) => server.metricsWhen(what, isThere), running, 'somebody was killed');
     await watched.end();
     expect(running.lost, 'the kills hit busy workers').to.be.above(0);
     expect((await server.metrics()).models[0]?.abandoned).to.be.at.most(running.lost);
+  });
+
+  it('through workers that are added and removed: nothing is lost', async () => {
+    const server = startNode({});
+    const port = await server.port();
+    const watched = new Watch(await server.url());
+    const running = load(() => [port]);
+    const ready = (workers: number) =>
+      server.metricsWhen(`${workers} workers`, (metrics) => {
+        const states = metrics.workers.map(({ state }) => state);
+        return states.length === workers && states.every((state) => state === 'ready');
+      });
+    for (const [signal, workers] of [
+      ['SIGTTIN', 3],
+      ['SIGTTIN', 4],
+      ['SIGTTOU', 3],
+      ['SIGTTOU', 2],
+      ['SIGTTOU', 1],
+      ['SIGTTIN', 2],
+    ] as const) {
+      await running.more(500);
+      server.signal(signal);
+      const { nodes } = await ready(workers);
+      expect(nodes[0]).to.include({ workers_wanted: workers, restarts: 0 });
+    }
+    await running.more(500);
+    await agrees((what, isThere) => server.metricsWhen(what, isThere), running, 'nobody was killed');
+    await watched.end();
   });
 
   it('through an aggregator that is killed', async () => {
@@ -115,7 +148,7 @@ describe('exact totals, embedded', () => {
     process.kill(pid, 'SIGKILL');
     await died;
     await running.more(500);
-    await agrees((what, isThere) => server.metricsWhen(what, isThere), running);
+    await agrees((what, isThere) => server.metricsWhen(what, isThere), running, 'nobody was killed');
   });
 });
 
@@ -139,7 +172,7 @@ describe('exact totals, over Redis', () => {
       await running.more(500);
       await killWorker(node);
     }
-    await agrees(when, running);
+    await agrees(when, running, 'somebody was killed');
     await watched.end();
     expect(running.lost).to.be.above(0);
   });
@@ -163,7 +196,7 @@ describe('exact totals, over Redis', () => {
       port = await node.port();
     }
     await running.more(500);
-    await agrees(when, running);
+    await agrees(when, running, 'somebody was killed');
     await watched.end();
   });
 
@@ -187,7 +220,7 @@ describe('exact totals, over Redis', () => {
       await start(name);
     }
     await running.more(500);
-    await agrees(when, running);
+    await agrees(when, running, 'nobody was killed');
     await watched.end();
   });
 
@@ -219,7 +252,7 @@ describe('exact totals, over Redis', () => {
     redis = await RedisServer.start(port);
     await when('fresh numbers', ({ stale }) => !stale);
     await running.more(500);
-    await agrees(when, running);
+    await agrees(when, running, 'somebody was killed');
     await watched.end();
     // What Redis had forgotten is there again, for aggregators that come later: the node that has gone, too.
     const late = await TestAggregator.start(env);
@@ -251,7 +284,7 @@ describe('exact totals, over Redis', () => {
       await admin.replicaof('NO', 'ONE');
       await until('Redis to take writes again', () => connected(node) === 3);
       await running.more(500);
-      await agrees(when, running);
+      await agrees(when, running, 'somebody was killed');
     } finally {
       admin.disconnect();
     }
@@ -264,7 +297,7 @@ describe('exact totals, over Redis', () => {
     const port = await node.port();
     const running = load(() => [port]);
     await running.more(2000);
-    await agrees(when, running);
+    await agrees(when, running, 'nobody was killed');
     proxy.close();
   });
 
@@ -278,7 +311,7 @@ describe('exact totals, over Redis', () => {
     await running.more(500);
     aggregator = await TestAggregator.start(env);
     await running.more(500);
-    await agrees(when, running);
+    await agrees(when, running, 'nobody was killed');
   });
 });
 

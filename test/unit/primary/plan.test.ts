@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { ConnectionLedger } from '#src/primary/connection-ledger.js';
 import { backOffMs, plan, type SlotView } from '#src/primary/plan.js';
 
-const wish = { isStopping: false, maxBootFailures: 3 };
+const wish = { isStopping: false, workers: 10, maxBootFailures: 3 };
 const slot = (fields: Partial<SlotView>): SlotView => ({
   slot: 0,
   state: 'ready',
@@ -19,6 +19,25 @@ describe('the plan for the fleet', () => {
       { kind: 'fork', slot: 1 },
       { kind: 'wait', until: 500 },
     ]);
+  });
+
+  it('drains the workers in slots beyond the wish, and forks none there', () => {
+    const fleet = [
+      slot({}),
+      slot({ slot: 1 }),
+      slot({ slot: 2, state: 'starting' }),
+      slot({ slot: 3, state: 'empty' }),
+    ];
+    expect(plan(fleet, { ...wish, workers: 1 }, 0)).to.deep.equal([
+      { kind: 'drain', slot: 1 },
+      { kind: 'drain', slot: 2 },
+    ]);
+    const draining = [
+      slot({}),
+      slot({ slot: 1, state: 'draining' }),
+      slot({ slot: 2, state: 'empty', bootFailures: 9 }),
+    ];
+    expect(plan(draining, { ...wish, workers: 1 }, 0)).to.deep.equal([]);
   });
 
   it('leaves a fleet alone that is as it should be', () => {
