@@ -27,11 +27,12 @@ function installPackages(packages) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const apt = (...args) =>
     spawnSync('apt-get', ['-q', '-y', ...args], { stdio: ['ignore', 'ignore', 2], env }).status === 0;
+  const installs = (names) => apt('install', '--no-install-recommends', ...names);
   console.error(`installing ${packages.join(', ')} …`);
-  if (!apt('install', '--no-install-recommends', ...packages)) {
-    apt('update');
-    apt('install', '--no-install-recommends', ...packages);
-  }
+  if (installs(packages)) return;
+  apt('update');
+  // One by one: a package that this system does not have must not keep the others away.
+  if (!installs(packages)) for (const name of packages) installs([name]);
 }
 
 function ensurePrograms() {
