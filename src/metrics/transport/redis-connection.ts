@@ -38,6 +38,7 @@ export function connectRedis(
   use: 'commands' | 'subscription' = 'commands',
 ): RedisClient {
   const redis = create(settings, use);
+  if (use === 'subscription') subscribeWhenReady(redis);
   let state: 'back' | 'lost' | null = null;
   let reason = 'connection closed';
   const change = (next: 'back' | 'lost', why: string): void => {
@@ -52,6 +53,19 @@ export function connectRedis(
   redis.on('close', () => change('lost', reason));
   redis.on('end', () => change('lost', reason));
   return redis;
+}
+
+/**
+ * ioredis sends SUBSCRIBE as soon as it is connected, and then asks whether Redis is ready, which a subscriber may not:
+ * it connects anew and has forgotten the subscription. So none is sent before Redis is ready.
+ */
+function subscribeWhenReady(client: RedisClient): void {
+  const isReady = new Promise<void>((resolve) => client.once('ready', resolve));
+  const { subscribe, psubscribe } = client;
+  Object.assign(client, {
+    subscribe: (...args: Parameters<typeof subscribe>) => isReady.then(() => subscribe.apply(client, args)),
+    psubscribe: (...args: Parameters<typeof psubscribe>) => isReady.then(() => psubscribe.apply(client, args)),
+  });
 }
 
 function create(settings: RedisSettings, use: 'commands' | 'subscription'): RedisClient {
