@@ -1,7 +1,7 @@
 // What one aggregator does for all: it removes records that others contain, folds nodes that are gone for long into
 // the base, and writes the history. If two did it at once, no harm would come of it: each step is checked by Redis.
 
-import { addCounts, CountsSum, noCounts } from '../metrics/merge.js';
+import { totalCounts } from '../metrics/merge.js';
 import type { BaseRecord, MetricsRecord } from '../metrics/snapshot.js';
 import type { RedisSource } from '../metrics/transport/redis.js';
 import type { ClusterState } from './cluster-view.js';
@@ -18,17 +18,15 @@ export async function tidy(source: RedisSource, state: ClusterState, retentionMs
   const isGone = ({ run }: { readonly run: string }): boolean => gone.has(run);
   const nodes = census.nodes.filter(isGone);
   const workers = census.workers.filter(isGone);
-  const sum = new CountsSum();
-  for (const { departed } of nodes) sum.add(departed);
-  for (const { counts } of workers) sum.add(counts);
   const before = census.base;
+  const counts = totalCounts({ base: before, nodes, workers });
   const restarts: Record<string, number> = { ...before?.restarts };
   for (const node of nodes) restarts[node.node] = (restarts[node.node] ?? 0) + node.restarts;
   const base: BaseRecord = {
     kind: 'base',
     id: 'base',
     sequence: (before?.sequence ?? 0) + 1,
-    counts: addCounts(before?.counts ?? noCounts(), sum.value()),
+    counts,
     restarts,
     runs: [...(before?.runs ?? []), ...gone].slice(-maxRuns),
   };

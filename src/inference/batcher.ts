@@ -11,7 +11,7 @@
 
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
 import { type Model, ThreadCrashedError } from './model.js';
-import { checked, runRowByRow, toError } from './outcome.js';
+import { checked, longestHoldMs, runRowByRow, toError } from './outcome.js';
 import { TimeEstimate } from './time-estimate.js';
 
 export interface BatcherLimits {
@@ -55,11 +55,8 @@ interface Lease {
 interface Queued {
   readonly batch: Batch;
   readonly lease: Lease;
-  closedBy: CloseReason;
+  readonly closedBy: CloseReason;
 }
-
-/** An inline model that has a queue yields to the event loop this often, so that other models and sockets have theirs. */
-const longestHoldMs = 2;
 
 export class Batcher {
   readonly #limits: BatcherLimits;

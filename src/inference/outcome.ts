@@ -4,8 +4,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
 import { type Model, ThreadCrashedError } from './model.js';
 
-/** An inline model that is run again and again yields to the event loop this often. */
-const longestHoldMs = 2;
+/** An inline model that is run again and again yields to the event loop this often: other models and sockets have theirs. */
+export const longestHoldMs = 2;
 
 /** A model that returns too few or too many replies would give clients each other's: that fails the batch instead. */
 export function checked(source: { readonly rows: number }, replies: Replies): BatchOutcome {

@@ -79,7 +79,7 @@ export function census(records: readonly MetricsRecord[]): Census {
 }
 
 /** Everything that the cluster has counted, living and departed. */
-export function totalCounts({ base, nodes, workers }: Census): WorkerCounts {
+export function totalCounts({ base, nodes, workers }: Omit<Census, 'covered'>): WorkerCounts {
   const sum = new CountsSum();
   if (base !== null) sum.add(base.counts);
   for (const node of nodes) sum.add(node.departed);

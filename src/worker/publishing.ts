@@ -4,7 +4,9 @@ import { usesRedis } from '../config/load.js';
 import { sendToPrimary, type WorkerBoot } from '../control.js';
 import type { Recorder } from '../metrics/recorder.js';
 import { type WorkerGauges, type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
+import { IpcPublisher } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
+import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { createProcessGauges } from './gauges.js';
 
 type ServingGauges = Pick<WorkerGauges, 'connections' | 'inFlight' | 'models'>;
@@ -14,7 +16,7 @@ export class Publishing {
   readonly #recorder: Recorder;
   readonly #servingGauges: () => ServingGauges;
   readonly #processGauges = createProcessGauges();
-  readonly #redis: RedisPublisher | null;
+  readonly #publishers: readonly RecordPublisher[];
   #timer: NodeJS.Timeout | undefined;
   #sequence = 0;
   #underWay: Promise<unknown> | null = null;
@@ -24,8 +26,11 @@ export class Publishing {
     this.#boot = boot;
     this.#recorder = recorder;
     this.#servingGauges = servingGauges;
+    const primary = new IpcPublisher((update) => sendToPrimary({ kind: 'update', update }));
     // The primary logs whether Redis is there; a line from every worker would say the same.
-    this.#redis = usesRedis(config) ? new RedisPublisher(config.redis, config.cluster.name, () => {}) : null;
+    this.#publishers = usesRedis(config)
+      ? [primary, new RedisPublisher(config.redis, config.cluster.name, () => {})]
+      : [primary];
   }
 
   /** Publishes once, then every interval; resolves when the first one is through or has failed. */
@@ -39,7 +44,7 @@ export class Publishing {
     clearInterval(this.#timer);
     await this.#underWay;
     await this.#publish('draining');
-    await this.#redis?.close();
+    for (const publisher of this.#publishers) await publisher.close();
   }
 
   /** Nothing queues: while one is under way, the next waits for its turn of the clock. */
@@ -53,7 +58,7 @@ export class Publishing {
   /** Never rejects: the primary may be gone, Redis may be down, and the next record says it all again. */
   async #publish(state: WorkerState): Promise<void> {
     const update = { record: this.#record(state), retires: [] };
-    await Promise.allSettled([sendToPrimary({ kind: 'update', update }), this.#redis?.publish(update)]);
+    await Promise.allSettled(this.#publishers.map((publisher) => publisher.publish(update)));
   }
 
   #record(state: WorkerState): WorkerRecord {

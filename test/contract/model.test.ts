@@ -8,13 +8,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { writeOnnx } from '../support/onnx-writer.js';
 import { root } from '../support/processes.js';
 import { repliesOf, rowsOf } from '../support/rows.js';
-
-const session = {
-  intraOpNumThreads: 1,
-  interOpNumThreads: 1,
-  executionProviders: ['cpu'],
-  graphOptimizationLevel: 'all',
-} as const;
+import { session } from '../support/session.js';
 
 const folder = temporaryFolder();
 const doubler = join(folder, 'doubler.onnx');

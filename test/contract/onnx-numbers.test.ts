@@ -9,13 +9,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { type GraphSpec, writeOnnx } from '../support/onnx-writer.js';
 import { root } from '../support/processes.js';
 import { repliesOf, rowsOf } from '../support/rows.js';
-
-const settings = {
-  intraOpNumThreads: 1,
-  interOpNumThreads: 1,
-  executionProviders: ['cpu'],
-  graphOptimizationLevel: 'all',
-} as const;
+import { session as settings } from '../support/session.js';
 
 interface InputRow {
   readonly name: string;

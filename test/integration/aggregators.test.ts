@@ -5,9 +5,8 @@ import { Redis } from 'ioredis';
 import { io, type Socket } from 'socket.io-client';
 import type { HistoryPoint } from '#src/aggregator/history.js';
 import type { Metrics } from '#src/aggregator/metrics.js';
-import { startNode, TestAggregator } from '../support/cluster.js';
+import { ask, startNode, TestAggregator } from '../support/cluster.js';
 import { endProcesses, freePort } from '../support/processes.js';
-import { RawClient } from '../support/raw-client.js';
 import { RedisServer } from '../support/redis-server.js';
 import type { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -24,14 +23,6 @@ function listen(url: string): { readonly received: (Metrics & { at: number })[] 
   const received: (Metrics & { at: number })[] = [];
   socket.on('metrics', (metrics: Metrics) => received.push({ ...metrics, at: performance.now() }));
   return { received };
-}
-
-async function ask(node: TestServer, requests: number): Promise<void> {
-  const client = await RawClient.connect(await node.port());
-  client.send(...Array.from({ length: requests }, () => Buffer.from('x')));
-  await client.replied(requests);
-  client.end();
-  await client.closed;
 }
 
 async function history(url: string): Promise<readonly HistoryPoint[]> {

@@ -5,22 +5,13 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
-import { startNode, TestAggregator } from '../support/cluster.js';
+import { ask, startNode, TestAggregator } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
 import { Load } from '../support/load.js';
 import { endProcesses, freePort, TestProcess } from '../support/processes.js';
-import { RawClient } from '../support/raw-client.js';
 import { RedisServer } from '../support/redis-server.js';
 import type { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
-
-async function ask(node: TestServer, requests: number): Promise<void> {
-  const client = await RawClient.connect(await node.port());
-  client.send(...Array.from({ length: requests }, () => Buffer.from('x')));
-  await client.replied(requests);
-  client.end();
-  await client.closed;
-}
 
 describe('Redis as it is deployed', () => {
   afterEach(endProcesses);

@@ -3,33 +3,18 @@
 import { expect } from 'chai';
 import { io } from 'socket.io-client';
 import type { Metrics } from '#src/aggregator/metrics.js';
+import { ask, startNode as startTestNode, TestAggregator } from '../support/cluster.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
-import { RawClient } from '../support/raw-client.js';
 import { RedisServer } from '../support/redis-server.js';
-import { cleanEnv, metricsWhen, TestServer } from '../support/server.js';
+import { cleanEnv, metricsWhen, type TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
+
+type Env = Readonly<Record<string, string>>;
 
 const fast = ['--set', 'redis.commandTimeoutMs=300', '--set', 'metrics.publishIntervalMs=50'];
 
-async function startAggregator(env: Readonly<Record<string, string>>): Promise<{ process: TestProcess; url: string }> {
-  const process = new TestProcess('node', ['dist/cli.js', 'aggregator', '--http-port', '0', ...fast], {
-    cwd: root,
-    env: cleanEnv(env),
-  });
-  const line = await process.line('a ready aggregator', (text) => text.includes('"msg":"ready"'));
-  return { process, url: new URL((JSON.parse(line) as { metrics: string }).metrics).origin };
-}
-
-const startNode = (env: Readonly<Record<string, string>>): TestServer =>
-  new TestServer({ env: { MODEL: 'dummy', WORKERS: '2', ...env }, args: fast });
-
-async function ask(node: TestServer, requests: number): Promise<void> {
-  const client = await RawClient.connect(await node.port());
-  client.send(...Array.from({ length: requests }, () => Buffer.from('x')));
-  await client.replied(requests);
-  client.end();
-  await client.closed;
-}
+const startAggregator = (env: Env): Promise<TestAggregator> => TestAggregator.start(env, 0, fast);
+const startNode = (env: Env): TestServer => startTestNode(env, { args: fast });
 
 describe('a cluster that shares a Redis', () => {
   afterEach(endProcesses);
@@ -95,7 +80,8 @@ describe('a cluster that shares a Redis', () => {
     let redis = await RedisServer.start();
     const env = { REDIS_URL: redis.url };
     const node = startNode(env);
-    const { url, process: aggregator } = await startAggregator(env);
+    const aggregator = await startAggregator(env);
+    const { url } = aggregator;
     await ask(node, 10);
     await metricsWhen(url, 'ten requests', ({ total_requests }) => total_requests === 10);
     expect((await fetch(`${url}/readyz`)).status).to.equal(200);

@@ -2,6 +2,7 @@
 
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { root, TestProcess } from './processes.js';
+import { RawClient } from './raw-client.js';
 import { auditFault, cleanEnv, fetchMetrics, metricsWhen, type ServerOptions, TestServer } from './server.js';
 
 /** The dummy model on two workers; replies of 24 bytes, length field included. */
@@ -43,4 +44,13 @@ export class TestAggregator extends TestProcess {
   when(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
     return metricsWhen(this.url, what, isThere);
   }
+}
+
+/** Sends so many requests on a connection of its own, and closes it when all are answered. */
+export async function ask(node: TestServer, requests: number): Promise<void> {
+  const client = await RawClient.connect(await node.port());
+  client.send(...Array.from({ length: requests }, () => Buffer.from('x')));
+  await client.replied(requests);
+  client.end();
+  await client.closed;
 }

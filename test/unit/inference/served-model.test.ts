@@ -7,14 +7,8 @@ import { findVersion } from '#src/inference/versions.js';
 import { temporaryFolder } from '../../support/folder.js';
 import { root } from '../../support/processes.js';
 import { repliesOf, rowsOf } from '../../support/rows.js';
+import { session } from '../../support/session.js';
 import { until } from '../../support/until.js';
-
-const session = {
-  intraOpNumThreads: 1,
-  interOpNumThreads: 1,
-  executionProviders: ['cpu'],
-  graphOptimizationLevel: 'all',
-} as const;
 
 interface Choice {
   readonly execution?: Execution;
