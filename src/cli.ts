@@ -6,6 +6,8 @@ import { describeConfig, formatConfig } from './config/describe.js';
 import { type LoadedConfig, leafKeys, loadConfig, packageVersion } from './config/load.js';
 import { schema } from './config/schema.js';
 import { messageOf, OperatorError } from './errors.js';
+import type { OperateFlags } from './operate/main.js';
+import type { Operation } from './operations.js';
 
 interface ConfigFlags {
   readonly config?: string;
@@ -89,7 +91,7 @@ withConfigFlags(
   .action(async (flags: ConfigFlags) => {
     const { config } = load(flags);
     const { startPrimary } = await import('./primary/main.js');
-    startPrimary(config);
+    await startPrimary(config, () => load(flags).config);
   });
 
 withConfigFlags(program.command('aggregator').description('serve the metrics of a cluster that shares a Redis')).action(
@@ -120,6 +122,47 @@ program
     const { parseSimulation, simulate } = await import('./simulate/main.js');
     process.exitCode = await simulate(parseSimulation(flags));
   });
+
+function withServerFlags(command: Command): Command {
+  return command
+    .option('--socket <path>', 'control socket of the server', process.env.CONTROL_SOCKET ?? '')
+    .option('--pid <pid>', 'process id of the server, where this user runs several')
+    .option('--json', 'print the status as JSON');
+}
+
+async function run(operation: Operation, flags: OperateFlags): Promise<void> {
+  const { runOperation } = await import('./operate/main.js');
+  await runOperation(operation, flags);
+}
+
+const operateHelp =
+  '\nExit code 0: done; 6: no such server runs; 7: it could not be done, and the server serves on as before.';
+
+withServerFlags(program.command('status').description('show a running server: its workers, listeners, connections'))
+  .addHelpText('after', operateHelp)
+  .action((flags: OperateFlags) => run({ command: 'status' }, flags));
+
+withServerFlags(
+  program
+    .command('reload')
+    .description('replace all workers, with config and models as they are now; no connection is dropped')
+    .option('--models', 'only look for new versions of models, and load them in the workers there are'),
+)
+  .addHelpText('after', operateHelp)
+  .action((flags: OperateFlags & { models?: boolean }) =>
+    run({ command: 'reload', ...(flags.models ? { only: 'models' } : {}) }, flags),
+  );
+
+withServerFlags(program.command('scale <workers>').description('run so many workers; no connection is dropped'))
+  .addHelpText('after', operateHelp)
+  .action((workers: string, flags: OperateFlags) => {
+    if (!/^\d{1,6}$/.test(workers)) throw new OperatorError('CONFIG_INVALID', `${workers} is no number of workers`);
+    return run({ command: 'scale', workers: Number(workers) }, flags);
+  });
+
+withServerFlags(program.command('drain').description('answer what is in flight and end, as SIGTERM does'))
+  .addHelpText('after', operateHelp)
+  .action((flags: OperateFlags) => run({ command: 'drain' }, flags));
 
 withConfigFlags(program.command('config').description('print the effective settings, and where each came from'))
   .option('--json', 'as JSON')

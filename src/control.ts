@@ -1,9 +1,11 @@
 // What the primary and its children say to each other over Node's IPC.
 
+import type { SendHandle } from 'node:child_process';
 import type { Config } from './config/load.js';
 import type { OperatorErrorCode } from './errors.js';
 import type { ModelVersion } from './inference/versions.js';
 import type { RecordUpdate } from './metrics/transport/transport.js';
+import type { RawHandle } from './raw-handle.js';
 
 /** By model: which version to serve. The primary decides, so that all workers serve the same. */
 export type ModelVersions = Readonly<Record<string, ModelVersion>>;
@@ -21,6 +23,17 @@ export interface ListenAddress {
   readonly model: string;
 }
 
+/** What is left of a connection that moves, beside its handle. Times are milliseconds of a clock that all processes of the machine share. */
+export interface MovedState {
+  /** Bytes of the client that no request was made of yet. */
+  readonly unread: Buffer;
+  /** Replies that the kernel has not taken yet. */
+  readonly unsent: Buffer;
+  readonly arrivedAt: number;
+  readonly frameBegunAt: number;
+  readonly activeAt: number;
+}
+
 /** All that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
 export interface WorkerBoot {
   readonly kind: 'boot';
@@ -36,7 +49,22 @@ export type ToWorker =
   /** The answer to `admit`, for the connections that asked first. */
   | { readonly kind: 'admitted'; readonly granted: number; readonly refused: number }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
-  | { readonly kind: 'drain' };
+  /** Answer what is in flight, close all connections, and end. */
+  | { readonly kind: 'drain' }
+  /** Give all connections of listeners that serve these models to others, and end. */
+  | { readonly kind: 'retire'; readonly movable: readonly string[] }
+  /** Give so many connections of these models to others. */
+  | { readonly kind: 'give'; readonly count: number; readonly movable: readonly string[] }
+  /** The handle of a connection comes with it; serve the connection when its state has come, too. */
+  | { readonly kind: 'adopt'; readonly id: string; readonly model: string }
+  /** Null: the connection has closed on its way. */
+  | { readonly kind: 'adopt-state'; readonly id: string; readonly state: MovedState | null }
+  /** The answer to `leaving`: no connection is on its way to this worker any more. */
+  | { readonly kind: 'leave' }
+  /** A connection comes with it, to see whether connections can move. */
+  | { readonly kind: 'check-handoff' }
+  /** What is to be written to that connection. */
+  | { readonly kind: 'finish-handoff-check'; readonly bytes: number };
 
 export type FromWorker =
   /** The worker listens to messages now; what is sent to a cluster worker before that is lost. */
@@ -51,6 +79,14 @@ export type FromWorker =
   /** `count` new connections ask for a place under server.maxConnections. */
   | { readonly kind: 'admit'; readonly count: number }
   | { readonly kind: 'released'; readonly count: number }
+  /** A connection is to move; its handle comes with it. */
+  | { readonly kind: 'move'; readonly id: string; readonly model: string }
+  /** Null: it has closed meanwhile. */
+  | { readonly kind: 'moved'; readonly id: string; readonly state: MovedState | null }
+  /** The connection that was on its way to this worker is this worker's own now. */
+  | { readonly kind: 'adopted'; readonly id: string }
+  /** Its listeners are closed and its connections gone. */
+  | { readonly kind: 'leaving' }
   | { readonly kind: 'update'; readonly update: RecordUpdate };
 
 export interface AggregatorBoot {
@@ -71,10 +107,14 @@ export interface BootFailed {
   readonly message: string;
 }
 
-/** Sends to the primary. Rejects when the channel is closed: the primary is gone then. */
-export function sendToPrimary(message: FromWorker | FromAggregator): Promise<void> {
+/**
+ * Sends to the primary, a handle with it if there is one. Resolves when the message has left; rejects when the channel
+ * is closed: the primary is gone then.
+ */
+export function sendToPrimary(message: FromWorker | FromAggregator, handle?: RawHandle): Promise<void> {
   return new Promise((resolve, reject) => {
     if (process.send === undefined) return reject(new Error('this process has no primary'));
-    process.send(message, undefined, undefined, (error) => (error === null ? resolve() : reject(error)));
+    const onSent = (error: Error | null): void => (error === null ? resolve() : reject(error));
+    process.send(message, handle as unknown as SendHandle | undefined, undefined, onSent);
   });
 }

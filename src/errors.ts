@@ -80,6 +80,15 @@ export const operatorErrors = {
     exitCode: 5,
     meaning: 'workers kept dying before they were ready (cluster.maxBootFailures in a row)',
   },
+  SERVER_NOT_FOUND: {
+    exitCode: 6,
+    meaning: '`status`, `reload`, `scale`, `drain`: no running server was found, or several and none was named',
+  },
+  COMMAND_REFUSED: {
+    exitCode: 7,
+    meaning:
+      '`reload`, `scale`, `drain`: the running server could not do it and serves on as before; the message says why',
+  },
 } as const;
 
 export type OperatorErrorCode = keyof typeof operatorErrors;

@@ -25,13 +25,14 @@ export function onStopSignal(stop: (signal: string) => void, force: (signal: str
 }
 
 /**
- * Calls `reload` on SIGHUP. On a terminal SIGHUP means that the terminal is gone: then it is a stop signal, as anybody
+ * Calls `reload` on SIGUSR2 and SIGHUP. On a terminal SIGHUP means that the terminal is gone: then it is a stop signal, as anybody
  * would expect who closes a window.
  */
-export function onReloadSignal(reload: () => void): void {
-  process.on('SIGHUP', () => {
+export function onReloadSignal(reload: (signal: string) => void): void {
+  process.on('SIGUSR2', reload);
+  process.on('SIGHUP', (signal) => {
     if (process.stdout.isTTY) process.kill(process.pid, 'SIGTERM');
-    else reload();
+    else reload(signal);
   });
 }
 

@@ -144,8 +144,13 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
       [{ value: counts.connectionsRefused }],
     ),
     counter(
+      'mltcp_connections_moved_total',
+      'Connections that went on in another worker: at a reload, at scaling, or to even out.',
+      [{ value: counts.connectionsMoved }],
+    ),
+    counter(
       'mltcp_connections_closed_total',
-      'Connections that ended, by reason. payload_timeout: slow senders; payload_too_large: wrong clients; error: networks and crashes.',
+      'Connections that ended, by reason. payload_timeout: slow senders; payload_too_large: wrong clients; error: networks and crashes; handoff_failed: a worker died while it took one over.',
       perReason({
         client: counts.closedByClient,
         error: counts.closedByError,
@@ -153,6 +158,7 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
         idle_timeout: counts.closedByIdleTimeout,
         payload_too_large: counts.closedByPayloadTooLarge,
         drain: counts.closedByDrain,
+        handoff_failed: counts.closedByHandoff,
       }),
     ),
     counter(

@@ -23,7 +23,14 @@ export interface Settings {
     maxWriteBufferKb: number;
     drainTimeoutSeconds: number;
   };
-  cluster: { name: string; node: string; workers: number | 'auto'; maxBootFailures: number; hangTimeoutMs: number };
+  cluster: {
+    name: string;
+    node: string;
+    workers: number | 'auto';
+    maxBootFailures: number;
+    hangTimeoutMs: number;
+    moveConnections: boolean;
+  };
   models: ModelEntry[];
   listeners: ListenerEntry[];
   redis: {
@@ -38,6 +45,7 @@ export interface Settings {
   };
   http: { host: string; port: number };
   metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
+  control: { socket: string };
   log: { level: string; format: 'auto' | 'json' | 'pretty' };
 }
 
@@ -303,6 +311,11 @@ export const schema: convict.Schema<Settings> = {
       format: 'hangTimeout',
       default: 30_000,
     },
+    moveConnections: {
+      doc: 'Whether live connections go on in another worker at reloads and at scaling, and are spread evenly. When not, or where Node cannot do it, they are drained and their clients connect again.',
+      format: Boolean,
+      default: true,
+    },
   },
   models: { doc: 'Models that can be served; see the next table.', format: 'list', default: [] },
   listeners: {
@@ -381,6 +394,14 @@ export const schema: convict.Schema<Settings> = {
       doc: 'How often WS /metrics and Socket.IO send the metrics.',
       format: 'interval',
       default: 250,
+    },
+  },
+  control: {
+    socket: {
+      doc: 'Unix socket that `ml-tcp-server status`, `reload`, `scale` and `drain` speak to, open to this user alone. Empty: one in the temporary folder, which they find by themselves; none: no socket.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'CONTROL_SOCKET',
     },
   },
   log: {

@@ -10,7 +10,15 @@ import {
   type WorkerCounter,
   workerCounters,
 } from './recorder.js';
-import type { BaseRecord, MetricsRecord, ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from './snapshot.js';
+import type {
+  BaseRecord,
+  FoldedIncarnations,
+  MetricsRecord,
+  ModelCounts,
+  NodeRecord,
+  WorkerCounts,
+  WorkerRecord,
+} from './snapshot.js';
 
 export function noModelCounts(): ModelCounts {
   return {
@@ -70,12 +78,14 @@ export function census(records: readonly MetricsRecord[]): Census {
   const folded = new Map(nodes.map((node) => [node.run, node.folded]));
   const workers = records.filter(
     (record): record is WorkerRecord =>
-      record.kind === 'worker' &&
-      !based.has(record.run) &&
-      record.incarnation > (folded.get(record.run)?.[record.slot] ?? -1),
+      record.kind === 'worker' && !based.has(record.run) && !isFolded(record.incarnation, folded.get(record.run)),
   );
   const counting = new Set<MetricsRecord>([...nodes, ...workers]);
   return { base, nodes, workers, covered: records.filter((r) => r.kind !== 'base' && !counting.has(r)) };
+}
+
+function isFolded(incarnation: number, folded: FoldedIncarnations | undefined): boolean {
+  return folded !== undefined && incarnation <= folded.upTo && !folded.except.includes(incarnation);
 }
 
 /** Everything that the cluster has counted, living and departed. */

@@ -13,12 +13,16 @@ import type { ModelCounts, WorkerCounts } from './snapshot.js';
 export const workerCounters = [
   'connectionsAccepted',
   'connectionsRefused',
+  /** Taken over from another worker. */
+  'connectionsMoved',
   'closedByClient',
   'closedByError',
   'closedByPayloadTimeout',
   'closedByIdleTimeout',
   'closedByPayloadTooLarge',
   'closedByDrain',
+  /** Lost while it moved from one worker to another. */
+  'closedByHandoff',
   'framesTruncated',
   'pausedByInFlight',
   'pausedByWriteBuffer',

@@ -72,6 +72,12 @@ export interface WorkerRecord extends RecordBase {
   readonly gauges: WorkerGauges;
 }
 
+/** All incarnations up to a number, but for some that still live: what replaces a worker runs beside it for a while. */
+export interface FoldedIncarnations {
+  readonly upTo: number;
+  readonly except: readonly number[];
+}
+
 export interface NodeRecord extends RecordBase {
   readonly kind: 'node';
   readonly pid: number;
@@ -81,8 +87,8 @@ export interface NodeRecord extends RecordBase {
   readonly isStopping: boolean;
   /** What the node's departed workers counted, added up. */
   readonly departed: WorkerCounts;
-  /** By slot, the highest incarnation that is contained in `departed`. */
-  readonly folded: Readonly<Record<string, number>>;
+  /** Which of the node's incarnations are contained in `departed`. */
+  readonly folded: FoldedIncarnations;
 }
 
 /** What runs of nodes counted that are gone for so long that their records were removed. */

@@ -6,7 +6,7 @@ export interface ConnectionHolder {
 }
 
 export class ConnectionLedger {
-  readonly #maxConnections: number;
+  #maxConnections: number;
   #taken = 0;
 
   constructor(maxConnections: number) {
@@ -15,7 +15,7 @@ export class ConnectionLedger {
 
   /** How many of `wanted` new connections `holder` may keep. */
   admit(holder: ConnectionHolder, wanted: number): number {
-    const granted = Math.min(wanted, this.#maxConnections - this.#taken);
+    const granted = Math.max(0, Math.min(wanted, this.#maxConnections - this.#taken));
     this.#taken += granted;
     holder.connections += granted;
     return granted;
@@ -24,6 +24,17 @@ export class ConnectionLedger {
   release(holder: ConnectionHolder, count: number): void {
     this.#taken -= count;
     holder.connections -= count;
+  }
+
+  /** One of the connections of `from` goes to `to`. */
+  move(from: ConnectionHolder, to: ConnectionHolder): void {
+    from.connections--;
+    to.connections++;
+  }
+
+  /** The limit from now on; connections beyond it stay. */
+  set maxConnections(limit: number) {
+    this.#maxConnections = limit;
   }
 
   /** A worker that is gone holds nothing. */

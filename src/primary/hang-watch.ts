@@ -2,19 +2,17 @@
 
 import type { WorkerHandle } from './worker-handle.js';
 
+const intervalMs = 100;
+
 export class HangWatch {
-  readonly #timeoutMs: number;
-  readonly #intervalMs: number;
   readonly #timer: NodeJS.Timeout;
   #lookedAt = performance.now();
 
-  /** @param onHang told of a worker that has been silent for longer than `timeoutMs`, again at every look */
-  constructor(timeoutMs: number, workers: () => readonly WorkerHandle[], onHang: (worker: WorkerHandle) => void) {
-    this.#timeoutMs = timeoutMs;
-    this.#intervalMs = timeoutMs / 4;
+  /** @param onHang told of a worker that has been silent for longer than its hangTimeoutMs, again at every look */
+  constructor(workers: () => readonly WorkerHandle[], onHang: (worker: WorkerHandle) => void) {
     this.#timer = setInterval(() => {
       for (const worker of this.#silent(workers())) onHang(worker);
-    }, this.#intervalMs);
+    }, intervalMs);
   }
 
   stop(): void {
@@ -24,9 +22,11 @@ export class HangWatch {
   #silent(workers: readonly WorkerHandle[]): readonly WorkerHandle[] {
     const now = performance.now();
     // When this process itself stood still (a machine that slept, a debugger), what workers said has not been read yet.
-    const wasHere = now - this.#lookedAt < 2 * this.#intervalMs;
+    const wasHere = now - this.#lookedAt < 2 * intervalMs;
     this.#lookedAt = now;
     if (!wasHere) return [];
-    return workers.filter(({ state, heardAt }) => state === 'ready' && now - heardAt > this.#timeoutMs);
+    return workers.filter(
+      ({ state, heardAt, deployment }) => state === 'ready' && now - heardAt > deployment.config.cluster.hangTimeoutMs,
+    );
   }
 }

@@ -6,21 +6,25 @@ import { randomBytes } from 'node:crypto';
 import { describeRedis } from '../config/describe.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import { maxWorkers } from '../config/schema.js';
-import type { BootFailed, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
+import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
-import { createLog, type Log } from '../log.js';
+import { createLog } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
+import type { Operation } from '../operations.js';
 import { AggregatorChild } from './aggregator-child.js';
+import { logModelReload, readyEvent, type Served, serverStatus } from './announce.js';
+import { ControlServer } from './control-server.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
 import { NodeRecordKeeper } from './node-record.js';
+import { Reloader } from './reload.js';
 import { Supervisor } from './supervisor.js';
-import type { WorkerHandle } from './worker-handle.js';
 
-export function startPrimary(config: Config): void {
+/** @param readConfig reads the config again; throws OperatorError CONFIG_INVALID */
+export async function startPrimary(config: Config, readConfig: () => Config): Promise<void> {
   const { node, workers } = config.cluster;
   const log = createLog(config.log, { role: 'primary', node });
   // Sorts by start, and two primaries of one node name never share it.
@@ -45,21 +49,23 @@ export function startPrimary(config: Config): void {
     });
   const publishing = new NodePublishing({ config, run, record: nodeRecord, publisher, isLasting: relay === null });
 
-  let served: { addresses: readonly ListenAddress[]; models: Readonly<Record<string, string>> } | null = null;
+  let served: Served | null = null;
   let metricsUrl: string | null = relay === null ? '' : null;
   let isReady = false;
   const announce = (): void => {
     if (isReady || served === null || metricsUrl === null) return;
     isReady = true;
-    log.info(readyEvent(config, served.addresses, served.models, metricsUrl), 'ready');
+    log.info(readyEvent(config, served, metricsUrl), 'ready');
     process.send?.('ready'); // what PM2's wait_ready waits for
   };
 
   let isEnding = false;
+  let control: ControlServer | null = null;
   const end = async (exitCode: number): Promise<never> => {
     await publishing.end();
     await aggregator?.drain();
     await publisher.close();
+    control?.close();
     process.exit(exitCode);
   };
   const fail = (error: unknown): void => {
@@ -90,90 +96,114 @@ export function startPrimary(config: Config): void {
       served = { addresses, models };
       announce();
     },
+    onFork: ({ incarnation }) => nodeRecord.born(incarnation),
     // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
     onUpdate: (update) => void relay?.publish(update),
-    onExit: (worker: WorkerHandle) => {
-      if (!isEnding && worker.state !== 'draining') nodeRecord.restarts++;
+    onExit: (worker) => {
+      if (!isEnding && worker.state !== 'leaving') nodeRecord.restarts++;
       publishing.fold(worker);
     },
-    onModelsReloaded: (worker, results) => logReload(log, worker, results),
+    onConnectionLost: () => nodeRecord.count('closedByHandoff'),
+    onModelsReloaded: (worker, results) => logModelReload(log, worker, results),
     onBootFailed: bootFailed,
     onGiveUp: (reason) => fail(new OperatorError('WORKER_BOOT_FAILED', reason)),
   });
 
-  onReloadSignal(() => {
-    if (isEnding) return;
-    try {
-      supervisor.reloadModels(findModelVersions(config));
-      log.info('reloading models');
-    } catch (error) {
-      log.error({ err: error }, 'models not reloaded: the old versions serve on');
-    }
-  });
-  onScaleSignal((by) => {
-    const wanted = Math.min(Math.max(1, supervisor.wanted + by), maxWorkers);
-    if (isEnding || wanted === supervisor.wanted) return;
+  const scale = async (wanted: number): Promise<void> => {
+    if (wanted === supervisor.wanted) return;
     log.info({ workers: wanted, before: supervisor.wanted }, 'scaling');
     nodeRecord.workersWanted = wanted;
-    supervisor.scale(wanted);
+    await supervisor.scale(wanted);
+  };
+  const reloader = new Reloader(
+    config,
+    readConfig,
+    {
+      get isReloading() {
+        return supervisor.isReloading;
+      },
+      reload: (next, nextVersions) => supervisor.reload(next, nextVersions),
+      scale,
+    },
+    log,
+  );
+  const reloadModels = (): void => {
+    supervisor.reloadModels(findModelVersions(reloader.config));
+    log.info('reloading models');
+  };
+  const drain = async (reason: object): Promise<void> => {
+    isEnding = true;
+    const { drainTimeoutSeconds } = reloader.config.server;
+    log.info({ ...reason, drainTimeoutSeconds }, 'draining: answering what is in flight; once more to force');
+    await supervisor.drain();
+    log.info('stopped');
+  };
+  const operate = async (operation: Operation): Promise<string> => {
+    if (operation.command === 'status') return '';
+    if (isEnding) throw new Error('the server is stopping');
+    if (!isReady) throw new Error('the server is still starting');
+    switch (operation.command) {
+      case 'reload':
+        if (operation.only !== 'models') await reloader.reload('command');
+        else reloadModels();
+        return operation.only === 'models' ? 'looking for new versions of models: see the log' : 'reloaded';
+      case 'scale': {
+        const { workers: wanted } = operation;
+        if (wanted < 1 || wanted > maxWorkers) throw new Error(`there can be 1 to ${maxWorkers} workers`);
+        await scale(wanted);
+        return `${wanted} workers`;
+      }
+      case 'drain':
+        await drain({ reason: 'command' });
+        setImmediate(() => void end(0)); // when the reply has left
+        return 'stopped';
+    }
+  };
+  const status = () => {
+    const addresses = served?.addresses ?? [];
+    return serverStatus({ config: reloader.config, supervisor, nodeRecord, addresses, metricsUrl, isReady, isEnding });
+  };
+
+  onReloadSignal((signal) => {
+    if (!isEnding && isReady) void reloader.request(signal);
+  });
+  onScaleSignal((by) => {
+    if (!isEnding) void scale(Math.min(Math.max(1, supervisor.wanted + by), maxWorkers));
   });
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
   onStopSignal(
     async (signal) => {
       if (isEnding) return;
-      isEnding = true;
-      log.info(
-        { signal, drainTimeoutSeconds: config.server.drainTimeoutSeconds },
-        'draining: answering what is in flight; once more to force',
-      );
-      await supervisor.drain();
-      log.info('stopped');
+      await drain({ signal });
       await end(0);
     },
     (signal) => {
       log.warn({ signal }, 'forced: connections cut');
       supervisor.kill();
       aggregator?.kill();
+      control?.close();
       process.exit(1);
     },
   );
   log.debug({ workers, run }, 'starting');
+  const { socket } = config.control;
+  try {
+    if (socket !== 'none') {
+      control = await ControlServer.open(socket, async (operation) => {
+        const message = await operate(operation);
+        return { ok: true, message, status: status() };
+      });
+    }
+  } catch (error) {
+    // Where a path was asked for, somebody relies on it.
+    if (socket !== '') process.exit(logFatal(log, error));
+    log.warn({ reason: messageOf(error) }, 'no control socket: signals do the same');
+  }
   try {
     supervisor.start();
     aggregator?.start();
   } catch (error) {
     fail(new Error(`cannot start child processes: ${messageOf(error)}`, { cause: error }));
   }
-}
-
-/** A line for each model of a worker that has changed or could not. */
-function logReload(log: Log, { slot, pid }: WorkerHandle, results: ReloadResults): void {
-  for (const [model, result] of Object.entries(results)) {
-    const fields = { model, version: result.version, slot, worker: pid };
-    if (result.outcome === 'failed')
-      log.error({ ...fields, reason: result.reason }, 'model could not be reloaded: the old version serves on');
-    else if (result.outcome === 'loaded') log.info(fields, 'model reloaded');
-    else log.debug(fields, 'model unchanged');
-  }
-}
-
-/** The fields of the `ready` event: where to connect, what is served, and what to try next. */
-function readyEvent(
-  config: Config,
-  addresses: readonly ListenAddress[],
-  models: Readonly<Record<string, string>>,
-  metricsUrl: string,
-): object {
-  const served = new Set(addresses.map(({ model }) => model));
-  return {
-    tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
-    models: Object.fromEntries(Object.entries(models).filter(([name]) => served.has(name))),
-    workers: config.cluster.workers,
-    ...(metricsUrl === '' ? { redis: describeRedis(config.redis) } : { metrics: `${metricsUrl}/metrics` }),
-    next:
-      metricsUrl === ''
-        ? 'ml-tcp-server aggregator serves the metrics; ml-tcp-server simulate sends requests'
-        : 'npm run simulate sends requests and checks every reply',
-  };
 }

@@ -39,7 +39,7 @@ export class NodePublishing {
   fold({ slot, incarnation, lastRecord }: WorkerHandle): void {
     const { config, run, record } = this.#options;
     const owner = { cluster: this.#cluster, node: config.cluster.node, run, slot, incarnation };
-    record.fold(slot, incarnation, this.#estate.take(owner) ?? lastRecord?.counts ?? null);
+    record.fold(incarnation, this.#estate.take(owner) ?? lastRecord?.counts ?? null);
     void this.publish();
   }
 

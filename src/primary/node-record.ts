@@ -1,6 +1,7 @@
 // What the primary itself publishes: the node, and the counts of its workers that are gone.
 
 import { addCounts, departed, noCounts } from '../metrics/merge.js';
+import type { WorkerCounter } from '../metrics/recorder.js';
 import type { NodeRecord, WorkerCounts } from '../metrics/snapshot.js';
 
 export interface NodeIdentity {
@@ -14,7 +15,8 @@ export class NodeRecordKeeper {
   restarts = 0;
   isStopping = false;
   readonly #identity: NodeIdentity;
-  readonly #folded: Record<string, number> = {};
+  readonly #living = new Set<number>();
+  #foldedUpTo = 0;
   #departed = noCounts();
   #sequence = 0;
 
@@ -22,10 +24,21 @@ export class NodeRecordKeeper {
     this.#identity = identity;
   }
 
+  /** Counts what belongs to no worker. */
+  count(counter: WorkerCounter): void {
+    this.#departed = addCounts(this.#departed, { ...noCounts(), [counter]: 1 });
+  }
+
+  /** A worker begins, whose own record counts while it lives. */
+  born(incarnation: number): void {
+    this.#living.add(incarnation);
+  }
+
   /** Takes over what a departed worker counted; its own record does not count from the next snapshot on. */
-  fold(slot: number, incarnation: number, counts: WorkerCounts | null): void {
+  fold(incarnation: number, counts: WorkerCounts | null): void {
     if (counts !== null) this.#departed = addCounts(this.#departed, departed(counts));
-    this.#folded[slot] = Math.max(incarnation, this.#folded[slot] ?? 0);
+    this.#living.delete(incarnation);
+    this.#foldedUpTo = Math.max(incarnation, this.#foldedUpTo);
   }
 
   snapshot(): NodeRecord {
@@ -43,7 +56,7 @@ export class NodeRecordKeeper {
       restarts: this.restarts,
       isStopping: this.isStopping,
       departed: this.#departed,
-      folded: { ...this.#folded },
+      folded: { upTo: this.#foldedUpTo, except: [...this.#living].filter((living) => living < this.#foldedUpTo) },
     };
   }
 }

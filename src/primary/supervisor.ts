@@ -4,70 +4,89 @@ import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/load.js';
 import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
+import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
+import type { RawHandle } from '../raw-handle.js';
+import { surplus } from './balance.js';
 import { ConnectionLedger } from './connection-ledger.js';
+import { checkHandoff } from './handoff-check.js';
 import { HangWatch } from './hang-watch.js';
 import { type Action, backOffMs, plan, type SlotView, youngMs } from './plan.js';
+import { Relocation } from './relocation.js';
+import { Rollout } from './rollout.js';
 import { WorkerHandle } from './worker-handle.js';
 
 export interface SupervisorEvents {
   /** Every worker that is wanted serves, for the first time. */
   onReady(addresses: readonly ListenAddress[], models: Readonly<Record<string, string>>): void;
+  onFork(worker: WorkerHandle): void;
   onUpdate(update: RecordUpdate): void;
   /** A worker is gone; its handle has the last record that arrived. */
   onExit(worker: WorkerHandle): void;
+  onConnectionLost(): void;
   onModelsReloaded(worker: WorkerHandle, results: ReloadResults): void;
-  /** A worker could not start, with its reason. */
+  /** A worker could not start, with its reason, and no reload is to blame. */
   onBootFailed(failure: BootFailed): void;
   /** No worker becomes ready in this slot. */
   onGiveUp(reason: string): void;
 }
 
-interface Slot {
-  readonly slot: number;
-  /** Since it was last wanted. */
-  forks: number;
-  worker: WorkerHandle | null;
+interface Slot extends SlotView {
+  readonly members: WorkerHandle[];
+  /** Whether a worker has been ready in it since it was last wanted. */
+  hasServed: boolean;
   notBefore: number;
   youngDeaths: number;
   bootFailures: number;
   lastFailure: string;
 }
 
+/** How often connections are looked at for being spread evenly. */
+const rebalanceIntervalMs = 1000;
+
 export class Supervisor {
-  readonly #config: Config;
   readonly #run: string;
-  #versions: ModelVersions;
   readonly #log: Log;
   readonly #events: SupervisorEvents;
+  readonly #rollout: Rollout;
   readonly #ledger: ConnectionLedger;
+  readonly #relocation: Relocation;
   readonly #hangWatch: HangWatch;
+  readonly #rebalancing: NodeJS.Timeout;
   readonly #slots: Slot[] = [];
   #wanted: number;
   #incarnations = 0;
   #isStopping = false;
   #wasReady = false;
+  #handoffCheck: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | null = null;
+  #onSettled: (() => void)[] = [];
 
   constructor(config: Config, versions: ModelVersions, run: string, log: Log, events: SupervisorEvents) {
-    this.#config = config;
-    this.#versions = versions;
     this.#run = run;
     this.#log = log;
     this.#events = events;
+    this.#rollout = new Rollout(config, versions);
     this.#ledger = new ConnectionLedger(config.server.maxConnections);
     this.#wanted = config.cluster.workers;
-    const { hangTimeoutMs } = config.cluster;
+    this.#relocation = new Relocation({
+      ledger: this.#ledger,
+      log,
+      workers: () => this.workers,
+      wantedRevision: () => this.#rollout.wanted.revision,
+      onLost: () => events.onConnectionLost(),
+    });
     this.#hangWatch = new HangWatch(
-      hangTimeoutMs,
-      () => this.#workers(),
+      () => this.workers,
       (worker) => {
+        const { hangTimeoutMs } = worker.deployment.config.cluster;
         log.error({ slot: worker.slot, worker: worker.pid, hangTimeoutMs }, 'worker hangs: killed');
         worker.kill();
       },
     );
+    this.#rebalancing = setInterval(() => this.#rebalance(), rebalanceIntervalMs);
     cluster.setupPrimary({
       exec: fileURLToPath(new URL('../worker/main.js', import.meta.url)),
       args: [],
@@ -84,22 +103,56 @@ export class Supervisor {
     return this.#wanted;
   }
 
-  /** Adds workers, or drains surplus ones: those with the highest slots, their connections with them. */
-  scale(workers: number): void {
+  get workers(): readonly WorkerHandle[] {
+    return this.#slots.flatMap(({ members }) => members);
+  }
+
+  get isReloading(): boolean {
+    return this.#rollout.isUnderWay;
+  }
+
+  /** Whether connections move; otherwise they are drained. */
+  get canMoveConnections(): boolean {
+    return this.#relocation.isPossible;
+  }
+
+  /** Adds workers, or retires surplus ones: those with the highest slots. Resolves when all is as it should be. */
+  scale(workers: number): Promise<void> {
     this.#wanted = workers;
+    const isSettled = new Promise<void>((resolve) => this.#onSettled.push(resolve));
     if (!this.#isStopping) this.#reconcile();
+    return isSettled;
   }
 
   /** Tells every worker to serve these versions; those that are still starting load them in the first place. */
   reloadModels(versions: ModelVersions): void {
-    this.#versions = versions;
-    for (const worker of this.#workers()) worker.send({ kind: 'reload-models', versions });
+    this.#rollout.setVersions(versions);
+    for (const worker of this.workers) worker.send({ kind: 'reload-models', versions });
+  }
+
+  /**
+   * Replaces every worker by one with this config, one after the other; their connections move. Rejects when a worker
+   * cannot start with it: then those that have it go back to what they had.
+   */
+  async reload(config: Config, versions: ModelVersions): Promise<void> {
+    await this.#handoffCheck;
+    if (this.#isStopping) throw new Error('the server is stopping');
+    const isDone = this.#rollout.begin(config, versions);
+    this.#ledger.maxConnections = config.server.maxConnections;
+    this.#reconcile();
+    try {
+      await isDone;
+    } catch (error) {
+      this.#ledger.maxConnections = this.#rollout.wanted.config.server.maxConnections;
+      this.#reconcile();
+      throw error;
+    }
   }
 
   /** Drains every worker; resolves when the last one is gone. One that exceeds its time is killed. */
   async drain(): Promise<void> {
-    this.#isStopping = true;
-    if (this.#workers().length === 0) return;
+    this.#stop('the server is stopping');
+    if (this.workers.length === 0) return;
     const empty = new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
     });
@@ -110,92 +163,100 @@ export class Supervisor {
 
   /** Ends every worker at once. */
   kill(): void {
-    this.#isStopping = true;
-    clearTimeout(this.#timer);
+    this.#stop('the server is stopping');
     this.#hangWatch.stop();
-    for (const worker of this.#workers()) worker.kill();
+    for (const worker of this.workers) worker.kill();
   }
 
-  #workers(): readonly WorkerHandle[] {
-    return this.#slots.flatMap(({ worker }) => worker ?? []);
+  #stop(reason: string): void {
+    this.#isStopping = true;
+    clearTimeout(this.#timer);
+    clearInterval(this.#rebalancing);
+    this.#rollout.takeBack(reason);
   }
 
   #reconcile(): void {
     clearTimeout(this.#timer);
     while (this.#slots.length < this.#wanted) this.#slots.push(emptySlot(this.#slots.length));
-    const fleet = this.#slots.map((slot): SlotView => ({ ...slot, state: slot.worker?.state ?? 'empty' }));
-    const { maxBootFailures } = this.#config.cluster;
-    const wish = { isStopping: this.#isStopping, workers: this.#wanted, maxBootFailures };
+    const { revision, config } = this.#rollout.wanted;
+    const { maxBootFailures } = config.cluster;
+    const wish = { isStopping: this.#isStopping, workers: this.#wanted, revision, maxBootFailures };
     const now = performance.now();
-    const actions = plan(fleet, wish, now);
+    const actions = plan(this.#slots, wish, now);
     for (const action of actions) this.#do(action);
+    if (actions.length === 0 && this.workers.every(({ state }) => state === 'ready')) this.#settled();
     const times = actions.flatMap((action) => (action.kind === 'wait' ? action.until : []));
     if (times.length > 0) this.#timer = setTimeout(() => this.#reconcile(), Math.min(...times) - now);
   }
 
+  #settled(): void {
+    this.#rollout.settled();
+    for (const resolve of this.#onSettled.splice(0)) resolve();
+  }
+
   #do(action: Action): void {
-    if (action.kind === 'wait') return;
-    const slot = this.#slots[action.slot] as Slot;
     switch (action.kind) {
       case 'fork':
-        this.#fork(slot);
+        this.#fork(this.#slots[action.slot] as Slot);
         break;
+      case 'retire':
       case 'drain':
-        this.#drainWorker(slot.worker as WorkerHandle);
+        this.#end(this.#worker(action.incarnation), action.kind);
         break;
       case 'give-up':
-        this.#isStopping = true;
-        this.#events.onGiveUp(
-          `${slot.bootFailures} workers in a row ended before they were ready (cluster.maxBootFailures); the last one: ${slot.lastFailure}`,
-        );
+        this.#giveUp(this.#slots[action.slot] as Slot);
         break;
+      case 'wait':
     }
   }
 
-  #fork(slot: Slot): void {
-    const incarnation = ++this.#incarnations;
-    slot.forks++;
-    const worker = new WorkerHandle(cluster.fork(), slot.slot, incarnation);
-    slot.worker = worker;
-    worker.onMessage((message) => this.#receive(slot, worker, message));
-    worker.onExit((exitCode, signal) => this.#exited(slot, worker, exitCode, signal));
+  #worker(incarnation: number): WorkerHandle {
+    return this.workers.find((worker) => worker.incarnation === incarnation) as WorkerHandle;
   }
 
-  #drainWorker(worker: WorkerHandle): void {
+  #giveUp({ bootFailures, lastFailure }: Slot): void {
+    this.#isStopping = true;
+    this.#events.onGiveUp(
+      `${bootFailures} workers in a row ended before they were ready (cluster.maxBootFailures); the last one: ${lastFailure}`,
+    );
+  }
+
+  #fork(slot: Slot): void {
+    const worker = new WorkerHandle(cluster.fork(), slot.slot, ++this.#incarnations, this.#rollout.wanted);
+    slot.members.push(worker);
+    slot.lastFailure = '';
+    this.#events.onFork(worker);
+    worker.onMessage((message, handle) => this.#receive(slot, worker, message, handle));
+    worker.onExit((exitCode, signal) => this.#exited(slot, worker, signal ?? `exit code ${exitCode}`));
+  }
+
+  #end(worker: WorkerHandle, how: 'retire' | 'drain'): void {
     const wasReady = worker.state === 'ready';
-    worker.state = 'draining';
+    worker.state = 'leaving';
     if (!wasReady) {
       worker.kill(); // still loading: it serves nobody
       return;
     }
-    worker.send({ kind: 'drain' });
-    worker.killAfter(this.#drainGraceMs, () =>
+    worker.send(how === 'drain' ? { kind: 'drain' } : { kind: 'retire', movable: this.#relocation.movable(worker) });
+    worker.killAfter(worker.deployment.config.server.drainTimeoutSeconds * 1000 + 2000, () =>
       this.#log.warn({ slot: worker.slot, worker: worker.pid }, 'drain overdue: worker killed'),
     );
   }
 
-  get #drainGraceMs(): number {
-    return this.#config.server.drainTimeoutSeconds * 1000 + 2000;
-  }
-
-  #receive(slot: Slot, worker: WorkerHandle, message: FromWorker): void {
+  #receive(slot: Slot, worker: WorkerHandle, message: FromWorker, handle: RawHandle | undefined): void {
     switch (message.kind) {
-      case 'hello':
-        worker.send({
-          kind: 'boot',
-          config: this.#config,
-          versions: this.#versions,
-          run: this.#run,
-          slot: worker.slot,
-          incarnation: worker.incarnation,
-        });
+      case 'hello': {
+        const { config, versions } = worker.deployment;
+        const { incarnation } = worker;
+        worker.send({ kind: 'boot', config, versions, run: this.#run, slot: worker.slot, incarnation });
         break;
+      }
       case 'ready':
         this.#ready(slot, worker, message.addresses, message.models);
         break;
       case 'boot-failed':
         slot.lastFailure = message.message;
-        this.#events.onBootFailed(message);
+        if (!this.#rollout.isUnderWay) this.#events.onBootFailed(message);
         break;
       case 'models-reloaded':
         this.#events.onModelsReloaded(worker, message.results);
@@ -207,6 +268,18 @@ export class Supervisor {
       }
       case 'released':
         this.#ledger.release(worker, message.count);
+        break;
+      case 'move':
+        this.#relocation.begin(worker, message, handle);
+        break;
+      case 'moved':
+        this.#relocation.complete(message);
+        break;
+      case 'adopted':
+        this.#relocation.adopted(message);
+        break;
+      case 'leaving':
+        worker.send({ kind: 'leave' });
         break;
       case 'update':
         worker.heardAt = performance.now();
@@ -225,32 +298,72 @@ export class Supervisor {
     worker.state = 'ready';
     worker.heardAt = performance.now();
     slot.bootFailures = 0;
-    this.#log.debug({ slot: slot.slot, worker: worker.pid, bootMs: Math.round(worker.ageMs) }, 'worker ready');
-    const isFirst = slot.forks === 1;
-    if (this.#wasReady)
-      this.#log.info({ slot: slot.slot, worker: worker.pid }, isFirst ? 'worker added' : 'worker replaced');
-    else if (this.#slots.slice(0, this.#wanted).every(({ worker }) => worker?.state === 'ready')) {
+    const fields = { slot: slot.slot, worker: worker.pid };
+    this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');
+    const isSuccessor = slot.members.length > 1;
+    if (this.#wasReady && !isSuccessor) this.#log.info(fields, slot.hasServed ? 'worker replaced' : 'worker added');
+    slot.hasServed = worker.hasServed = true;
+    if (!this.#wasReady && this.#slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
       this.#wasReady = true;
+      this.#handoffCheck = this.#checkHandoff(worker);
       this.#events.onReady(addresses, models);
+    }
+    this.#reconcile();
+  }
+
+  async #checkHandoff(worker: WorkerHandle): Promise<void> {
+    if (!worker.deployment.config.cluster.moveConnections) return;
+    try {
+      await checkHandoff(worker);
+      this.#relocation.isPossible = true;
+    } catch (error) {
+      this.#log.warn(
+        { reason: messageOf(error), node: process.version },
+        'connections cannot move between workers here: at reloads and at scaling down they are drained',
+      );
     }
   }
 
-  #exited(slot: Slot, worker: WorkerHandle, exitCode: number | null, signal: string | null): void {
-    slot.worker = null;
+  #rebalance(): void {
+    if (!this.#relocation.isPossible || this.#rollout.isUnderWay || this.#relocation.underWay > 0) return;
+    const workers = this.workers.filter(({ state }) => state === 'ready');
+    surplus(workers.map(({ connections }) => connections)).forEach((count, i) => {
+      const worker = workers[i] as WorkerHandle;
+      if (count > 0) worker.send({ kind: 'give', count, movable: this.#relocation.movable(worker) });
+    });
+  }
+
+  #exited(slot: Slot, worker: WorkerHandle, how: string): void {
+    slot.members.splice(slot.members.indexOf(worker), 1);
+    this.#relocation.gone(worker);
     this.#ledger.releaseAll(worker);
-    if (worker.state === 'draining') slot.forks = 0;
-    else if (!this.#isStopping) this.#noteDeath(slot, worker, signal ?? `exit code ${exitCode}`);
-    if (worker.state === 'draining' && !this.#isStopping)
-      this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker removed');
+    if (!this.#isStopping) this.#noteExit(slot, worker, how);
     this.#events.onExit(worker);
-    if (this.#workers().length === 0) this.#onEmpty?.();
+    if (this.workers.length === 0) this.#onEmpty?.();
     if (!this.#isStopping) this.#reconcile();
   }
 
+  #noteExit(slot: Slot, worker: WorkerHandle, how: string): void {
+    if (worker.state !== 'leaving') this.#noteDeath(slot, worker, how);
+    else if (!worker.hasServed) return;
+    else if (slot.members.length === 0) {
+      slot.hasServed = false;
+      this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker removed');
+    } else {
+      const successor = slot.members[0]?.pid;
+      this.#log.info({ slot: slot.slot, worker: successor, before: worker.pid }, 'worker reloaded');
+    }
+  }
+
   #noteDeath(slot: Slot, worker: WorkerHandle, how: string): void {
+    const isOfReload = this.#rollout.isUnderWay && worker.revision === this.#rollout.wanted.revision;
     if (worker.state === 'starting') {
-      slot.bootFailures++;
       slot.lastFailure ||= `ended by ${how}`;
+      if (isOfReload) {
+        this.#rollout.takeBack(slot.lastFailure);
+        return;
+      }
+      if (slot.members.length === 0) slot.bootFailures++;
     }
     slot.youngDeaths = worker.ageMs < youngMs ? slot.youngDeaths + 1 : 0;
     const delayMs = backOffMs(slot.youngDeaths, Math.random());
@@ -269,5 +382,5 @@ export class Supervisor {
 }
 
 function emptySlot(slot: number): Slot {
-  return { slot, forks: 0, worker: null, notBefore: 0, youngDeaths: 0, bootFailures: 0, lastFailure: '' };
+  return { slot, members: [], hasServed: false, notBefore: 0, youngDeaths: 0, bootFailures: 0, lastFailure: '' };
 }

@@ -1,15 +1,21 @@
 // The primary's picture of one worker process.
 
+import type { SendHandle } from 'node:child_process';
 import type { Worker } from 'node:cluster';
 import type { FromWorker, ToWorker } from '../control.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
+import type { RawHandle } from '../raw-handle.js';
+import type { Deployment } from './deployment.js';
 import { closeInTransit } from './in-transit.js';
+import type { MemberView, WorkerState } from './plan.js';
 
-export class WorkerHandle {
+export class WorkerHandle implements MemberView {
   readonly slot: number;
   readonly incarnation: number;
+  readonly deployment: Deployment;
   readonly forkedAt = performance.now();
-  state: 'starting' | 'ready' | 'draining' = 'starting';
+  state: WorkerState = 'starting';
+  hasServed = false;
   /** The newest record it published. */
   lastRecord: WorkerRecord | null = null;
   /** When it gave its last sign of life, by the monotonic clock. */
@@ -18,11 +24,16 @@ export class WorkerHandle {
   connections = 0;
   readonly #worker: Worker;
 
-  constructor(worker: Worker, slot: number, incarnation: number) {
+  constructor(worker: Worker, slot: number, incarnation: number, deployment: Deployment) {
     this.#worker = worker;
     closeInTransit(worker.process);
     this.slot = slot;
     this.incarnation = incarnation;
+    this.deployment = deployment;
+  }
+
+  get revision(): number {
+    return this.deployment.revision;
   }
 
   get pid(): number | undefined {
@@ -33,17 +44,32 @@ export class WorkerHandle {
     return performance.now() - this.forkedAt;
   }
 
-  onMessage(listener: (message: FromWorker) => void): void {
-    this.#worker.on('message', listener);
+  onMessage(listener: (message: FromWorker, handle?: RawHandle) => void): void {
+    this.#worker.on('message', listener as (message: FromWorker, handle: unknown) => void);
   }
 
   onExit(listener: (exitCode: number | null, signal: string | null) => void): void {
     this.#worker.once('exit', listener);
   }
 
-  /** A message to a worker that is just dying is lost with it; its exit is what counts then. */
-  send(message: ToWorker): void {
-    if (this.#worker.isConnected()) this.#worker.send(message, () => {});
+  /**
+   * A message to a worker that is just dying is lost with it; its exit is what counts then. A handle that goes with it
+   * is closed here.
+   */
+  send(message: ToWorker, handle?: RawHandle): void {
+    this.sent(message, handle).then(
+      () => handle?.close(),
+      () => handle?.close(),
+    );
+  }
+
+  /** Resolves when the message has left; rejects when the channel is closed. */
+  sent(message: ToWorker, handle?: RawHandle): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const onSent = (error: Error | null): void => (error === null ? resolve() : reject(error));
+      if (this.#worker.isConnected()) this.#worker.send(message, handle as unknown as SendHandle, undefined, onSent);
+      else reject(new Error(`worker ${this.pid} is gone`));
+    });
   }
 
   /** Kills it unless it has ended by then. */

@@ -26,6 +26,11 @@ export class Admission {
     this.#unasked++;
   }
 
+  /** Connections that wait for an answer. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /** Gives a granted place back. */
   release(): void {
     this.#sendSoon();

@@ -42,23 +42,45 @@ export interface ConnectionContext {
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 
+/**
+ * What there is of a connection beside its socket: all that another worker needs to go on with it. Times are those of
+ * this process's monotonic clock.
+ */
+export interface ConnectionState {
+  /** Bytes of the client that no request was made of yet. */
+  readonly unread: Buffer;
+  /** Replies that the kernel has not taken yet. */
+  readonly unsent: Buffer;
+  /** When the last of the unread bytes came. */
+  readonly arrivedAt: number;
+  /** When the frame that is not whole yet was begun; 0 when there is none. */
+  readonly frameBegunAt: number;
+  readonly activeAt: number;
+}
+
 export class Connection implements Sender {
   readonly #socket: Duplex;
   readonly #lane: Lane;
   readonly #limits: ConnectionLimits;
   readonly #recorder: Recorder;
   readonly #outbox: Outbox;
-  readonly #onClose: () => void;
+  readonly #onClose: (hasMoved: boolean) => void;
   readonly #decoder: FrameDecoder;
   #pending: Segment[] = [];
   #inFlight = 0;
   /** Replies that are counted and leave in a moment. */
   #leaving: Buffer[] = [];
   #leavingBytes = 0;
+  /** Replies that were written to the socket and may not have left it yet: the last bytes of them are unsent. */
+  #written: Buffer[] = [];
+  #writtenBytes = 0;
   /** No further input is taken: the client has ended, broken the protocol or run out of time, or we drain. */
   #isInputOver = false;
   #isClosed = false;
   #isSayingFarewell = false;
+  /** Set while the connection is about to move: called when nothing is in flight any more, or when it is closed. */
+  #onQuiet: ((isOpen: boolean) => void) | null = null;
+  #hasMoved = false;
   #closeReason: CloseReason | null = null;
   #pausedBy: PauseReason | null = null;
   #arrivedAt = 0;
@@ -66,7 +88,17 @@ export class Connection implements Sender {
   #frameBegunAt = 0;
   #activeAt = performance.now();
 
-  constructor(socket: Duplex, lane: Lane, { limits, recorder, outbox }: ConnectionContext, onClose: () => void) {
+  /**
+   * @param onClose told whether the connection goes on in another worker
+   * @param moved the state of a connection that began in another worker
+   */
+  constructor(
+    socket: Duplex,
+    lane: Lane,
+    { limits, recorder, outbox }: ConnectionContext,
+    onClose: (hasMoved: boolean) => void,
+    moved: ConnectionState | null = null,
+  ) {
     this.#socket = socket;
     this.#lane = lane;
     this.#limits = limits;
@@ -81,6 +113,21 @@ export class Connection implements Sender {
       this.#closeReason ??= 'closedByError';
     });
     socket.once('close', this.#onSocketClose);
+    if (moved !== null) this.#adopt(moved);
+  }
+
+  #adopt({ unread, unsent, arrivedAt, frameBegunAt, activeAt }: ConnectionState): void {
+    this.#arrivedAt = arrivedAt;
+    this.#frameBegunAt = frameBegunAt;
+    this.#activeAt = activeAt;
+    if (unread.length > 0) this.#decoder.push(unread);
+    if (unsent.length > 0) this.#write(unsent);
+  }
+
+  /** Begins to read. */
+  start(): void {
+    this.#socket.resume();
+    this.#advance();
   }
 
   /** Requests that wait for their replies. */
@@ -99,9 +146,51 @@ export class Connection implements Sender {
     this.#socket.destroy();
   }
 
+  /** Whether it can go on in another worker: it is neither ending nor on its way already. */
+  get canMove(): boolean {
+    return !this.#isInputOver && this.#onQuiet === null;
+  }
+
+  /**
+   * Takes no more requests; what the socket has read already is kept for the other worker. Resolves when all that was
+   * taken is answered and written: to true, or to false when the connection has closed before.
+   */
+  quiesce(): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#onQuiet = resolve;
+      this.#socket.pause();
+      while (this.#socket.read() !== null); // each comes as 'data'
+      this.#advance();
+    });
+  }
+
+  /** Goes on as before `quiesce`. */
+  stay(): void {
+    this.#onQuiet = null;
+    this.#pausedBy = null;
+    if (!this.#isClosed) this.start();
+  }
+
+  /**
+   * The connection goes on elsewhere; this end of it is closed without a word to the client.
+   * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
+   */
+  depart(unsentBytes: number): ConnectionState {
+    const written = Buffer.concat(this.#written);
+    this.#hasMoved = true;
+    this.#socket.destroy();
+    return {
+      unread: this.#decoder.unread(),
+      unsent: written.subarray(written.length - unsentBytes),
+      arrivedAt: this.#arrivedAt,
+      frameBegunAt: this.#frameBegunAt,
+      activeAt: this.#activeAt,
+    };
+  }
+
   /** Enforces the time limits; to be called every so often with the monotonic clock. */
   checkTimeouts(now: number): void {
-    if (this.#isInputOver) return;
+    if (!this.canMove) return;
     if (this.#frameBegunAt > 0 && !this.#isBlocked() && now - this.#frameBegunAt >= this.#limits.payloadTimeoutMs) {
       this.#finishInput('closedByPayloadTimeout');
     } else if (
@@ -136,12 +225,17 @@ export class Connection implements Sender {
   readonly #onSocketClose = (): void => {
     this.#isClosed = true;
     this.#isInputOver = true;
+    if (this.#hasMoved) {
+      this.#onClose(true);
+      return;
+    }
     if (this.#inFlight > 0) this.#abandon();
     this.#recorder.count(this.#closeReason ?? 'closedByClient');
     if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
     this.#inFlight = 0;
     this.#pending = [];
-    this.#onClose();
+    this.#onQuiet?.(false);
+    this.#onClose(false);
   };
 
   /** Nobody waits for these replies any more; rows that are still queued give their places back. */
@@ -166,9 +260,19 @@ export class Connection implements Sender {
     return this.#socket.writableNeedDrain || this.#leavingBytes > 0;
   }
 
+  /** Whether all requests that were taken are answered and their replies written. */
+  get #isQuiet(): boolean {
+    return this.#pending.length === 0 && this.#leavingBytes === 0;
+  }
+
   /** Takes as much of the input as the limits allow, and closes when all of it is done. */
   #advance(): void {
     if (this.#isClosed || this.#isSayingFarewell) return;
+    if (this.#onQuiet !== null) {
+      this.#flush();
+      if (this.#isQuiet) this.#onQuiet(true);
+      return;
+    }
     let isBlocked = this.#decode();
     this.#flush();
     while (isBlocked && !this.#isBlocked()) {
@@ -176,7 +280,7 @@ export class Connection implements Sender {
       this.#flush();
     }
     if (this.#isInputOver) {
-      if (!isBlocked && this.#pending.length === 0 && this.#leavingBytes === 0) this.#close();
+      if (!isBlocked && this.#isQuiet) this.#close();
     } else if (isBlocked) this.#pause();
     else if (this.#pausedBy !== null) this.#resume();
   }
@@ -284,8 +388,22 @@ export class Connection implements Sender {
     this.#leaving = [];
     this.#leavingBytes = 0;
     if (this.#isClosed) return;
-    this.#socket.write(leaving.length === 1 ? (leaving[0] as Buffer) : Buffer.concat(leaving));
-    if (this.#pausedBy !== null || this.#isInputOver) this.#advance();
+    this.#write(leaving.length === 1 ? (leaving[0] as Buffer) : Buffer.concat(leaving));
+    if (this.#pausedBy !== null || this.#isInputOver || this.#onQuiet !== null) this.#advance();
+  }
+
+  #write(bytes: Buffer): void {
+    this.#socket.write(bytes);
+    const { writableLength } = this.#socket;
+    if (writableLength === 0 && this.#writtenBytes === 0) return;
+    this.#writtenBytes += bytes.length;
+    this.#written.push(bytes);
+    for (;;) {
+      const [first] = this.#written;
+      if (first === undefined || this.#writtenBytes - first.length < writableLength) return;
+      this.#written.shift();
+      this.#writtenBytes -= first.length;
+    }
   }
 
   #answered(requests: number, durationMs: number): void {

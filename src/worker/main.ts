@@ -2,6 +2,7 @@
 // It reads no config and obeys no signal. When the primary is gone, Node ends it: node:cluster exits a worker whose
 // channel closes.
 
+import type { Socket } from 'node:net';
 import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
@@ -10,7 +11,9 @@ import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
 import { Recorder } from '../metrics/recorder.js';
 import { defaultSlabFolder, Slab } from '../metrics/slab.js';
+import { type RawHandle, socketOn } from '../raw-handle.js';
 import { Admission } from './admission.js';
+import { Handoff } from './handoff.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Outbox } from './outbox.js';
 import { Publishing } from './publishing.js';
@@ -34,40 +37,73 @@ async function boot(message: WorkerBoot, log: Log): Promise<void> {
   const { config, versions } = message;
   const recorder = new Recorder(servedNames(config));
   const slab = openSlab(message, recorder, log);
-  const models = await WorkerModels.open(config, versions, recorder, log);
+  const models = await WorkerModels.open(config, versions, recorder, log).finally(() => slab?.write());
   const admission = new Admission({
     ask: (count) => void sendToPrimary({ kind: 'admit', count }).catch(() => {}),
     release: (count) => void sendToPrimary({ kind: 'released', count }).catch(() => {}),
   });
   const outbox = new Outbox(() => slab?.write());
-  const server = new WorkerServer({ limits: limitsOf(config), recorder, outbox }, admission);
+  const handoff = new Handoff(sendToPrimary, String(message.incarnation));
+  const lanes = new Map(
+    servedNames(config).map((name) => [name, { batcher: models.get(name).batcher, recorder: recorder.model(name) }]),
+  );
+  const context = { limits: limitsOf(config), recorder, outbox };
+  const server = new WorkerServer({ context, admission, handoff, lanes });
   const publishing = new Publishing(message, recorder, () => ({
     connections: server.connections,
     inFlight: server.inFlight,
     models: models.gauges(),
   }));
 
-  const drain = async (): Promise<void> => {
-    models.drain();
-    await server.drain(config.server.drainTimeoutSeconds * 1000);
+  const drainTimeoutMs = config.server.drainTimeoutSeconds * 1000;
+  const leave = async (): Promise<void> => {
     slab?.write();
     await publishing.end();
     await models.close();
     process.exit(0);
   };
-  process.on('message', async (order: ToWorker) => {
-    if (order.kind === 'admitted') admission.receive(order);
-    else if (order.kind === 'drain') await drain();
-    else if (order.kind === 'reload-models') {
-      await sendToPrimary({ kind: 'models-reloaded', results: await models.reload(order.versions) });
+  const drain = async (): Promise<void> => {
+    models.drain();
+    await server.drain(drainTimeoutMs);
+    await leave();
+  };
+  const retire = async (movable: readonly string[]): Promise<void> => {
+    models.drain();
+    await server.retire(movable, drainTimeoutMs);
+    await sendToPrimary({ kind: 'leaving' }); // a connection may be on its way from a listener that is just closed
+  };
+  let checked: Socket | null = null;
+  const obey = async (order: ToWorker, handle: unknown): Promise<void> => {
+    switch (order.kind) {
+      case 'admitted':
+        return admission.receive(order);
+      case 'drain':
+        return drain();
+      case 'retire':
+        return retire(order.movable);
+      case 'leave':
+        return leave();
+      case 'give':
+        return server.give(order);
+      case 'adopt':
+        return server.expect(order, handle as RawHandle);
+      case 'adopt-state':
+        return server.adopt(order);
+      case 'check-handoff':
+        checked = socketOn(handle as RawHandle).on('error', () => {});
+        return;
+      case 'finish-handoff-check':
+        checked?.end(Buffer.alloc(order.bytes));
+        checked?.resume();
+        return;
+      case 'reload-models':
+        await sendToPrimary({ kind: 'models-reloaded', results: await models.reload(order.versions) });
     }
-  });
+  };
+  process.on('message', obey);
 
   const addresses = [];
-  for (const { host, port, model } of config.listeners) {
-    const lane = { batcher: models.get(model).batcher, recorder: recorder.model(model) };
-    addresses.push(await server.listen({ host, port, model, lane }));
-  }
+  for (const listener of config.listeners) addresses.push(await server.listen(listener));
   await publishing.start();
   await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
 }

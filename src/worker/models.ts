@@ -81,6 +81,7 @@ export class WorkerModels {
       this.#models.set(name, await ServedModel.open(servingSettings(config, index), version, events));
       recorder.count('loads');
     } catch (error) {
+      recorder.count('loadFailures');
       const message = `the model ${name} cannot be served: ${messageOf(error)}; see models[${index}] in config`;
       throw new OperatorError('MODEL_LOAD_FAILED', message, { cause: error });
     }

@@ -91,7 +91,7 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
         const gone = workerRecord({ incarnation: n });
         const departed = countsOf({ received: n });
         await publisher.publish({
-          record: nodeRecord({ sequence: n + 1, departed, folded: { 0: n } }),
+          record: nodeRecord({ sequence: n + 1, departed, folded: { upTo: n, except: [] } }),
           retires: [gone.id],
         });
         const next = workerRecord({ incarnation: n + 1, counts: countsOf({ received: 1 }) });

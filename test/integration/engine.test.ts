@@ -238,9 +238,16 @@ describe('a reload of models', () => {
     rmSync(staged, { recursive: true });
   };
 
-  for (const execution of ['inline', 'thread'] as const) {
-    it(`under load fails no request and switches for good (${execution})`, async () => {
-      const path = join(folder, `adds-${execution}`);
+  const inPlace = (server: TestServer) => server.operate('reload', '--models');
+  const rolling = (server: TestServer) => server.signal('SIGHUP');
+  const reloads = [
+    { execution: 'inline', how: 'in place', reload: inPlace, loads: 6 },
+    { execution: 'thread', how: 'in place', reload: inPlace, loads: 6 },
+    { execution: 'inline', how: 'in new workers', reload: rolling, loads: 6 },
+  ] as const;
+  for (const { execution, how, reload, loads } of reloads) {
+    it(`under load fails no request and switches for good (${execution}, ${how})`, async () => {
+      const path = join(folder, `adds-${execution}-${how}`);
       mkdirSync(path);
       publish(path, 1, writeOnnx(adds(1)));
       const server = new ModelsServer([{ name: 'adds', backend: 'onnx', path, execution }], 2);
@@ -258,16 +265,23 @@ describe('a reload of models', () => {
         clients.every(({ replies }) => replies.at(-1)?.readFloatLE() === value);
       await until('replies of version 1', latest(1));
       publish(path, 2, writeOnnx(adds(2)));
-      server.signal('SIGHUP');
+      await reload(server);
       await until('replies of version 2', latest(2));
       publish(path, 3, Buffer.from('this is no model'));
-      server.signal('SIGHUP');
-      const failed = await server.modelWhen('adds', 'the failures of both', (model) => model.load_failures === 2);
+      await reload(server);
+      // In place every worker tries; a rolling reload ends with the first that cannot.
+      const failures = reload === inPlace ? 2 : 1;
+      const failed = await server.modelWhen('adds', 'failures', (model) => model.load_failures === failures);
       expect(failed.versions).to.deep.equal(['2']);
-      const line = await server.event('model could not be reloaded: the old version serves on');
-      expect(line).to.include({ model: 'adds', version: '3' }).and.have.property('reason');
+      if (reload === inPlace) {
+        const line = await server.event('model could not be reloaded: the old version serves on');
+        expect(line).to.include({ model: 'adds', version: '3' }).and.have.property('reason');
+      } else {
+        const line = await server.event('not reloaded: the old config serves on');
+        expect(line.reason).to.include('the model adds cannot be served');
+      }
       publish(path, 4, writeOnnx(adds(4)));
-      server.signal('SIGHUP');
+      await reload(server);
       await until('replies of version 4', latest(4));
       isOver = true;
       await Promise.all(load);
@@ -279,7 +293,7 @@ describe('a reload of models', () => {
         replies += values.length;
       }
       const model = await server.modelWhen('adds', 'all replies', ({ answered }) => answered === replies);
-      expect(model).to.deep.include({ requests: replies, failed: 0, expired: 0, loads: 6, versions: ['4'] });
+      expect(model).to.deep.include({ requests: replies, failed: 0, expired: 0, loads, versions: ['4'] });
     });
   }
 });

@@ -54,7 +54,7 @@ export function nodeRecord(fields: Partial<NodeRecord> = {}): NodeRecord {
     restarts: 0,
     isStopping: false,
     departed: noCounts(),
-    folded: {},
+    folded: { upTo: 0, except: [] },
     ...fields,
   };
 }

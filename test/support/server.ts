@@ -41,6 +41,19 @@ export class TestServer extends TestProcess {
     return this.lines.flatMap((line) => (line.startsWith('{') ? (JSON.parse(line) as LogLine) : []));
   }
 
+  /** How often it has logged this. */
+  count(message: string): number {
+    return this.log.filter(({ msg }) => msg === message).length;
+  }
+
+  /** Runs `ml-tcp-server COMMAND` against it; resolves to how that ended and what it printed. */
+  async operate(...command: readonly string[]): Promise<{ readonly code: number | null; readonly output: string }> {
+    const args = [`${root}dist/cli.js`, ...command, '--pid', String(this.pid)];
+    const cli = new TestProcess(process.execPath, args, { env: cleanEnv() });
+    const { code } = await cli.ended(60_000);
+    return { code, output: cli.output };
+  }
+
   /** The first log line with this message. */
   async event(msg: string): Promise<LogLine> {
     return JSON.parse(await this.line(`the event "${msg}"`, (line) => line.includes(`"msg":"${msg}"`))) as LogLine;

@@ -13,7 +13,7 @@ const totalCounts = (records: readonly MetricsRecord[]): WorkerCounts => totalOf
 describe('merged totals', () => {
   it('are the sum over living workers, departed ones and machines', () => {
     const records = [
-      nodeRecord({ node: 'a', run: 'a1', departed: counts(1000), folded: { 0: 1 } }),
+      nodeRecord({ node: 'a', run: 'a1', departed: counts(1000), folded: { upTo: 1, except: [] } }),
       workerRecord({ node: 'a', run: 'a1', slot: 0, incarnation: 3, counts: counts(10) }),
       workerRecord({ node: 'a', run: 'a1', slot: 1, incarnation: 2, counts: counts(20) }),
       nodeRecord({ node: 'b', run: 'b1' }),
@@ -27,9 +27,17 @@ describe('merged totals', () => {
 
   it('do not count a worker twice whose record outlives its folding', () => {
     const late = workerRecord({ node: 'a', run: 'a1', slot: 0, incarnation: 1, counts: counts(10) });
-    const node = nodeRecord({ node: 'a', run: 'a1', departed: counts(10), folded: { 0: 1 } });
+    const node = nodeRecord({ node: 'a', run: 'a1', departed: counts(10), folded: { upTo: 1, except: [] } });
     expect(totalCounts([late, node]).models.digits?.received).to.equal(10);
     expect(census([late, node])).to.deep.include({ workers: [], covered: [late] });
+  });
+
+  it('count a worker on whose successor has gone before it', () => {
+    const old = workerRecord({ incarnation: 1, counts: counts(10) });
+    const node = nodeRecord({ departed: counts(5), folded: { upTo: 3, except: [1] } });
+    const successor = workerRecord({ incarnation: 3, counts: counts(5) });
+    expect(totalCounts([old, node, successor]).models.digits?.received).to.equal(15);
+    expect(census([old, node, successor]).covered).to.deep.equal([successor]);
   });
 
   it('count a worker whose node has not been heard of yet', () => {
@@ -38,7 +46,7 @@ describe('merged totals', () => {
 
   it('keep an earlier run of a node that was restarted under its name', () => {
     const records = [
-      nodeRecord({ run: 'first', departed: counts(100), folded: { 0: 1 } }),
+      nodeRecord({ run: 'first', departed: counts(100), folded: { upTo: 1, except: [] } }),
       nodeRecord({ run: 'second' }),
       workerRecord({ run: 'second', counts: counts(1) }),
     ];

@@ -1,0 +1,62 @@
+// Finds out whether connections can move between processes with the Node that this runs on, by doing it: replies that
+// the kernel has not taken are counted, the handle goes to a worker, the worker answers, and the client must have
+// every byte, in order, from both.
+
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { rawHandleOf, stopReading, unsentBytes } from '../raw-handle.js';
+import type { WorkerHandle } from './worker-handle.js';
+
+const timeoutMs = 3000;
+/** More than a kernel takes for a client that does not read, in pieces of this size. */
+const pieceBytes = 1 << 20;
+const maxPieces = 64;
+
+/** Rejects with what does not work. */
+export async function checkHandoff(worker: WorkerHandle): Promise<void> {
+  const server = createServer({ pauseOnConnect: true });
+  const sockets: Socket[] = [];
+  const overdue = setTimeout(() => {
+    for (const socket of sockets) socket.destroy(new Error(`no answer within ${timeoutMs} ms`));
+  }, timeoutMs);
+  try {
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    sockets.push(client);
+    const [near] = (await once(server, 'connection')) as [Socket];
+    sockets.push(near);
+    near.on('error', () => {});
+    const written = await fill(near);
+    const handle = rawHandleOf(near);
+    if (handle === null) throw new Error('a socket has no handle that can be sent');
+    stopReading(near);
+    await worker.sent({ kind: 'check-handoff' }, handle);
+    const bytes = unsentBytes(near);
+    near.destroy();
+    if (!(bytes > 0 && bytes < written)) throw new Error(`of ${written} bytes, ${bytes} seem to be unsent`);
+    await worker.sent({ kind: 'finish-handoff-check', bytes });
+    let received = 0;
+    client.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+    });
+    await once(client, 'end');
+    if (received !== written) throw new Error(`of ${written} bytes, ${received} arrived`);
+  } finally {
+    clearTimeout(overdue);
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  }
+}
+
+/** Writes until the kernel takes no more, since nobody reads; returns how much. */
+async function fill(socket: Socket): Promise<number> {
+  const piece = Buffer.alloc(pieceBytes);
+  let written = 0;
+  for (let i = 0; i < maxPieces && unsentBytes(socket) === 0; i++) {
+    socket.write(piece);
+    written += piece.length;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return written;
+}

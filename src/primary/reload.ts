@@ -1,0 +1,91 @@
+// A reload: config is read again, models are looked for again, and every worker is replaced by one that has both.
+
+import { type Config, leafKeys } from '../config/load.js';
+import { schema } from '../config/schema.js';
+import type { ModelVersions } from '../control.js';
+import { messageOf } from '../errors.js';
+import type { Log } from '../log.js';
+import { findModelVersions } from './model-versions.js';
+
+/** What the primary and the aggregator have held since their start. */
+const fixedSections = ['redis', 'http', 'metrics', 'control'] as const;
+const fixedKeys = ['cluster.name', 'cluster.node'];
+
+export interface ReloadTarget {
+  readonly isReloading: boolean;
+  /** Rejects when a worker cannot start with it. */
+  reload(config: Config, versions: ModelVersions): Promise<void>;
+  scale(workers: number): unknown;
+}
+
+export class Reloader {
+  readonly #read: () => Config;
+  readonly #target: ReloadTarget;
+  readonly #log: Log;
+  #config: Config;
+  #isAskedAgain = false;
+
+  /** @param read reads the config as it is now; throws when it is not valid */
+  constructor(config: Config, read: () => Config, target: ReloadTarget, log: Log) {
+    this.#config = config;
+    this.#read = read;
+    this.#target = target;
+    this.#log = log;
+  }
+
+  /** What new workers have. */
+  get config(): Config {
+    return this.#config;
+  }
+
+  /** For signals: never rejects; while one reload is under way, one more follows it. */
+  async request(reason: string): Promise<void> {
+    if (this.#target.isReloading) {
+      this.#isAskedAgain = true;
+      return;
+    }
+    await this.reload(reason).catch(() => {});
+    if (!this.#isAskedAgain) return;
+    this.#isAskedAgain = false;
+    await this.request(reason);
+  }
+
+  /** Rejects, after all is as before, with why it could not be done. */
+  async reload(reason: string): Promise<void> {
+    if (this.#target.isReloading) throw new Error('a reload is under way: wait for its end');
+    const begunAt = performance.now();
+    try {
+      const config = this.#withFixed(this.#read());
+      const versions = findModelVersions(config);
+      this.#log.info({ reason }, 'reloading');
+      await this.#target.reload(config, versions);
+      // What signals made of the number of workers stays, unless config says another number than before.
+      if (config.cluster.workers !== this.#config.cluster.workers) this.#target.scale(config.cluster.workers);
+      this.#config = config;
+      this.#log.level = config.log.level;
+      this.#log.info({ ms: Math.round(performance.now() - begunAt) }, 'reloaded');
+    } catch (error) {
+      this.#log.error({ reason: messageOf(error, 20_000) }, 'not reloaded: the old config serves on');
+      throw error;
+    }
+  }
+
+  /** The new config, but for what cannot change while the server runs. */
+  #withFixed(next: Config): Config {
+    const old = this.#config;
+    const ignored = [...leafKeys(schema)].filter(
+      (key) => isFixed(key) && JSON.stringify(settingOf(next, key)) !== JSON.stringify(settingOf(old, key)),
+    );
+    if (ignored.length > 0) this.#log.warn({ settings: ignored }, 'these settings change only with a restart');
+    const { redis, http, metrics, control } = old;
+    const { name, node } = old.cluster;
+    return { ...next, redis, http, metrics, control, cluster: { ...next.cluster, name, node } };
+  }
+}
+
+const isFixed = (key: string): boolean =>
+  fixedKeys.includes(key) || fixedSections.some((section) => key.startsWith(`${section}.`));
+
+function settingOf(config: Config, key: string): unknown {
+  return key.split('.').reduce<unknown>((value, part) => (value as Record<string, unknown>)[part], config);
+}

@@ -1,0 +1,107 @@
+// Connections on their way from one worker to another: which one they go to, and what becomes of them when either dies
+// in between. The primary passes on handles and never reads from them.
+
+import type { FromWorker } from '../control.js';
+import type { Log } from '../log.js';
+import type { RawHandle } from '../raw-handle.js';
+import type { ConnectionLedger } from './connection-ledger.js';
+import { movableModels } from './deployment.js';
+import type { WorkerHandle } from './worker-handle.js';
+
+interface Move {
+  readonly from: WorkerHandle;
+  readonly to: WorkerHandle;
+  /** Whether the old worker has said all that it knows. */
+  isComplete: boolean;
+}
+
+export interface RelocationOptions {
+  readonly ledger: ConnectionLedger;
+  readonly log: Log;
+  workers(): readonly WorkerHandle[];
+  /** What workers have that will not be replaced. */
+  wantedRevision(): number;
+  /** A connection was lost on its way. */
+  onLost(): void;
+}
+
+export class Relocation {
+  /** Whether connections can move with this Node. */
+  isPossible = false;
+  readonly #options: RelocationOptions;
+  readonly #moves = new Map<string, Move>();
+
+  constructor(options: RelocationOptions) {
+    this.#options = options;
+  }
+
+  /** How many connections are on their way. */
+  get underWay(): number {
+    return this.#moves.size;
+  }
+
+  /** Models whose connections some other worker could take over from this one. */
+  movable(from: WorkerHandle): readonly string[] {
+    if (!this.isPossible) return [];
+    const others = this.#others(from);
+    return [...new Set(others.flatMap((to) => movableModels(from.deployment, to.deployment)))];
+  }
+
+  begin(from: WorkerHandle, { id, model }: Extract<FromWorker, { kind: 'move' }>, handle: RawHandle | undefined): void {
+    const to = this.#leastLoaded(from, model);
+    if (handle === undefined || to === null) {
+      handle?.close();
+      this.#lost(from, 'no other worker could take it');
+      return;
+    }
+    this.#moves.set(id, { from, to, isComplete: false });
+    this.#options.ledger.move(from, to);
+    to.send({ kind: 'adopt', id, model }, handle);
+  }
+
+  complete({ id, state }: Extract<FromWorker, { kind: 'moved' }>): void {
+    const move = this.#moves.get(id);
+    if (move === undefined) return;
+    move.isComplete = true;
+    move.to.send({ kind: 'adopt-state', id, state });
+  }
+
+  adopted({ id }: Extract<FromWorker, { kind: 'adopted' }>): void {
+    this.#moves.delete(id);
+  }
+
+  /** A worker has ended: what was on its way to it is lost with it, and what it had not let go of whole as well. */
+  gone(worker: WorkerHandle): void {
+    for (const [id, { from, to, isComplete }] of this.#moves) {
+      if (to === worker) this.#lost(from, 'the worker that took it over died');
+      else if (from === worker && !isComplete) {
+        to.send({ kind: 'adopt-state', id, state: null });
+        this.#lost(from, 'the worker that gave it away died');
+      } else continue;
+      this.#moves.delete(id);
+    }
+  }
+
+  #lost(from: WorkerHandle, reason: string): void {
+    this.#options.log.error(
+      { slot: from.slot, worker: from.pid, reason },
+      'connection lost on its way to another worker',
+    );
+    this.#options.onLost();
+  }
+
+  #others(from: WorkerHandle): readonly WorkerHandle[] {
+    return this.#options.workers().filter((worker) => worker !== from && worker.state === 'ready');
+  }
+
+  #leastLoaded(from: WorkerHandle, model: string): WorkerHandle | null {
+    const able = this.#others(from).filter((to) => movableModels(from.deployment, to.deployment).includes(model));
+    // In a reload a connection moves once: to a worker that stays.
+    const revision = this.#options.wantedRevision();
+    const staying = able.filter((worker) => worker.revision === revision);
+    return (staying.length > 0 ? staying : able).reduce<WorkerHandle | null>(
+      (best, worker) => (best === null || worker.connections < best.connections ? worker : best),
+      null,
+    );
+  }
+}

@@ -1,0 +1,53 @@
+// What leans on the inside of Node, all in one file: the handle below a net.Socket, with which a live connection can
+// go on in another process. Every use is checked when the server starts (primary/handoff-check.ts); where Node has
+// changed underneath, connections are drained instead of moved.
+//
+// To send the handle and not the socket is what makes it possible: whoever receives a net.Socket begins to read from
+// it, and each process on the way would lose what it has read.
+
+import { Socket } from 'node:net';
+
+/** As node:net uses it: a stream of libuv. */
+export interface RawHandle {
+  reading: boolean;
+  /** Bytes handed to libuv since the beginning. */
+  readonly bytesWritten: number;
+  /** Those of them that the kernel has not taken yet. */
+  readonly writeQueueSize: number;
+  readStart(): number;
+  readStop(): number;
+  close(): void;
+}
+
+/** Null when the socket is closed, or is none that lies on a handle of its own (TLS). */
+export function rawHandleOf(socket: Socket): RawHandle | null {
+  const handle = (socket as unknown as { _handle?: RawHandle | null })._handle;
+  return typeof handle?.readStop === 'function' ? handle : null;
+}
+
+/** Nothing more is read from the kernel. What was read before is still in the socket. */
+export function stopReading(socket: Socket): void {
+  const handle = rawHandleOf(socket);
+  if (handle === null) return;
+  handle.readStop();
+  handle.reading = true; // so that the stream, which would like more, believes that it is coming
+}
+
+export function startReading(socket: Socket): void {
+  const handle = rawHandleOf(socket);
+  if (handle === null) return;
+  handle.reading = true;
+  handle.readStart();
+}
+
+/** How many of the bytes that were written to the socket, the last ones, the kernel has not taken. */
+export function unsentBytes(socket: Socket): number {
+  const handle = rawHandleOf(socket);
+  return handle === null ? 0 : socket.bytesWritten - handle.bytesWritten + handle.writeQueueSize;
+}
+
+/** A socket on a handle that came from another process; it does not read before it is resumed. */
+export function socketOn(handle: RawHandle): Socket {
+  const options = { handle, allowHalfOpen: true, pauseOnCreate: true, readable: true, writable: true };
+  return new Socket(options as ConstructorParameters<typeof Socket>[0]);
+}
