@@ -11,8 +11,10 @@ import type { WorkerHandle } from './worker-handle.js';
 interface Move {
   readonly from: WorkerHandle;
   readonly to: WorkerHandle;
-  /** Whether the old worker has said all that it knows. */
-  isComplete: boolean;
+  /** Ours until the new worker has its own: it may die before. */
+  readonly handle: RawHandle;
+  /** Whether the old worker has said all that it knows; or that it never will. */
+  state: 'begun' | 'complete' | 'lost';
 }
 
 export interface RelocationOptions {
@@ -54,7 +56,7 @@ export class Relocation {
       this.#lost(from, 'no other worker could take it');
       return;
     }
-    this.#moves.set(id, { from, to, isComplete: false });
+    this.#moves.set(id, { from, to, handle, state: 'begun' });
     this.#options.ledger.move(from, to);
     to.send({ kind: 'adopt', id, model }, handle);
   }
@@ -62,23 +64,28 @@ export class Relocation {
   complete({ id, state }: Extract<FromWorker, { kind: 'moved' }>): void {
     const move = this.#moves.get(id);
     if (move === undefined) return;
-    move.isComplete = true;
+    move.state = 'complete';
     move.to.send({ kind: 'adopt-state', id, state });
   }
 
   adopted({ id }: Extract<FromWorker, { kind: 'adopted' }>): void {
+    this.#moves.get(id)?.handle.close();
     this.#moves.delete(id);
   }
 
   /** A worker has ended: what was on its way to it is lost with it, and what it had not let go of whole as well. */
   gone(worker: WorkerHandle): void {
-    for (const [id, { from, to, isComplete }] of this.#moves) {
-      if (to === worker) this.#lost(from, 'the worker that took it over died');
-      else if (from === worker && !isComplete) {
-        to.send({ kind: 'adopt-state', id, state: null });
+    for (const [id, move] of this.#moves) {
+      const { from, to, handle, state } = move;
+      if (to === worker) {
+        if (state !== 'lost') this.#lost(from, 'the worker that took it over died');
+        handle.close();
+        this.#moves.delete(id);
+      } else if (from === worker && state === 'begun') {
         this.#lost(from, 'the worker that gave it away died');
-      } else continue;
-      this.#moves.delete(id);
+        move.state = 'lost';
+        to.send({ kind: 'adopt-state', id, state: null });
+      }
     }
   }
 

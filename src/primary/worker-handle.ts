@@ -52,15 +52,9 @@ export class WorkerHandle implements MemberView {
     this.#worker.once('exit', listener);
   }
 
-  /**
-   * A message to a worker that is just dying is lost with it; its exit is what counts then. A handle that goes with it
-   * is closed here.
-   */
+  /** A message to a worker that is just dying is lost with it; its exit is what counts then. */
   send(message: ToWorker, handle?: RawHandle): void {
-    this.sent(message, handle).then(
-      () => handle?.close(),
-      () => handle?.close(),
-    );
+    this.sent(message, handle).catch(() => {});
   }
 
   /** Resolves when the message has left; rejects when the channel is closed. */

@@ -1,12 +1,14 @@
 // Workers come and go, connections stay: a client notices nothing of a reload, of scaling, of evening out.
 
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
+import type { ServerStatus } from '#src/operations.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, root } from '../support/processes.js';
+import { RawClient } from '../support/raw-client.js';
 import { type ServerOptions, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
-import { faultOf, quantile, Witness, type WitnessOptions } from '../support/witness.js';
+import { faultOf, Witness, type WitnessOptions } from '../support/witness.js';
 
 const folder = temporaryFolder();
 let configs = 0;
@@ -30,26 +32,66 @@ function startServer({ args = [], ...options }: ServerOptions = {}, config = new
   return new TestServer({ ...options, args: ['--config', config.path, '--workers', '2', ...args] });
 }
 
-describe('a rolling reload', () => {
-  const witnesses: Witness[] = [];
-  function witness(port: number, options: WitnessOptions = {}): Witness {
-    const made = new Witness(witnesses.length, port, options);
-    witnesses.push(made);
-    return made;
-  }
-  afterEach(async () => {
-    for (const one of witnesses.splice(0)) one.destroy();
-    await endProcesses();
+const witnesses: Witness[] = [];
+function witness(port: number, options: WitnessOptions = {}): Witness {
+  const made = new Witness(witnesses.length, port, options);
+  witnesses.push(made);
+  return made;
+}
+
+async function busyWitnesses(port: number, count: number, options: WitnessOptions = {}): Promise<readonly Witness[]> {
+  const made = Array.from({ length: count }, () => witness(port, { depth: 8, ...options }));
+  await until('busy connections', () => made.every(({ replied }) => replied > 0));
+  return made;
+}
+
+function expectNoFault(): void {
+  const fault = faultOf(witnesses);
+  expect(fault, String(fault)).to.equal(null);
+}
+
+/** All requests are answered, by the count of the clients and of the server; nobody was ever closed. */
+async function expectNothingLost(server: TestServer): Promise<void> {
+  await Promise.all(witnesses.map((one) => one.finish()));
+  expectNoFault();
+  expect(witnesses.reduce((sum, { closes }) => sum + closes, 0)).to.equal(0);
+  const requests = witnesses.reduce((sum, { replied }) => sum + replied, 0);
+  const metrics = await server.metricsWhen(
+    `${requests} requests on ${witnesses.length} connections`,
+    ({ total_requests, connections }) => total_requests === requests && connections === witnesses.length,
+  );
+  expect(metrics).to.include({ errors: 0, audit_imbalance: 0 });
+}
+
+async function reload(server: TestServer): Promise<void> {
+  const before = server.count('reloaded');
+  server.signal('SIGUSR2');
+  const isOver = (): boolean => server.count('reloaded') > before || faultOf(witnesses) !== null;
+  await until('the reload', isOver, { timeoutMs: 30_000 });
+  expectNoFault();
+}
+
+/** Connections of each worker, the lowest slot first. */
+async function loads(server: TestServer): Promise<readonly number[]> {
+  const { output } = await server.operate('status', '--json');
+  const { workers } = JSON.parse(output) as ServerStatus;
+  return workers.toSorted((a, b) => a.slot - b.slot).map(({ connections }) => connections);
+}
+
+async function evenedOut(server: TestServer, workers: number, connections: number): Promise<void> {
+  const mean = connections / workers;
+  await until(`${connections} connections on ${workers} workers within 20 % of even`, async () => {
+    const counts = await loads(server);
+    return counts.length === workers && counts.every((count) => Math.abs(count - mean) <= 0.2 * mean);
   });
+}
 
-  async function reload(server: TestServer): Promise<void> {
-    const before = server.count('reloaded');
-    server.signal('SIGUSR2');
-    await until('the reload', () => server.count('reloaded') > before || faultOf(witnesses) !== null, {
-      timeoutMs: 30_000,
-    });
-  }
+afterEach(async () => {
+  for (const one of witnesses.splice(0)) one.destroy();
+  await endProcesses();
+});
 
+describe('a rolling reload', () => {
   it('drops none of 1,000 idle and 200 busy connections in ten times, and no reply', async function () {
     this.timeout(120_000);
     const server = startServer();
@@ -57,27 +99,185 @@ describe('a rolling reload', () => {
     const idle = Array.from({ length: 1000 }, () => witness(port));
     await until('idle connections', () => idle.every(({ isConnected }) => isConnected));
     await Promise.all(idle.map((one) => one.asked(1)));
-    const busy = Array.from({ length: 200 }, () => witness(port, { depth: 8 }));
-    await until('busy connections', () => busy.every(({ replied }) => replied > 0));
-    for (const one of busy) one.latencies.length = 0;
+    await busyWitnesses(port, 200);
     for (let i = 0; i < 10; i++) await reload(server);
-    expect(faultOf(witnesses), String(faultOf(witnesses))).to.equal(null);
-    const p99 = quantile(
-      busy.flatMap(({ latencies }) => latencies),
-      0.99,
-    );
-    console.log(
-      `      p99 during reloads: ${p99.toFixed(1)} ms of ${busy.reduce((sum, { replied }) => sum + replied, 0)} requests`,
-    );
-    await Promise.all(busy.map((one) => one.finish()));
     await Promise.all(idle.map((one) => one.asked(1)));
-    expect(faultOf(witnesses), String(faultOf(witnesses))).to.equal(null);
-    expect(witnesses.reduce((sum, { closes }) => sum + closes, 0)).to.equal(0);
-    const requests = witnesses.reduce((sum, { replied }) => sum + replied, 0);
-    const metrics = await server.metricsWhen(
-      'the totals',
-      ({ total_requests, workers }) => total_requests === requests && workers.length === 2,
+    await expectNothingLost(server);
+    expect(await loads(server)).to.have.lengthOf(2);
+  });
+
+  it('moves half frames, replies that nobody has read yet, and a connection that it had to pause', async () => {
+    const server = startServer();
+    const port = await server.port();
+    const half = witness(port);
+    half.send(3, true);
+    const slow = await RawClient.connect(port, 4, false);
+    const payloads = Array.from({ length: 400 }, (_, i) => Buffer.alloc(65_536, 97 + (i % 26)));
+    slow.send(...payloads);
+    await server.metricsWhen('a pause', ({ connections, in_flight }) => connections === 2 && in_flight === 0);
+    await reload(server);
+    await reload(server);
+    slow.socket.resume();
+    await slow.replied(payloads.length);
+    expect(slow.replies.every((reply, i) => reply.equals(payloads[i] as Buffer))).to.equal(true);
+    await half.finish();
+    expect(half.replied).to.equal(3);
+    expectNoFault();
+    slow.end();
+    await slow.closed;
+  });
+
+  it('waits for requests that a model holds, and moves their connections then', async () => {
+    const gate = `${folder}/gate`;
+    const models = [
+      {
+        name: 'slow',
+        backend: 'module',
+        path: `${root}test/support/models/gate.mjs`,
+        execution: 'thread',
+        settings: { gate },
+      },
+    ];
+    const server = startServer({}, new Config({ model: 'slow' }, { models }));
+    const client = await RawClient.connect(await server.port());
+    writeFileSync(gate, '');
+    client.send(Buffer.from('held'), Buffer.from('held, too'));
+    await server.metricsWhen('the requests', ({ in_flight }) => in_flight === 2);
+    server.signal('SIGUSR2');
+    await server.event('reloading');
+    client.send(Buffer.from('for the next'));
+    rmSync(gate);
+    expect((await client.replied(3)).map(String)).to.deep.equal(['held', 'held, too', 'for the next']);
+    await server.event('reloaded');
+    client.end();
+    await client.closed;
+  });
+
+  it('takes over settings that have changed, and names those that need a restart', async () => {
+    const config = new Config();
+    const server = startServer({}, config);
+    const port = await server.port();
+    await busyWitnesses(port, 4);
+    config.write({ maxConnections: 4 }, { cluster: { name: 'other', workers: 3 }, http: { port: 1 } });
+    await reload(server);
+    const refused = await RawClient.connect(port);
+    await refused.serverEnded();
+    expect(refused.replies.map(String)).to.deep.equal(['']);
+    const { settings } = await server.event('these settings change only with a restart');
+    expect(settings).to.deep.equal(['cluster.name']);
+    await expectNothingLost(server);
+  });
+
+  it('refuses a config with mistakes, and one that no worker can start with: the old one serves on', async () => {
+    const config = new Config();
+    const server = startServer({}, config);
+    const port = await server.port();
+    await busyWitnesses(port, 4);
+    config.write({ maxConnections: 'many' });
+    const mistaken = await server.operate('reload');
+    expect(mistaken).to.have.property('code', 7);
+    expect(mistaken.output).to.include('server.maxConnections: must be a whole number');
+    const broken = [{ name: 'echo', backend: 'module', path: `${folder}/nowhere.mjs` }];
+    config.write({}, { models: broken });
+    const unloadable = await server.operate('reload');
+    expect(unloadable).to.have.property('code', 7);
+    expect(unloadable.output).to.include('the model echo cannot be served');
+    expect(server.count('worker died')).to.equal(0);
+    config.write();
+    expect(await server.operate('reload')).to.deep.equal({ code: 0, output: 'reloaded' });
+    await expectNothingLost(server);
+  });
+
+  it('goes back to the old config when only the second worker cannot start with the new one', async () => {
+    const config = new Config();
+    const server = startServer({}, config);
+    await busyWitnesses(await server.port(), 6);
+    // Its first loading is fine, its second is not.
+    const once = `${folder}/once.mjs`;
+    writeFileSync(
+      once,
+      `import { existsSync, writeFileSync } from 'node:fs';
+       const mark = ${JSON.stringify(`${once}.mark`)};
+       if (existsSync(mark)) throw new Error('not twice');
+       writeFileSync(mark, '');
+       export { default } from ${JSON.stringify(`${root}test/support/models/echo.mjs`)};`,
     );
-    expect(metrics).to.include({ connections: 1200, errors: 0, audit_imbalance: 0 });
+    config.write({}, { models: [{ name: 'echo', backend: 'module', path: once, execution: 'inline' }] });
+    const { code, output } = await server.operate('reload');
+    expect(code).to.equal(7);
+    expect(output).to.include('not twice');
+    await until('all workers with the old config', async () => {
+      const status = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
+      return (
+        status.workers.length === 2 &&
+        status.workers.every(({ revision, state }) => revision === 1 && state === 'ready')
+      );
+    });
+    await expectNothingLost(server);
+  });
+
+  it('drains connections where they may not move: what was asked is answered, then they close', async () => {
+    const server = startServer({ args: ['--set', 'cluster.moveConnections=false'] });
+    const port = await server.port();
+    const clients = await busyWitnesses(port, 10, { isReconnecting: true });
+    await reload(server);
+    expect(clients.every(({ closes }) => closes >= 1)).to.equal(true);
+    await Promise.all(clients.map((one) => one.finish()));
+    expectNoFault();
+  });
+});
+
+describe('scaling', () => {
+  it('down gives connections to the workers that stay, up spreads them over all; none is dropped', async () => {
+    const server = startServer({ args: ['--workers', '3'] });
+    const port = await server.port();
+    await busyWitnesses(port, 60);
+    expect(await server.operate('scale', '1')).to.deep.equal({ code: 0, output: '1 workers' });
+    expect(await loads(server)).to.deep.equal([60]);
+    await server.operate('scale', '3');
+    await evenedOut(server, 3, 60);
+    server.signal('SIGTTOU');
+    await evenedOut(server, 2, 60);
+    await expectNothingLost(server);
+  });
+
+  it('counts, logs and closes a connection whose new worker dies before it has it', async () => {
+    const server = startServer();
+    const port = await server.port();
+    const clients = await Promise.all(Array.from({ length: 6 }, () => RawClient.connect(port)));
+    for (const client of clients) client.send(Buffer.from('x'));
+    await Promise.all(clients.map((client) => client.replied(1)));
+    const before = await loads(server);
+    const status = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
+    const heir = status.workers.find(({ slot }) => slot === 0)?.pid as number;
+    process.kill(heir, 'SIGSTOP');
+    server.signal('SIGTTOU');
+    await until('all connections to be on their way', async () => (await loads(server))[0] === 6);
+    process.kill(heir, 'SIGKILL');
+    await Promise.all(clients.map((client) => client.serverEnded()));
+    await server.event('worker replaced');
+    expect(server.count('connection lost on its way to another worker')).to.equal(before[1]);
+    const url = `${await server.url()}/metrics`;
+    await until('the count of lost connections', async () => {
+      const text = await (await fetch(url, { headers: { accept: 'text/plain' } })).text();
+      return text.includes(`mltcp_connections_closed_total{reason="handoff_failed"} ${before[1]}`);
+    });
+    const next = await RawClient.connect(port);
+    next.send(Buffer.from('y'));
+    await next.replied(1);
+  });
+});
+
+describe('after a worker was killed', () => {
+  it('connections spread over all workers again, those that come back and those that stayed', async () => {
+    const server = startServer();
+    const port = await server.port();
+    const clients = await busyWitnesses(port, 60, { isReconnecting: true });
+    const [victim] = await server.workerPids();
+    process.kill(victim as number, 'SIGKILL');
+    await server.event('worker replaced');
+    await evenedOut(server, 2, 60);
+    await Promise.all(clients.map((one) => one.finish()));
+    expectNoFault();
   });
 });
