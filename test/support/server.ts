@@ -20,6 +20,8 @@ export interface ServerOptions {
   readonly cwd?: string;
   /** Its config lists TCP listeners: the short form for one must stay away. */
   readonly hasListeners?: boolean;
+  /** The Node that runs it. */
+  readonly node?: string;
 }
 
 const slabs = temporaryFolder();
@@ -31,10 +33,10 @@ export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.P
 }
 
 export class TestServer extends TestProcess {
-  constructor({ args = [], env = {}, cwd = root, hasListeners = false }: ServerOptions = {}) {
+  constructor({ args = [], env = {}, cwd = root, hasListeners = false, node = process.execPath }: ServerOptions = {}) {
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
-    super(process.execPath, [`${root}dist/cli.js`, ...flags], { cwd, env: cleanEnv(env) });
+    super(node, [`${root}dist/cli.js`, ...flags], { cwd, env: cleanEnv(env) });
   }
 
   get log(): readonly LogLine[] {
