@@ -47,12 +47,15 @@ export function ignoreTreeSignals(): void {
   for (const signal of treeSignals) process.on(signal, () => {});
 }
 
-/** Logs why a process ends and returns its exit code. A failure that an operator can mend comes without a stack. */
-export function logFatal(log: Log, error: unknown): number {
+/**
+ * Logs why a process ends and returns its exit code. A failure that an operator can mend comes without a stack.
+ * @param circumstances what else the log line says
+ */
+export function logFatal(log: Log, error: unknown, circumstances: object = {}): number {
   if (error instanceof OperatorError) {
-    log.fatal({ code: error.code }, error.message);
+    log.fatal({ ...circumstances, code: error.code }, error.message);
     return error.exitCode;
   }
-  log.fatal({ err: error }, messageOf(error));
+  log.fatal({ ...circumstances, err: error }, messageOf(error));
   return operatorErrors.UNEXPECTED.exitCode;
 }

@@ -2,6 +2,7 @@
 // and removes the slab only when what it held has been published, so that nothing is lost if the primary dies as well:
 // then the next primary of the node publishes what it finds.
 
+import { existsSync, readFileSync } from 'node:fs';
 import { departed } from '../metrics/merge.js';
 import { type DepartedSlab, readSlab, readSlabs, removeSlab, type SlabOwner, slabFile } from '../metrics/slab.js';
 import { type WorkerCounts, type WorkerRecord, workerRecordId } from '../metrics/snapshot.js';
@@ -84,11 +85,17 @@ export async function publishOrphan(
   removeSlab(file);
 }
 
-function isRunning(pid: number): boolean {
+/** One that has ended and that nobody has waited for yet (a zombie) does not run. */
+export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+  try {
+    // The state follows the name of the program, which is in parentheses.
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return !existsSync('/proc/self/stat'); // it has just ended, unless there is no /proc to look in
   }
 }

@@ -335,9 +335,9 @@ export class Supervisor {
 
   #exited(slot: Slot, worker: WorkerHandle, how: string): void {
     slot.members.splice(slot.members.indexOf(worker), 1);
+    if (!this.#isStopping) this.#noteExit(slot, worker, how);
     this.#relocation.gone(worker);
     this.#ledger.releaseAll(worker);
-    if (!this.#isStopping) this.#noteExit(slot, worker, how);
     this.#events.onExit(worker);
     if (this.workers.length === 0) this.#onEmpty?.();
     if (!this.#isStopping) this.#reconcile();
@@ -372,13 +372,27 @@ export class Supervisor {
       {
         slot: slot.slot,
         worker: worker.pid,
-        how,
-        connectionsLost: worker.lastRecord?.gauges.connections ?? 0,
+        how: explained(how),
+        ...lastSeen(worker),
         replacedInMs: Math.round(delayMs),
       },
       'worker died',
     );
   }
+}
+
+/** How a worker was when it last said something: what it was running then is most likely what it died of. */
+function lastSeen({ lastRecord, heardAt, connections }: WorkerHandle): object {
+  if (lastRecord === null) return { connectionsLost: connections };
+  const { inFlight, models, rssBytes } = lastRecord.gauges;
+  const msAgo = Math.round(performance.now() - heardAt);
+  return { connectionsLost: connections, lastSeen: { msAgo, inFlight, models, rssMb: Math.round(rssBytes / 2 ** 20) } };
+}
+
+function explained(how: string): string {
+  if (how === 'SIGABRT') return 'SIGABRT: Node itself gave up, most often for want of memory; see its report on stderr';
+  if (how === 'SIGKILL') return 'SIGKILL: killed, by somebody or by the kernel for want of memory';
+  return how;
 }
 
 function emptySlot(slot: number): Slot {

@@ -24,8 +24,15 @@ process.once('message', (message: ToWorker) => {
   if (message.kind !== 'boot') return;
   const { config, slot } = message;
   const log = createLog(config.log, { role: 'worker', node: config.cluster.node, slot });
-  process.on('uncaughtException', (error) => process.exit(logFatal(log, error)));
-  boot(message, log).catch(async (error: unknown) => {
+  let running: () => object = () => ({});
+  // Nobody's exception, most often of a user's model: what it was about is not known any more, what ran is.
+  process.on('uncaughtException', (error, origin) =>
+    process.exit(logFatal(log, error, { origin, running: running() })),
+  );
+  const onServing = (gauges: () => object): void => {
+    running = gauges;
+  };
+  boot(message, log, onServing).catch(async (error: unknown) => {
     const code = error instanceof OperatorError ? error.code : 'UNEXPECTED';
     await sendToPrimary({ kind: 'boot-failed', code, message: messageOf(error) }).catch(() => {});
     process.exit(1);
@@ -33,7 +40,7 @@ process.once('message', (message: ToWorker) => {
 });
 await sendToPrimary({ kind: 'hello' });
 
-async function boot(message: WorkerBoot, log: Log): Promise<void> {
+async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
   const recorder = new Recorder(servedNames(config));
   const slab = openSlab(message, recorder, log);
@@ -49,11 +56,9 @@ async function boot(message: WorkerBoot, log: Log): Promise<void> {
   );
   const context = { limits: limitsOf(config), recorder, outbox };
   const server = new WorkerServer({ context, admission, handoff, lanes });
-  const publishing = new Publishing(message, recorder, () => ({
-    connections: server.connections,
-    inFlight: server.inFlight,
-    models: models.gauges(),
-  }));
+  const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
+  const publishing = new Publishing(message, recorder, gauges);
+  onServing(gauges);
 
   const drainTimeoutMs = config.server.drainTimeoutSeconds * 1000;
   const leave = async (): Promise<void> => {

@@ -43,6 +43,16 @@ async function agrees(when: When, running: Load, killed: 'somebody was killed' |
   if (lost === 0) expect(metrics.total_requests).to.equal(replies);
 }
 
+async function reloadsUnder(running: Load, server: TestServer): Promise<void> {
+  for (let reloads = 1; reloads <= 3; reloads++) {
+    await running.more(500);
+    server.signal('SIGHUP');
+    await until('a reload', () => server.count('reloaded') === reloads);
+  }
+  await running.more(500);
+  expect(running.lost).to.equal(0);
+}
+
 const watches: Watch[] = [];
 
 /** Watches the totals: they never fall. */
@@ -138,6 +148,16 @@ describe('exact totals, embedded', () => {
     await watched.end();
   });
 
+  it('through rolling reloads: nothing is lost', async () => {
+    const server = startNode({});
+    const port = await server.port();
+    const watched = new Watch(await server.url());
+    const running = load(() => [port]);
+    await reloadsUnder(running, server);
+    await agrees((what, isThere) => server.metricsWhen(what, isThere), running, 'nobody was killed');
+    await watched.end();
+  });
+
   it('through an aggregator that is killed', async () => {
     const server = startNode({}, { args: ['--http-port', String(await freePort())] });
     const port = await server.port();
@@ -197,6 +217,16 @@ describe('exact totals, over Redis', () => {
     }
     await running.more(500);
     await agrees(when, running, 'somebody was killed');
+    await watched.end();
+  });
+
+  it('through rolling reloads: nothing is lost', async () => {
+    const node = startNode(env);
+    const port = await node.port();
+    const watched = new Watch(aggregator.url);
+    const running = load(() => [port]);
+    await reloadsUnder(running, node);
+    await agrees(when, running, 'nobody was killed');
     await watched.end();
   });
 

@@ -5,9 +5,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { endProcesses, isRunning, workersOf } from '../support/processes.js';
+import { endProcesses, isRunning, root, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
-import { TestServer } from '../support/server.js';
+import { type LogLine, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
 
 const dummy = { MODEL: 'dummy' };
@@ -166,6 +166,42 @@ describe('the server', () => {
     await server.metricsWhen('the requests after it', ({ total_requests }) => total_requests === 16 + alive.length + 1);
   });
 
+  for (const { word, what, said } of [
+    { word: 'throw', what: 'throws where nobody catches it', said: /thrown by nobody.*/ },
+    { word: 'reject', what: 'rejects a promise that nobody awaits', said: /rejected for nobody.*/ },
+    { word: 'memory', what: 'takes all memory', said: /SIGABRT: Node itself gave up/ },
+  ]) {
+    it(`replaces a worker whose model ${what}, says what was running, and no other client notices`, async () => {
+      const file = `${folder}/faulty.json`;
+      const path = `${root}test/support/models/faulty.mjs`;
+      const models = [{ name: 'faulty', backend: 'module', path, execution: 'inline' }];
+      writeFileSync(file, JSON.stringify({ models, server: { model: 'faulty' }, cluster: { moveConnections: false } }));
+      const env = { WORKERS: '2', NODE_OPTIONS: '--max-old-space-size=48' };
+      const server = new TestServer({ args: ['--config', file], env });
+      const port = await server.port();
+      const clients = [await RawClient.connect(port), await RawClient.connect(port)] as const;
+      for (const client of clients) client.send(Buffer.from('before'));
+      await Promise.all(clients.map((client) => client.replied(1)));
+      await server.metricsWhen('a client each', ({ workers }) => workers.every(({ connections }) => connections === 1));
+      clients[0].send(Buffer.from(word));
+      await clients[0].serverEnded();
+      const death = await server.event('worker died');
+      expect(death.connectionsLost).to.equal(1);
+      expect(death.lastSeen).to.deep.include({
+        models: { faulty: { version: 'unversioned', execution: 'inline', queued: 0 } },
+      });
+      expect(server.output).to.match(said);
+      if (word !== 'memory') {
+        const { running } = server.log.find(({ level, role }) => level === 'fatal' && role === 'worker') as LogLine;
+        expect(running).to.include({ connections: 1 }).and.have.property('models');
+      }
+      await server.event('worker replaced');
+      clients[1].send(Buffer.from('after'));
+      await clients[1].replied(2);
+      expect(clients[1].replies.map(String)).to.deep.equal(['before', 'after']);
+    });
+  }
+
   it('replaces an aggregator that is killed; it knows all totals again', async () => {
     const server = new TestServer({ env: { ...dummy, HTTP_PORT: '0' } });
     const client = await RawClient.connect(await server.port());
@@ -189,8 +225,12 @@ describe('the server', () => {
     await server.event('ready');
     const children = await childPids(server.pid);
     expect(children).to.have.length.above(1);
+    const port = await server.port();
+    const busy = await Promise.all(Array.from({ length: 8 }, () => RawClient.connect(port)));
+    for (const client of busy) client.send(...Array.from({ length: 1000 }, () => Buffer.from('x')));
     server.signal('SIGKILL');
-    await until('all children to end', () => children.every((pid) => !isRunning(pid)), { timeoutMs: 2000 });
+    await until('all children to end', () => children.every((pid) => !isRunning(pid)), { timeoutMs: 1000 });
+    for (const client of busy) await client.serverEnded();
   });
 
   describe('refuses to start, with one plain message and no orphan,', () => {

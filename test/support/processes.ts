@@ -87,14 +87,7 @@ export async function endProcesses(): Promise<void> {
   if (faults.length > 0) throw new Error(faults.join('\n'));
 }
 
-export function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
+export { isRunning } from '#src/primary/estate.js';
 
 /** A TCP port that was free a moment ago, for programs that cannot choose one themselves. */
 export async function freePort(): Promise<number> {
