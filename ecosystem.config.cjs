@@ -1,8 +1,13 @@
-// PM2: the server and the aggregator of a machine, as two apps that meet in Redis (config/production.json).
+// PM2: the server and the aggregator of a machine, as two apps that meet in Redis.
 //
-//   npx pm2 start ecosystem.config.cjs         start both; `online` means ready (wait_ready)
+//   npx pm2 start ecosystem.config.cjs --env production   both; `online` means ready (wait_ready). Redis is that of
+//                                                         config/production.json, or REDIS_URL
+//   npx pm2 start ecosystem.config.cjs --only ml-tcp-server   one machine without Redis: the server brings its aggregator
+//   npx pm2 sendSignal SIGUSR2 ml-tcp-server   reloads config, models and workers; no connection is dropped
 //   npx pm2 stop ml-tcp-server                 answers what is in flight, then stops
 //   npx pm2 logs                               JSON, an event a line
+//
+// Not `pm2 reload`: of an app in fork mode PM2 makes a stop and a start, and clients find no listener in between.
 //
 // The server runs in fork mode, not in PM2's cluster mode: it forks its workers itself, one a core, and shares the
 // machine's connection limit and metrics among them. Environment variables (PORT, REDIS_URL …) are passed on.
@@ -24,7 +29,11 @@ const app = {
   // (stop_exit_codes) as `waiting restart`. The primary backs off by itself where workers die; PM2 gives up after 16
   // starts that lived less than a second.
   merge_logs: true,
-  env: { NODE_ENV: 'production' },
+  // PM2 looks at the memory of this one process, which serves nobody and stays below 200 MB; one that grows to this has
+  // a leak. Workers are watched by the primary: see max-old-space-size in Node's manual for a limit of theirs.
+  max_memory_restart: '1G',
+  env: {},
+  env_production: { NODE_ENV: 'production' },
 };
 
 module.exports = {
@@ -34,6 +43,7 @@ module.exports = {
       name: 'ml-tcp-server',
       args: 'start',
       env: { ...app.env, WORKERS: process.env.WORKERS ?? String(availableParallelism()) },
+      env_production: { ...app.env_production, WORKERS: process.env.WORKERS ?? String(availableParallelism()) },
       // Configuration, a port in use, a model that does not load: restarting does not mend these. Not 0, since PM2
       // takes a kill -9 for that.
       stop_exit_codes: [2, 3, 4, 5],

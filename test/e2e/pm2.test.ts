@@ -1,6 +1,6 @@
 // The real PM2, in a home of its own, with the ecosystem file as it is shipped.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -9,6 +9,7 @@ import { RawClient } from '../support/raw-client.js';
 import { RedisServer } from '../support/redis-server.js';
 import { cleanEnv, metricsWhen } from '../support/server.js';
 import { until } from '../support/until.js';
+import { faultOf, Witness } from '../support/witness.js';
 
 interface App {
   readonly name: string;
@@ -103,6 +104,48 @@ describe('under PM2', function () {
     last.send(Buffer.from('third'));
     expect(String((await last.replied(1))[0])).to.equal('third');
     last.destroy();
+  });
+
+  it('reloads by signal under load and loses nothing; restart and startOrReload bring it back', async () => {
+    const echo = [{ name: 'echo', backend: 'module', path: `${root}test/support/models/echo.mjs` }];
+    writeFileSync(join(home, 'config.json'), JSON.stringify({ models: echo, server: { model: 'echo' } }));
+    await pm2('start', 'ecosystem.config.cjs');
+    const [before] = (await apps()).filter(({ name }) => name === 'ml-tcp-server');
+    const witnesses = Array.from({ length: 20 }, (_, i) => new Witness(i, port, { depth: 4, isReconnecting: true }));
+    try {
+      for (const reloads of [1, 2]) {
+        await pm2('sendSignal', 'SIGUSR2', 'ml-tcp-server');
+        const log = join(home, 'pm2/logs/ml-tcp-server-out.log');
+        const done = /"msg":"reloaded"/g;
+        await until('a reload', () => (readFileSync(log, 'utf8').match(done) ?? []).length === reloads);
+      }
+      expect(witnesses.map(({ closes }) => closes)).to.deep.equal(witnesses.map(() => 0));
+      const [after] = (await apps()).filter(({ name }) => name === 'ml-tcp-server');
+      expect(after).to.deep.include({ pid: before?.pid });
+      for (const command of [
+        ['restart', 'ml-tcp-server'],
+        ['startOrReload', 'ecosystem.config.cjs'],
+      ]) {
+        const replied = witnesses.map((witness) => witness.replied);
+        await pm2(...command);
+        await until(`replies after ${command}`, () =>
+          witnesses.every((witness, i) => witness.replied > (replied[i] ?? 0) + 10),
+        );
+      }
+      await Promise.all(witnesses.map((witness) => witness.finish()));
+      expect(faultOf(witnesses)).to.equal(null);
+      const requests = witnesses.reduce((sum, { replied }) => sum + replied, 0);
+      const url = `http://127.0.0.1:${httpPort}`;
+      // A graceful stop answers what has come in whole: clients may have been sending more, and send it again.
+      const metrics = await metricsWhen(
+        url,
+        'all replies',
+        ({ total_requests, stale }) => !stale && total_requests >= requests,
+      );
+      expect(metrics).to.include({ errors: 0, audit_imbalance: 0 });
+    } finally {
+      for (const witness of witnesses) witness.destroy();
+    }
   });
 
   it('does not restart what a restart cannot mend', async () => {
