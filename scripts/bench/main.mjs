@@ -21,6 +21,7 @@ const { barChart } = await import('./chart.mjs');
 const { writeMlp } = await import('./mlp.mjs');
 const { cluster } = await import('./cluster.mjs');
 const { overload } = await import('./overload.mjs');
+const { reload } = await import('./reload.mjs');
 const { stopAll } = await import('./programs.mjs');
 const { crossings, neighbours } = await import('./threads.mjs');
 const throughput = await import('./throughput.mjs');
@@ -48,10 +49,11 @@ async function measure(folder) {
   const crossing = await step('crossings to a thread', () => crossings(effort));
   const over = await step('overload', () => overload(folder, effort));
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
-  return { ratios, sizes, beside, crossing, over, many };
+  const rolling = await step('rolling reloads', () => reload(folder, effort));
+  return { ratios, sizes, beside, crossing, over, many, rolling };
 }
 
-function report({ ratios, sizes, beside, crossing, over, many }) {
+function report({ ratios, sizes, beside, crossing, over, many, rolling }) {
   const machine = `${availableParallelism()} × ${cpus()[0]?.model.trim()}, Node ${process.versions.node}`;
   return [
     `Measured on ${machine}, clients and servers on the same cores, two workers; connections × requests in flight on each.`,
@@ -100,6 +102,23 @@ function report({ ratios, sizes, beside, crossing, over, many }) {
         ['the aggregator', `${number(many.aggregatorCores)} of a core`],
         ['Redis', `${number(many.redisCores)} of a core`],
         ['`GET /metrics` (JSON and Prometheus in turns), p99', `${number(many.responseP99Ms)} ms`],
+      ],
+    ),
+    table(
+      [
+        `${rolling.reloads} rolling reloads under full load, ${number(rolling.connections)} connections`,
+        'calm',
+        'while reloading',
+      ],
+      [
+        ['p99', `${number(rolling.calm.p99Ms)} ms`, `${number(rolling.reloading.p99Ms)} ms`],
+        [
+          'served, with clients that check each reply',
+          `${number(rolling.calm.rps)} requests/s`,
+          `${number(rolling.reloading.rps)} requests/s`,
+        ],
+        ['time of a reload of two workers', '', `${number(rolling.reloadMs)} ms`],
+        ['connections dropped, replies lost, repeated or out of order', '', `0 of ${number(rolling.replies)} replies`],
       ],
     ),
   ].join('\n\n');

@@ -43,19 +43,27 @@ export class Estate {
   }
 }
 
-/** Slabs of workers whose whole process tree was killed: earlier runs of this node. */
+/** Slabs of workers whose primary was killed: earlier runs of this node. Such a worker may be about to end still. */
 export function orphans(folder: string, { cluster, node }: { cluster: string; node: string }): readonly DepartedSlab[] {
   return readSlabs(folder).filter(
-    ({ owner, primaryPid, pid }) =>
-      owner.cluster === cluster && owner.node === node && !isRunning(primaryPid) && !isRunning(pid),
+    ({ owner, primaryPid }) => owner.cluster === cluster && owner.node === node && !isRunning(primaryPid),
   );
 }
 
+/** Whether the worker that wrote a slab is still there; a process that has its number now is none. */
+export function isWorking({ pid }: DepartedSlab): boolean {
+  if (!isRunning(pid)) return false;
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('worker/main.js');
+  } catch {
+    return isRunning(pid);
+  }
+}
+
 /** Publishes the last counts of an orphan under its own name. Where its node had folded it already, that does no harm. */
-export async function publishOrphan(
-  { owner, pid, counts, file }: DepartedSlab,
-  publisher: RecordPublisher,
-): Promise<void> {
+export async function publishOrphan({ owner, pid, file }: DepartedSlab, publisher: RecordPublisher): Promise<void> {
+  const counts = readSlab(file)?.counts;
+  if (counts === undefined) return;
   const { node, run, slot, incarnation } = owner;
   const record: WorkerRecord = {
     kind: 'worker',

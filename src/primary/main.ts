@@ -117,7 +117,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   };
   const reloader = new Reloader(
     config,
-    readConfig,
+    { readConfig, installedVersion: packageVersion },
     {
       get isReloading() {
         return supervisor.isReloading;

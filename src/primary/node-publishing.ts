@@ -4,9 +4,12 @@ import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import { type DepartedSlab, defaultSlabFolder, removeSlab } from '../metrics/slab.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
-import { Estate, orphans, publishOrphan } from './estate.js';
+import { Estate, isWorking, orphans, publishOrphan } from './estate.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { WorkerHandle } from './worker-handle.js';
+
+/** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
+const orphanGraceMs = 1500;
 
 export interface NodePublishingOptions {
   readonly config: Config;
@@ -73,6 +76,11 @@ export class NodePublishing {
 
   async #publishOrphans(): Promise<void> {
     for (const orphan of this.#orphans) {
+      if (isWorking(orphan)) {
+        // It ends by itself when its primary has gone, unless it hangs.
+        if (process.uptime() * 1000 > orphanGraceMs) process.kill(orphan.pid, 'SIGKILL');
+        continue;
+      }
       // What does not last begins with this process tree.
       if (this.#options.isLasting) await publishOrphan(orphan, this.#options.publisher);
       else removeSlab(orphan.file);

@@ -18,17 +18,26 @@ export interface ReloadTarget {
   scale(workers: number): unknown;
 }
 
+/** What a reload finds at the moment it is asked for. */
+export interface ReloadSource {
+  /** Throws when the config is not valid. */
+  readConfig(): Config;
+  /** Of the package on disk, whose code new workers run. */
+  installedVersion(): string;
+}
+
 export class Reloader {
-  readonly #read: () => Config;
+  readonly #source: ReloadSource;
+  readonly #version: string;
   readonly #target: ReloadTarget;
   readonly #log: Log;
   #config: Config;
   #isAskedAgain = false;
 
-  /** @param read reads the config as it is now; throws when it is not valid */
-  constructor(config: Config, read: () => Config, target: ReloadTarget, log: Log) {
+  constructor(config: Config, source: ReloadSource, target: ReloadTarget, log: Log) {
     this.#config = config;
-    this.#read = read;
+    this.#source = source;
+    this.#version = source.installedVersion();
     this.#target = target;
     this.#log = log;
   }
@@ -55,7 +64,8 @@ export class Reloader {
     if (this.#target.isReloading) throw new Error('a reload is under way: wait for its end');
     const begunAt = performance.now();
     try {
-      const config = this.#withFixed(this.#read());
+      this.#checkVersion();
+      const config = this.#withFixed(this.#source.readConfig());
       const versions = findModelVersions(config);
       this.#log.info({ reason }, 'reloading');
       await this.#target.reload(config, versions);
@@ -68,6 +78,13 @@ export class Reloader {
       this.#log.error({ reason: messageOf(error, 20_000) }, 'not reloaded: the old config serves on');
       throw error;
     }
+  }
+
+  /** Workers of another version would not understand this primary, nor it them. */
+  #checkVersion(): void {
+    const installed = this.#source.installedVersion();
+    if (installed !== this.#version)
+      throw new Error(`version ${installed} is installed, version ${this.#version} runs: restart to change over`);
   }
 
   /** The new config, but for what cannot change while the server runs. */

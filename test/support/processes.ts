@@ -83,7 +83,9 @@ export async function endProcesses(): Promise<void> {
   const left = [...started];
   const faults = (await Promise.all(left.map((process) => process.fault()))).filter((fault) => fault !== null);
   for (const process of left) process.signal('SIGKILL');
-  await Promise.allSettled(left.map((process) => process.exited));
+  // A child of one that was killed may hold its output open, if it hangs.
+  const isOverdue = new Promise((resolve) => setTimeout(resolve, 5000).unref());
+  await Promise.race([Promise.allSettled(left.map((process) => process.exited)), isOverdue]);
   if (faults.length > 0) throw new Error(faults.join('\n'));
 }
 

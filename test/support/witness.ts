@@ -28,6 +28,8 @@ export class Witness {
   /** How often the server closed the connection. */
   closes = 0;
   replied = 0;
+  /** Requests that had no reply when the connection closed: they may have been answered. */
+  lost = 0;
   #sent = 0;
   #sentAt: number[] = [];
   #socket!: Socket;
@@ -103,6 +105,7 @@ export class Witness {
   #closed(): void {
     if (this.#isOver && this.inFlight === 0) return;
     this.closes++;
+    this.lost += this.inFlight;
     if (!this.#isReconnecting) this.fault ??= `witness ${this.#id} was closed after ${this.replied} replies`;
     else if (!this.#isOver) setTimeout(() => this.#connect(), 20);
     else this.#sent = this.replied;

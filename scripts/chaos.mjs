@@ -1,0 +1,7 @@
+// `npm run chaos`: kills, hangs, reloads, scalings and outages at random, under load. Arguments: --seconds, --seed.
+
+import { install, root, runTool } from './prepare.mjs';
+
+install();
+runTool('typescript', ['--build', 'tsconfig.json', 'test/tsconfig.json']);
+await import(`${root}build/test/chaos/main.js`);

@@ -1,0 +1,95 @@
+// Events at random under load, for a while; then calm, and a look at all that was promised.
+
+import type { Metrics } from '#src/aggregator/metrics.js';
+import { until } from '../support/until.js';
+import { faultOf } from '../support/witness.js';
+import { ChaosCluster } from './cluster.js';
+import { Dice } from './dice.js';
+import { events } from './events.js';
+import { PortWatch, TotalsWatch } from './invariants.js';
+
+export interface ChaosOptions {
+  readonly seconds: number;
+  /** The same seed has the same things happen, as far as a machine ever does the same. */
+  readonly seed: number;
+  readonly say?: (line: string) => void;
+}
+
+export interface ChaosReport {
+  readonly events: number;
+  readonly replies: number;
+  readonly lost: number;
+  readonly longestGapMs: number;
+  readonly looks: number;
+  /** What should not have been, in words. */
+  readonly faults: readonly string[];
+}
+
+/** The memory of a primary may grow by this: its heap, and what forking leaves behind. */
+const toleratedMb = 64;
+
+export async function runChaos({ seconds, seed, say = () => {} }: ChaosOptions): Promise<ChaosReport> {
+  const dice = new Dice(seed);
+  const cluster = await ChaosCluster.start();
+  const replied = (): boolean => cluster.witnesses.every((witness) => witness.replied > 100);
+  await until('the load to begin', replied);
+  const port = new PortWatch(cluster);
+  const totals = new TotalsWatch(cluster);
+  const startedAt = performance.now();
+  const clock = (): string => `${((performance.now() - startedAt) / 1000).toFixed(1)} s`.padStart(7);
+  let happened = 0;
+  while (performance.now() - startedAt < seconds * 1000) {
+    await new Promise((resolve) => setTimeout(resolve, dice.between(50, 700)));
+    const did = await dice.pick(events)(cluster, dice);
+    happened++;
+    say(`${clock()}  ${did}`);
+  }
+  say(`${clock()}  calm`);
+  const faults: string[] = [];
+  const expectThat = (isSo: boolean, otherwise: string): void => {
+    if (!isSo) faults.push(otherwise);
+  };
+  await cluster.settle();
+  await Promise.all(cluster.witnesses.map((witness) => witness.finish()));
+  await port.end();
+  await totals.end();
+  for (const witness of cluster.witnesses) witness.destroy();
+  const { replies, lost } = cluster;
+  const fault = faultOf(cluster.witnesses);
+  expectThat(fault === null, String(fault));
+  faults.push(...port.faults, ...totals.faults);
+
+  const answered = ({ models }: Metrics): number => models.reduce((sum, model) => sum + model.answered, 0);
+  const isRight = (metrics: Metrics): boolean =>
+    !metrics.stale &&
+    metrics.connections === 0 &&
+    metrics.in_flight === 0 &&
+    metrics.audit_imbalance === 0 &&
+    answered(metrics) >= replies &&
+    answered(metrics) <= replies + lost;
+  await cluster
+    .metricsWhen(`totals of ${replies} replies (${lost} more may have been answered)`, isRight)
+    .catch((error: Error) => faults.push(error.message));
+
+  await cluster.settle();
+  const after = cluster.footprint();
+  const { baseline } = cluster;
+  expectThat(
+    after.descriptors <= baseline.descriptors,
+    `the primary has ${after.descriptors} descriptors, ${baseline.descriptors} when it began`,
+  );
+  expectThat(
+    after.rssMb <= baseline.rssMb + toleratedMb,
+    `the primary takes ${after.rssMb.toFixed(0)} MB, ${baseline.rssMb.toFixed(0)} MB when it began`,
+  );
+  void cluster.workers; // who is there now must be gone soon
+  cluster.node.signal('SIGTERM');
+  const { code } = await cluster.node.ended();
+  expectThat(code === 0, `the server ended with ${code}`);
+  const orphans = cluster.orphans();
+  expectThat(orphans.length === 0, `orphans are left: ${orphans.join(', ')}`);
+  const leftovers = cluster.leftovers();
+  expectThat(leftovers.length === 0, `files are left: ${leftovers.join(', ')}`);
+  const longestGapMs = Math.max(0, ...port.gaps);
+  return { events: happened, replies, lost, longestGapMs, looks: totals.looks, faults };
+}

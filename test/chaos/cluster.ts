@@ -1,0 +1,161 @@
+// What chaos falls upon: a node, an aggregator and a Redis, at addresses that stay, under load of witnesses.
+
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { Metrics } from '#src/aggregator/metrics.js';
+import type { ServerStatus } from '#src/operations.js';
+import { startNode, TestAggregator } from '../support/cluster.js';
+import { temporaryFolder } from '../support/folder.js';
+import { freePort, isRunning, root, workersOf } from '../support/processes.js';
+import { RedisServer } from '../support/redis-server.js';
+import type { TestServer } from '../support/server.js';
+import { until } from '../support/until.js';
+import { Witness } from '../support/witness.js';
+
+const clients = 24;
+export const initialWorkers = 2;
+const hangTimeoutMs = 1000;
+
+export interface Footprint {
+  readonly descriptors: number;
+  readonly rssMb: number;
+}
+
+export class ChaosCluster {
+  readonly port: number;
+  redis: RedisServer;
+  node: TestServer;
+  aggregator: TestAggregator;
+  readonly witnesses: readonly Witness[];
+  /** Of the primary when it began. */
+  baseline: Footprint;
+  readonly #folder: string;
+  /** Every process that was ever seen below a primary. */
+  readonly #seen = new Set<number>();
+
+  private constructor(port: number, folder: string, redis: RedisServer, node: TestServer, aggregator: TestAggregator) {
+    this.port = port;
+    this.#folder = folder;
+    this.redis = redis;
+    this.node = node;
+    this.aggregator = aggregator;
+    this.baseline = this.footprint();
+    this.witnesses = Array.from(
+      { length: clients },
+      (_, i) => new Witness(i, port, { depth: 4, isReconnecting: true }),
+    );
+  }
+
+  static async start(): Promise<ChaosCluster> {
+    const folder = temporaryFolder();
+    const port = await freePort();
+    const redis = await RedisServer.start();
+    writeConfig(folder, true);
+    const node = startChaosNode(folder, port, redis);
+    await node.event('ready');
+    const aggregator = await TestAggregator.start({ REDIS_URL: redis.url }, await freePort());
+    return new ChaosCluster(port, folder, redis, node, aggregator);
+  }
+
+  /** Pids of the workers that there are now. */
+  get workers(): readonly number[] {
+    const pids = workersOf(this.node);
+    for (const pid of pids) this.#seen.add(pid);
+    return pids;
+  }
+
+  /** Whole replies that clients have. */
+  get replies(): number {
+    return this.witnesses.reduce((sum, { replied }) => sum + replied, 0);
+  }
+
+  /** Requests that were sent on connections that closed before they were answered. */
+  get lost(): number {
+    return this.witnesses.reduce((sum, { lost }) => sum + lost, 0);
+  }
+
+  writeConfig(isValid: boolean): void {
+    writeConfig(this.#folder, isValid);
+  }
+
+  async status(): Promise<ServerStatus> {
+    return JSON.parse((await this.node.operate('status', '--json')).output) as ServerStatus;
+  }
+
+  async restartRedis(): Promise<void> {
+    this.redis.signal('SIGKILL');
+    await this.redis.ended();
+    this.redis = await RedisServer.start(this.redis.port);
+  }
+
+  async restartAggregator(): Promise<void> {
+    const { port } = new URL(this.aggregator.url);
+    this.aggregator.signal('SIGKILL');
+    await this.aggregator.ended();
+    this.aggregator = await TestAggregator.start({ REDIS_URL: this.redis.url }, Number(port));
+  }
+
+  /** Kills the primary and starts it again under its name, at once. Workers of the old one end, hung ones as well. */
+  async restartNode(): Promise<void> {
+    const workers = this.workers;
+    const { child } = this.node;
+    const exited = new Promise((resolve) => child.once('exit', resolve)); // a hung worker holds its output open
+    child.kill('SIGKILL');
+    await exited;
+    this.node = startChaosNode(this.#folder, this.port, this.redis);
+    await this.node.event('ready');
+    this.baseline = this.footprint();
+    const haveEnded = (): boolean => !workers.some(isRunning);
+    await until('the workers of the old primary to end', haveEnded, { timeoutMs: 5000 });
+  }
+
+  /** Resolves when the number of workers is `initialWorkers` again and nothing changes any more. */
+  async settle(): Promise<void> {
+    await until(
+      'the node to settle',
+      async () => {
+        const { code } = await this.node.operate('scale', String(initialWorkers));
+        if (code !== 0) return false;
+        const { state, workers } = await this.status();
+        return (
+          state === 'serving' &&
+          workers.length === initialWorkers &&
+          workers.every((worker) => worker.state === 'ready')
+        );
+      },
+      { timeoutMs: 40_000 },
+    );
+  }
+
+  metricsWhen(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
+    return this.aggregator.when(what, isThere);
+  }
+
+  /** Processes below a primary that are still there. */
+  orphans(): readonly number[] {
+    return [...this.#seen].filter(isRunning);
+  }
+
+  /** Descriptors and memory of the primary. */
+  footprint(): Footprint {
+    const rssPages = Number(readFileSync(`/proc/${this.node.pid}/statm`, 'utf8').split(' ')[1]);
+    return { descriptors: readdirSync(`/proc/${this.node.pid}/fd`).length, rssMb: (rssPages * 4096) / 2 ** 20 };
+  }
+
+  /** Files that the node should have removed at its end. */
+  leftovers(): readonly string[] {
+    const slabs = `${this.#folder}/slabs`;
+    return existsSync(slabs) ? readdirSync(slabs) : [];
+  }
+}
+
+function startChaosNode(folder: string, port: number, redis: RedisServer): TestServer {
+  const env = { REDIS_URL: redis.url, NODE_NAME: 'chaos', MODEL: 'echo', SLAB_FOLDER: `${folder}/slabs` };
+  const settings = [`cluster.hangTimeoutMs=${hangTimeoutMs}`, 'server.maxConnections=500'];
+  const args = ['--config', `${folder}/config.json`, '--port', String(port), ...settings.flatMap((s) => ['--set', s])];
+  return startNode({ ...env, WORKERS: String(initialWorkers) }, { args });
+}
+
+function writeConfig(folder: string, isValid: boolean): void {
+  const path = isValid ? `${root}test/support/models/echo.mjs` : `${folder}/nowhere.mjs`;
+  writeFileSync(`${folder}/config.json`, JSON.stringify({ models: [{ name: 'echo', backend: 'module', path }] }));
+}
