@@ -102,6 +102,15 @@ export async function freePort(): Promise<number> {
 
 /** The worker processes of a server, when nobody can be asked: by /proc, so on Linux only. */
 export function workersOf({ pid }: TestProcess): readonly number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
-  return children.filter((child) => readFileSync(`/proc/${child}/cmdline`, 'utf8').includes('worker/main.js'));
+  const children = procFile(`${pid}/task/${pid}/children`).match(/\d+/g) ?? [];
+  return children.filter((child) => procFile(`${child}/cmdline`).includes('worker/main.js')).map(Number);
+}
+
+/** Empty when the process has just ended. */
+function procFile(path: string): string {
+  try {
+    return readFileSync(`/proc/${path}`, 'utf8');
+  } catch {
+    return '';
+  }
 }
