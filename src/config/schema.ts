@@ -28,6 +28,7 @@ export interface Settings {
     node: string;
     workers: number | 'auto';
     maxBootFailures: number;
+    bootTimeoutSeconds: number;
     hangTimeoutMs: number;
     moveConnections: boolean;
   };
@@ -305,6 +306,11 @@ export const schema: convict.Schema<Settings> = {
       doc: 'Times in a row that a worker may die before it is ready, until the server gives up.',
       format: 'count',
       default: 5,
+    },
+    bootTimeoutSeconds: {
+      doc: 'Time that a worker has to be ready; then it is killed, and counts as one that could not start. Longer than the slowest model takes to load and to warm up.',
+      format: 'positiveSeconds',
+      default: 120,
     },
     hangTimeoutMs: {
       doc: 'A worker whose event loop stands still for longer, or a thread whose run takes longer, is killed and replaced. Longer than the longest run of a model, and than a pause of garbage collection.',

@@ -1,4 +1,5 @@
-// Finds workers whose event loop stands still: each gives a sign of life with every record that it publishes.
+// Finds workers that stand still: each gives a sign of life with every record that it publishes; one that starts has a
+// time to be ready.
 
 import type { WorkerHandle } from './worker-handle.js';
 
@@ -8,10 +9,14 @@ export class HangWatch {
   readonly #timer: NodeJS.Timeout;
   #lookedAt = performance.now();
 
-  /** @param onHang told of a worker that has been silent for longer than its hangTimeoutMs, again at every look */
-  constructor(workers: () => readonly WorkerHandle[], onHang: (worker: WorkerHandle) => void) {
+  /** @param onHang told of a worker that exceeds its time, and which time, again at every look */
+  constructor(workers: () => readonly WorkerHandle[], onHang: (worker: WorkerHandle, limit: string) => void) {
     this.#timer = setInterval(() => {
-      for (const worker of this.#silent(workers())) onHang(worker);
+      if (!this.#wasHere()) return;
+      for (const worker of workers()) {
+        const limit = exceeded(worker);
+        if (limit !== null) onHang(worker, limit);
+      }
     }, intervalMs);
   }
 
@@ -19,14 +24,21 @@ export class HangWatch {
     clearInterval(this.#timer);
   }
 
-  #silent(workers: readonly WorkerHandle[]): readonly WorkerHandle[] {
+  /** When this process itself stood still (a machine that slept, a debugger), what workers said has not been read yet. */
+  #wasHere(): boolean {
     const now = performance.now();
-    // When this process itself stood still (a machine that slept, a debugger), what workers said has not been read yet.
     const wasHere = now - this.#lookedAt < 2 * intervalMs;
     this.#lookedAt = now;
-    if (!wasHere) return [];
-    return workers.filter(
-      ({ state, heardAt, deployment }) => state === 'ready' && now - heardAt > deployment.config.cluster.hangTimeoutMs,
-    );
+    return wasHere;
   }
+}
+
+/** The setting that a worker does not keep to; null when it is well. */
+function exceeded({ state, ageMs, heardAt, deployment }: WorkerHandle): string | null {
+  const { bootTimeoutSeconds, hangTimeoutMs } = deployment.config.cluster;
+  if (state === 'starting' && ageMs > bootTimeoutSeconds * 1000)
+    return `not ready after ${bootTimeoutSeconds} s (cluster.bootTimeoutSeconds)`;
+  if (state === 'ready' && performance.now() - heardAt > hangTimeoutMs)
+    return `its event loop stood still for ${hangTimeoutMs} ms (cluster.hangTimeoutMs)`;
+  return null;
 }

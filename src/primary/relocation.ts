@@ -2,10 +2,13 @@
 // in between. The primary passes on handles and never reads from them.
 
 import type { FromWorker } from '../control.js';
+import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { RawHandle } from '../raw-handle.js';
+import { surplus } from './balance.js';
 import type { ConnectionLedger } from './connection-ledger.js';
 import { movableModels } from './deployment.js';
+import { checkHandoff } from './handoff-check.js';
 import type { WorkerHandle } from './worker-handle.js';
 
 interface Move {
@@ -23,28 +26,50 @@ export interface RelocationOptions {
   workers(): readonly WorkerHandle[];
   /** What workers have that will not be replaced. */
   wantedRevision(): number;
+  isReloading(): boolean;
   /** A connection was lost on its way. */
   onLost(): void;
 }
 
+/** How often connections are looked at for being spread evenly. */
+const evenOutIntervalMs = 1000;
+
 export class Relocation {
-  /** Whether connections can move with this Node. */
-  isPossible = false;
   readonly #options: RelocationOptions;
   readonly #moves = new Map<string, Move>();
+  readonly #timer: NodeJS.Timeout;
+  #isPossible = false;
 
   constructor(options: RelocationOptions) {
     this.#options = options;
+    this.#timer = setInterval(() => this.#evenOut(), evenOutIntervalMs);
   }
 
-  /** How many connections are on their way. */
-  get underWay(): number {
-    return this.#moves.size;
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Whether connections can move. */
+  get isPossible(): boolean {
+    return this.#isPossible;
+  }
+
+  /** Finds out whether connections can move with this Node; until then, and if not, none does. Never rejects. */
+  async tryOut(worker: WorkerHandle): Promise<void> {
+    try {
+      await checkHandoff(worker);
+      this.#isPossible = true;
+    } catch (error) {
+      this.#options.log.warn(
+        { reason: messageOf(error), node: process.version },
+        'connections cannot move between workers here: at reloads and at scaling down they are drained',
+      );
+    }
   }
 
   /** Models whose connections some other worker could take over from this one. */
   movable(from: WorkerHandle): readonly string[] {
-    if (!this.isPossible) return [];
+    if (!this.#isPossible) return [];
     const others = this.#others(from);
     return [...new Set(others.flatMap((to) => movableModels(from.deployment, to.deployment)))];
   }
@@ -87,6 +112,17 @@ export class Relocation {
         to.send({ kind: 'adopt-state', id, state: null });
       }
     }
+  }
+
+  /** Has workers that serve many connections give some to those that serve few. */
+  #evenOut(): void {
+    const { isReloading, workers } = this.#options;
+    if (!this.#isPossible || isReloading() || this.#moves.size > 0) return;
+    const ready = workers().filter(({ state }) => state === 'ready');
+    surplus(ready.map(({ connections }) => connections)).forEach((count, i) => {
+      const worker = ready[i] as WorkerHandle;
+      if (count > 0) worker.send({ kind: 'give', count, movable: this.movable(worker) });
+    });
   }
 
   #lost(from: WorkerHandle, reason: string): void {

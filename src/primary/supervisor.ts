@@ -4,17 +4,16 @@ import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/load.js';
 import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
-import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { RawHandle } from '../raw-handle.js';
-import { surplus } from './balance.js';
 import { ConnectionLedger } from './connection-ledger.js';
-import { checkHandoff } from './handoff-check.js';
 import { HangWatch } from './hang-watch.js';
-import { type Action, backOffMs, plan, type SlotView, youngMs } from './plan.js';
+import { obituary } from './obituary.js';
+import { type Action, plan } from './plan.js';
 import { Relocation } from './relocation.js';
 import { Rollout } from './rollout.js';
+import { Slot } from './slot.js';
 import { WorkerHandle } from './worker-handle.js';
 
 export interface SupervisorEvents {
@@ -32,19 +31,6 @@ export interface SupervisorEvents {
   onGiveUp(reason: string): void;
 }
 
-interface Slot extends SlotView {
-  readonly members: WorkerHandle[];
-  /** Whether a worker has been ready in it since it was last wanted. */
-  hasServed: boolean;
-  notBefore: number;
-  youngDeaths: number;
-  bootFailures: number;
-  lastFailure: string;
-}
-
-/** How often connections are looked at for being spread evenly. */
-const rebalanceIntervalMs = 1000;
-
 export class Supervisor {
   readonly #run: string;
   readonly #log: Log;
@@ -53,7 +39,6 @@ export class Supervisor {
   readonly #ledger: ConnectionLedger;
   readonly #relocation: Relocation;
   readonly #hangWatch: HangWatch;
-  readonly #rebalancing: NodeJS.Timeout;
   readonly #slots: Slot[] = [];
   #wanted: number;
   #incarnations = 0;
@@ -76,17 +61,16 @@ export class Supervisor {
       log,
       workers: () => this.workers,
       wantedRevision: () => this.#rollout.wanted.revision,
+      isReloading: () => this.#rollout.isUnderWay,
       onLost: () => events.onConnectionLost(),
     });
     this.#hangWatch = new HangWatch(
       () => this.workers,
-      (worker) => {
-        const { hangTimeoutMs } = worker.deployment.config.cluster;
-        log.error({ slot: worker.slot, worker: worker.pid, hangTimeoutMs }, 'worker hangs: killed');
-        worker.kill();
+      (worker, reason) => {
+        log.error({ slot: worker.slot, worker: worker.pid, reason }, 'worker hangs: killed');
+        worker.kill(reason);
       },
     );
-    this.#rebalancing = setInterval(() => this.#rebalance(), rebalanceIntervalMs);
     cluster.setupPrimary({
       exec: fileURLToPath(new URL('../worker/main.js', import.meta.url)),
       args: [],
@@ -171,13 +155,13 @@ export class Supervisor {
   #stop(reason: string): void {
     this.#isStopping = true;
     clearTimeout(this.#timer);
-    clearInterval(this.#rebalancing);
+    this.#relocation.stop();
     this.#rollout.takeBack(reason);
   }
 
   #reconcile(): void {
     clearTimeout(this.#timer);
-    while (this.#slots.length < this.#wanted) this.#slots.push(emptySlot(this.#slots.length));
+    while (this.#slots.length < this.#wanted) this.#slots.push(new Slot(this.#slots.length));
     const { revision, config } = this.#rollout.wanted;
     const { maxBootFailures } = config.cluster;
     const wish = { isStopping: this.#isStopping, workers: this.#wanted, revision, maxBootFailures };
@@ -223,8 +207,7 @@ export class Supervisor {
 
   #fork(slot: Slot): void {
     const worker = new WorkerHandle(cluster.fork(), slot.slot, ++this.#incarnations, this.#rollout.wanted);
-    slot.members.push(worker);
-    slot.lastFailure = '';
+    slot.add(worker);
     this.#events.onFork(worker);
     worker.onMessage((message, handle) => this.#receive(slot, worker, message, handle));
     worker.onExit((exitCode, signal) => this.#exited(slot, worker, signal ?? `exit code ${exitCode}`));
@@ -297,44 +280,22 @@ export class Supervisor {
     if (worker.state !== 'starting') return;
     worker.state = 'ready';
     worker.heardAt = performance.now();
-    slot.bootFailures = 0;
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');
     const isSuccessor = slot.members.length > 1;
     if (this.#wasReady && !isSuccessor) this.#log.info(fields, slot.hasServed ? 'worker replaced' : 'worker added');
-    slot.hasServed = worker.hasServed = true;
+    slot.noteReady();
+    worker.hasServed = true;
     if (!this.#wasReady && this.#slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
       this.#wasReady = true;
-      this.#handoffCheck = this.#checkHandoff(worker);
+      if (worker.deployment.config.cluster.moveConnections) this.#handoffCheck = this.#relocation.tryOut(worker);
       this.#events.onReady(addresses, models);
     }
     this.#reconcile();
   }
 
-  async #checkHandoff(worker: WorkerHandle): Promise<void> {
-    if (!worker.deployment.config.cluster.moveConnections) return;
-    try {
-      await checkHandoff(worker);
-      this.#relocation.isPossible = true;
-    } catch (error) {
-      this.#log.warn(
-        { reason: messageOf(error), node: process.version },
-        'connections cannot move between workers here: at reloads and at scaling down they are drained',
-      );
-    }
-  }
-
-  #rebalance(): void {
-    if (!this.#relocation.isPossible || this.#rollout.isUnderWay || this.#relocation.underWay > 0) return;
-    const workers = this.workers.filter(({ state }) => state === 'ready');
-    surplus(workers.map(({ connections }) => connections)).forEach((count, i) => {
-      const worker = workers[i] as WorkerHandle;
-      if (count > 0) worker.send({ kind: 'give', count, movable: this.#relocation.movable(worker) });
-    });
-  }
-
   #exited(slot: Slot, worker: WorkerHandle, how: string): void {
-    slot.members.splice(slot.members.indexOf(worker), 1);
+    slot.remove(worker);
     if (!this.#isStopping) this.#noteExit(slot, worker, how);
     this.#relocation.gone(worker);
     this.#ledger.releaseAll(worker);
@@ -358,43 +319,13 @@ export class Supervisor {
   #noteDeath(slot: Slot, worker: WorkerHandle, how: string): void {
     const isOfReload = this.#rollout.isUnderWay && worker.revision === this.#rollout.wanted.revision;
     if (worker.state === 'starting') {
-      slot.lastFailure ||= `ended by ${how}`;
+      slot.lastFailure ||= worker.killedFor ?? `ended by ${how}`;
       if (isOfReload) {
         this.#rollout.takeBack(slot.lastFailure);
         return;
       }
-      if (slot.members.length === 0) slot.bootFailures++;
     }
-    slot.youngDeaths = worker.ageMs < youngMs ? slot.youngDeaths + 1 : 0;
-    const delayMs = backOffMs(slot.youngDeaths, Math.random());
-    slot.notBefore = performance.now() + delayMs;
-    this.#log.error(
-      {
-        slot: slot.slot,
-        worker: worker.pid,
-        how: explained(how),
-        ...lastSeen(worker),
-        replacedInMs: Math.round(delayMs),
-      },
-      'worker died',
-    );
+    const replacedInMs = Math.round(slot.noteDeath(worker));
+    this.#log.error({ ...obituary(worker, how), replacedInMs }, 'worker died');
   }
-}
-
-/** How a worker was when it last said something: what it was running then is most likely what it died of. */
-function lastSeen({ lastRecord, heardAt, connections }: WorkerHandle): object {
-  if (lastRecord === null) return { connectionsLost: connections };
-  const { inFlight, models, rssBytes } = lastRecord.gauges;
-  const msAgo = Math.round(performance.now() - heardAt);
-  return { connectionsLost: connections, lastSeen: { msAgo, inFlight, models, rssMb: Math.round(rssBytes / 2 ** 20) } };
-}
-
-function explained(how: string): string {
-  if (how === 'SIGABRT') return 'SIGABRT: Node itself gave up, most often for want of memory; see its report on stderr';
-  if (how === 'SIGKILL') return 'SIGKILL: killed, by somebody or by the kernel for want of memory';
-  return how;
-}
-
-function emptySlot(slot: number): Slot {
-  return { slot, members: [], hasServed: false, notBefore: 0, youngDeaths: 0, bootFailures: 0, lastFailure: '' };
 }

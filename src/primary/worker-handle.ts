@@ -16,6 +16,8 @@ export class WorkerHandle implements MemberView {
   readonly forkedAt = performance.now();
   state: WorkerState = 'starting';
   hasServed = false;
+  /** Why it was killed, if we did it. */
+  killedFor: string | null = null;
   /** The newest record it published. */
   lastRecord: WorkerRecord | null = null;
   /** When it gave its last sign of life, by the monotonic clock. */
@@ -75,7 +77,9 @@ export class WorkerHandle implements MemberView {
     this.#worker.once('exit', () => clearTimeout(overdue));
   }
 
-  kill(): void {
+  /** @param reason for the log, where its end is news */
+  kill(reason: string | null = null): void {
+    this.killedFor ??= reason;
     this.#worker.process.kill('SIGKILL');
   }
 }

@@ -2,6 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Metrics } from '#src/aggregator/metrics.js';
+import { readSlabs } from '#src/metrics/slab.js';
 import type { ServerStatus } from '#src/operations.js';
 import { startNode, TestAggregator } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
@@ -61,6 +62,12 @@ export class ChaosCluster {
     const pids = workersOf(this.node);
     for (const pid of pids) this.#seen.add(pid);
     return pids;
+  }
+
+  /** Those of them that have a slab: one that stood still before would be known to its own primary alone. */
+  get begun(): readonly number[] {
+    const begun = new Set(readSlabs(`${this.#folder}/slabs`).map(({ pid }) => pid));
+    return this.workers.filter((pid) => begun.has(pid));
   }
 
   /** Whole replies that clients have. */
@@ -150,7 +157,11 @@ export class ChaosCluster {
 
 function startChaosNode(folder: string, port: number, redis: RedisServer): TestServer {
   const env = { REDIS_URL: redis.url, NODE_NAME: 'chaos', MODEL: 'echo', SLAB_FOLDER: `${folder}/slabs` };
-  const settings = [`cluster.hangTimeoutMs=${hangTimeoutMs}`, 'server.maxConnections=500'];
+  const settings = [
+    `cluster.hangTimeoutMs=${hangTimeoutMs}`,
+    'cluster.bootTimeoutSeconds=5',
+    'server.maxConnections=500',
+  ];
   const args = ['--config', `${folder}/config.json`, '--port', String(port), ...settings.flatMap((s) => ['--set', s])];
   return startNode({ ...env, WORKERS: String(initialWorkers) }, { args });
 }

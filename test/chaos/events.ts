@@ -32,9 +32,10 @@ const killAllWorkers: Event = (cluster) => {
   return 'killed all workers';
 };
 
-/** It stands still; the primary has to notice and to kill it. */
+/** It stands still, at work or while it loads its models; the primary has to notice and to kill it. */
 const hangWorker: Event = (cluster, dice) => {
-  signalWorker(someWorker(cluster, dice), 'SIGSTOP');
+  const { begun } = cluster;
+  signalWorker(begun[dice.between(0, Math.max(0, begun.length - 1))], 'SIGSTOP');
   return 'hung a worker';
 };
 

@@ -48,7 +48,8 @@ describe('the server', () => {
     const [hung, other] = workersOf(server);
     process.kill(hung as number, 'SIGSTOP');
     expect(await server.event('worker hangs: killed')).to.include({ worker: hung });
-    expect(await server.event('worker died')).to.include({ worker: hung, how: 'SIGKILL' });
+    const how = 'its event loop stood still for 1000 ms (cluster.hangTimeoutMs)';
+    expect(await server.event('worker died')).to.include({ worker: hung, how });
     await server.event('worker replaced');
     expect(workersOf(server)).to.include(other);
     expect(server.lines.filter((line) => line.includes('worker hangs')).length).to.be.below(3);
@@ -306,6 +307,13 @@ describe('the server', () => {
         4,
         /returned no object with a function infer/,
       );
+    });
+
+    it('when a worker does not get ready in time', async () => {
+      const file = withModule('for (;;);');
+      const limits = ['cluster.bootTimeoutSeconds=0.5', 'cluster.maxBootFailures=2'].flatMap((set) => ['--set', set]);
+      const server = new TestServer({ args: ['--config', file, ...limits], env: { WORKERS: '1' } });
+      await refuses(server, 5, /2 workers in a row .*: not ready after 0\.5 s \(cluster\.bootTimeoutSeconds\)/);
     });
 
     it('when workers keep dying before they are ready', async function () {

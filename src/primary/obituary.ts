@@ -1,0 +1,20 @@
+// What the log says of a worker that has died: how, with whom, and what it was running when it last said something,
+// which is most likely what it died of.
+
+import type { WorkerHandle } from './worker-handle.js';
+
+/** @param how the signal or the exit code that it ended with */
+export function obituary(worker: WorkerHandle, how: string): object {
+  const { slot, pid, killedFor, lastRecord, heardAt, connections } = worker;
+  const fields = { slot, worker: pid, how: killedFor ?? explained(how), connectionsLost: connections };
+  if (lastRecord === null) return fields;
+  const { inFlight, models, rssBytes } = lastRecord.gauges;
+  const msAgo = Math.round(performance.now() - heardAt);
+  return { ...fields, lastSeen: { msAgo, inFlight, models, rssMb: Math.round(rssBytes / 2 ** 20) } };
+}
+
+function explained(how: string): string {
+  if (how === 'SIGABRT') return 'SIGABRT: Node itself gave up, most often for want of memory; see its report on stderr';
+  if (how === 'SIGKILL') return 'SIGKILL: killed, by somebody or by the kernel for want of memory';
+  return how;
+}
