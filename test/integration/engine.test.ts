@@ -203,7 +203,11 @@ describe('the engine', () => {
     expect(texts(late)).to.deep.equal(['', '']);
     rmSync(gate);
     await client.replied(1);
-    const model = await server.modelWhen('slow', 'all outcomes', ({ expired }) => expired === 2);
+    const model = await server.modelWhen(
+      'slow',
+      'all outcomes',
+      ({ expired, answered }) => expired === 2 && answered === 1,
+    );
     expect(model).to.include({ requests: 3, answered: 1, batches: 1 });
   });
 

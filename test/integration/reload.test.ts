@@ -89,12 +89,14 @@ async function evenedOut(server: TestServer, workers: number, connections: numbe
   });
 }
 
-afterEach(async () => {
+async function cleanUp(): Promise<void> {
   for (const one of witnesses.splice(0)) one.destroy();
   await endProcesses();
-});
+}
 
 describe('a rolling reload', () => {
+  afterEach(cleanUp);
+
   it('drops none of 1,000 idle and 200 busy connections in ten times, and no reply', async function () {
     this.timeout(120_000);
     const server = startServer();
@@ -231,6 +233,8 @@ describe('a rolling reload', () => {
 });
 
 describe('connections move with Node', () => {
+  afterEach(cleanUp);
+
   for (const version of ['node-24', 'node-26']) {
     const node = `${root}build/node-versions/node_modules/${version}/bin/node`;
     it(`${version.slice(5)}: through reloads and scaling, half frames and unread replies as well`, async function () {
@@ -257,6 +261,8 @@ describe('connections move with Node', () => {
 });
 
 describe('scaling', () => {
+  afterEach(cleanUp);
+
   it('down gives connections to the workers that stay, up spreads them over all; none is dropped', async () => {
     const server = startServer({ args: ['--workers', '3'] });
     const port = await server.port();
@@ -295,6 +301,8 @@ describe('scaling', () => {
 });
 
 describe('after a worker was killed', () => {
+  afterEach(cleanUp);
+
   it('connections spread over all workers again, those that come back and those that stayed', async () => {
     const server = startServer();
     const port = await server.port();
