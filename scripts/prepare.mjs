@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -47,4 +47,17 @@ export function install() {
 /** Compiles what has changed since the last time. */
 export function build() {
   runTool('typescript', ['--build', 'tsconfig.json'], { stdio: ['ignore', 2, 2] });
+  buildPage();
+}
+
+/** The live page: one script, one style sheet, and what is served as it is. */
+export function buildPage() {
+  const from = join(root, 'src/aggregator/page');
+  const to = join(root, 'dist/aggregator/page');
+  const options = ['--bundle', '--minify', '--format=esm', '--target=es2022', '--log-level=warning'];
+  const jsx = ['--jsx=automatic', '--jsx-import-source=preact', '--define:process.env.NODE_ENV="production"'];
+  const entries = [`page=${join(from, 'main.tsx')}`, `page=${join(from, 'page.css')}`];
+  const args = [...entries, `--outdir=${to}`, '--legal-comments=eof', ...options, ...jsx];
+  runTool('esbuild', args, { stdio: ['ignore', 2, 2] });
+  for (const file of ['index.html', 'icon.svg']) copyFileSync(join(from, file), join(to, file));
 }

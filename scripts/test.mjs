@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { install, root, runTool } from './prepare.mjs';
+import { buildPage, install, root, runTool } from './prepare.mjs';
 
 /** Programs that the tests run for real, with the Debian package that brings each. */
 const programs = [
@@ -11,6 +11,7 @@ const programs = [
   { name: 'prometheus', debian: 'prometheus', isRequired: false },
   { name: 'pip3', debian: 'python3-pip', isRequired: false },
   { name: 'ip', debian: 'iproute2', isRequired: false },
+  { name: 'chromium', debian: 'chromium', isRequired: false },
   { name: 'faketime', debian: 'faketime', isRequired: false },
 ];
 
@@ -83,7 +84,8 @@ ensurePrograms();
 ensurePublicModels();
 ensureNodeVersions();
 runTool('@biomejs/biome', ['check', '--error-on-warnings', '.']);
-runTool('typescript', ['--build', 'tsconfig.json', 'test/tsconfig.json']);
+runTool('typescript', ['--build', 'tsconfig.json', 'src/aggregator/page/tsconfig.json', 'test/tsconfig.json']);
+buildPage();
 const specs = process.argv.slice(2);
 const everything = ['unit', 'contract', 'integration', 'e2e'].map((kind) => `build/test/${kind}/**/*.test.js`);
 runTool('mocha', ['--reporter', 'build/test/support/reporter.js', ...(specs.length > 0 ? specs : everything)], {

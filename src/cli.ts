@@ -103,6 +103,18 @@ withConfigFlags(program.command('aggregator').description('serve the metrics of 
 );
 
 program
+  .command('top')
+  .description('watch the cluster at the terminal; q quits; a line a second where the output is piped')
+  .option('--metrics <url>', 'aggregator to ask', 'http://127.0.0.1:8080')
+  .option('--once', 'print everything once')
+  .option('--json', 'print the metrics as JSON, a line each')
+  .action(async (flags: { metrics: string; once?: boolean; json?: boolean }) => {
+    const { top } = await import('./top/main.js');
+    await top({ url: flags.metrics, once: flags.once ?? false, json: flags.json ?? false });
+    process.exit(0);
+  });
+
+program
   .command('simulate')
   .description('send the held-out digits from several clients, check every reply, and compare the totals')
   .option('--host <address>', 'server to send to', '127.0.0.1')

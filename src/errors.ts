@@ -82,7 +82,8 @@ export const operatorErrors = {
   },
   SERVER_NOT_FOUND: {
     exitCode: 6,
-    meaning: '`status`, `reload`, `scale`, `drain`: no running server was found, or several and none was named',
+    meaning:
+      '`status`, `reload`, `scale`, `drain`, `top --once`: no running server was found, or several and none was named',
   },
   COMMAND_REFUSED: {
     exitCode: 7,

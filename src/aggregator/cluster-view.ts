@@ -1,12 +1,14 @@
 // From records to what people read: totals, rates, quantiles, and the state of each worker and node.
-// Pure but for one memory: what was seen in the last minute, for rates and quantiles of the last seconds.
+// Pure but for one memory: what was seen in the last minute, for rates and quantiles of the last seconds, and what has
+// changed from one look to the next.
 
 import { bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../metrics/histogram.js';
 import { type Census, CountsSum, census, noModelCounts, refused, totalCounts, unsettled } from '../metrics/merge.js';
 import { batchRowsBuckets } from '../metrics/recorder.js';
 import type { ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
 import type { Look } from '../metrics/transport/transport.js';
-import { freshness, listedMs } from './freshness.js';
+import { EventLog } from './events.js';
+import { freshness, listedMs, lookOverdueMs } from './freshness.js';
 import { LatencyWindows } from './latency-windows.js';
 import type { LatencyMs, LatencyWindowsMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
 import { RateWindow } from './rate-window.js';
@@ -29,10 +31,12 @@ export class ClusterView {
   readonly #publishIntervalMs: number;
   readonly #rates = new RateWindow();
   readonly #latencies = new LatencyWindows();
+  readonly #events: EventLog;
 
   /** @param publishIntervalMs how often records are renewed: older ones than a few times that are stale. */
   constructor(publishIntervalMs: number) {
     this.#publishIntervalMs = publishIntervalMs;
+    this.#events = new EventLog(lookOverdueMs(publishIntervalMs));
   }
 
   /** @param now milliseconds of the monotonic clock */
@@ -40,7 +44,8 @@ export class ClusterView {
     const ages = new Map(seen.map(({ record, ageMs }) => [record.id, ageMs]));
     const counting = census(seen.map(({ record }) => record));
     const counts = totalCounts(counting);
-    const metrics = this.#metrics(counts, counting, ages, now, wallNow);
+    const seenNow = this.#metrics(counts, counting, ages, now, wallNow);
+    const metrics = { ...seenNow, events: this.#events.note(seenNow, now, wallNow) };
     this.#rates.forgetBefore(now);
     const models = Object.keys(counts.models).map(modelKey);
     this.#latencies.keepOnly(new Set(['cluster', ...models, ...counting.workers.map(({ id }) => id)]));
@@ -53,7 +58,7 @@ export class ClusterView {
     ages: ReadonlyMap<string, number>,
     now: number,
     wallNow: number,
-  ): ViewedMetrics {
+  ): Omit<ViewedMetrics, 'events'> {
     const all = sumModels(counts);
     const ageOf = ({ id }: { readonly id: string }): number => ages.get(id) ?? 0;
     const stateOf = (record: { readonly id: string }) => freshness(ageOf(record), this.#publishIntervalMs);
@@ -198,6 +203,7 @@ function nodeMetrics(
     workers: alive.filter(({ run }) => run === node.run).length,
     workers_wanted: node.workersWanted,
     restarts: node.restarts,
+    reloads: node.reloads ?? 0, // not told by versions before 0.2
     started: new Date(wallNow - ageMs - node.uptimeMs).toISOString(),
     age_ms: ageMs,
   };

@@ -11,3 +11,8 @@ export function freshness(ageMs: number, publishIntervalMs: number): FreshnessSt
 
 /** Who has stopped in order, or was replaced, is listed for so long; its counts stay in the totals for ever. */
 export const listedMs = 60_000;
+
+/** After this time without a look at the records, what was seen last is too old to be trusted. */
+export function lookOverdueMs(publishIntervalMs: number): number {
+  return Math.max(2000, 8 * publishIntervalMs);
+}

@@ -1,9 +1,11 @@
 // The aggregator over HTTP: metrics for people, scripts and Prometheus, and the two probes of Kubernetes.
 
+import { fileURLToPath } from 'node:url';
 import express, { type Express, type Response } from 'express';
 import { contentTypes, formatText, type TextFormat } from '../metrics/exposition.js';
 import type { ClusterState } from './cluster-view.js';
-import { type HistoryPoint, type HistoryStore, historySeconds } from './history.js';
+import type { HistoryStore } from './history.js';
+import { type HistoryPoint, historySeconds } from './history-point.js';
 import { negotiate } from './negotiate.js';
 import type { ClusterObserver } from './observer.js';
 import { metricFamilies } from './prometheus.js';
@@ -14,10 +16,34 @@ export interface HttpOptions {
   readonly history: HistoryStore;
 }
 
+const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'];
+
+/** The live page, as the build leaves it. */
+const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
+
+/** Nothing comes from elsewhere, nothing is written into the page, and no other page may show it. */
+const contentSecurityPolicy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+function forPage(response: { setHeader(name: string, value: string): unknown }): void {
+  response.setHeader('content-security-policy', contentSecurityPolicy);
+  response.setHeader('x-content-type-options', 'nosniff');
+  response.setHeader('referrer-policy', 'no-referrer');
+  response.setHeader('cache-control', 'no-cache'); // it is asked for again, and not sent again when it is the same
+}
+
 export function createHttpApp({ observer, version, history }: HttpOptions): Express {
   const app = express();
   app.disable('x-powered-by');
-  app.disable('etag');
+  app.set('etag', false);
   const text = cachedText(observer, version);
   app.get('/metrics', (request, response) => {
     response.setHeader('cache-control', 'no-store');
@@ -41,16 +67,9 @@ export function createHttpApp({ observer, version, history }: HttpOptions): Expr
     if (missing === null) response.json({ status: 'ready' });
     else response.status(503).json({ status: 'not ready', reason: missing });
   });
-  app.get('/', (_request, response) => {
-    response.json({
-      name: 'ml-tcp-server',
-      version,
-      pid: process.pid,
-      endpoints: ['/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'],
-    });
-  });
+  app.use(express.static(pageFolder, { setHeaders: forPage }));
   app.use((_request, response) => {
-    response.status(404).json({ error: 'not found', endpoints: ['/metrics', '/api/history', '/healthz', '/readyz'] });
+    response.status(404).json({ error: 'not found', version, endpoints });
   });
   app.use((_error: unknown, _request: unknown, response: Response, _next: unknown) => {
     response.status(400).json({ error: 'bad request' });

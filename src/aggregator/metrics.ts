@@ -40,6 +40,16 @@ export interface Metrics extends LatencyWindowsMs {
   readonly models: readonly ModelMetrics[];
   readonly workers: readonly WorkerMetrics[];
   readonly nodes: readonly NodeMetrics[];
+  /** What has changed since this aggregator began, the oldest first; the last hundred. */
+  readonly events: readonly ClusterEvent[];
+}
+
+export interface ClusterEvent {
+  /** Seconds since the epoch. */
+  readonly t: number;
+  /** Something broke, something is well again, or somebody wanted it so. */
+  readonly severity: 'bad' | 'good' | 'change';
+  readonly text: string;
 }
 
 /** From a request's last byte to its reply. */
@@ -128,6 +138,8 @@ export interface NodeMetrics {
   readonly workers: number;
   readonly workers_wanted: number;
   readonly restarts: number;
+  /** Rolling reloads since its start. */
+  readonly reloads: number;
   readonly started: string;
   readonly age_ms: number;
 }

@@ -3,6 +3,7 @@
 
 import type { RecordSource } from '../metrics/transport/transport.js';
 import { type ClusterState, ClusterView } from './cluster-view.js';
+import { lookOverdueMs } from './freshness.js';
 import type { Metrics } from './metrics.js';
 
 export class ClusterObserver {
@@ -18,7 +19,7 @@ export class ClusterObserver {
   constructor(source: RecordSource, publishIntervalMs: number) {
     this.#source = source;
     this.#view = new ClusterView(publishIntervalMs);
-    this.#staleAfterMs = Math.max(2000, 8 * publishIntervalMs);
+    this.#staleAfterMs = lookOverdueMs(publishIntervalMs);
     this.#state = this.#view.look({ seen: [], now: Date.now() }, performance.now());
     // A little more often than records are renewed, so that what is shown is never two intervals old.
     this.#timer = setInterval(() => void this.look(), 0.75 * publishIntervalMs);

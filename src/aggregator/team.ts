@@ -15,7 +15,8 @@ import {
 import { RedisLease } from '../metrics/transport/redis-lease.js';
 import { RedisSeries } from '../metrics/transport/redis-series.js';
 import { tidy } from './caretaker.js';
-import { type HistoryPoint, type HistoryStore, historySeconds } from './history.js';
+import type { HistoryStore } from './history.js';
+import { type HistoryPoint, historySeconds } from './history-point.js';
 import type { ClusterObserver } from './observer.js';
 
 /** When the leader is killed, another one leads after this time. */

@@ -84,6 +84,7 @@ export interface NodeRecord extends RecordBase {
   readonly version: string;
   readonly workersWanted: number;
   readonly restarts: number;
+  readonly reloads: number;
   readonly isStopping: boolean;
   /** What the node's departed workers counted, added up. */
   readonly departed: WorkerCounts;

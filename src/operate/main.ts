@@ -1,6 +1,7 @@
 // `ml-tcp-server status | reload | scale | drain`: tells a running server what to do and shows what came of it.
 
 import { OperatorError } from '../errors.js';
+import { bytes, percent, span } from '../format.js';
 import type { Operation, ServerStatus, WorkerStatus } from '../operations.js';
 import { findServer, operate, type ServerChoice } from './client.js';
 
@@ -21,7 +22,7 @@ export function formatStatus(status: ServerStatus): string {
   const { workers, workersWanted, restarts } = status;
   const ready = workers.filter(({ state }) => state === 'ready').length;
   const lines = [
-    `ml-tcp-server ${status.version}, ${status.state} for ${formatDuration(status.uptimeSeconds)}: ${ready} of ${workersWanted} workers ready, ${restarts} replaced`,
+    `ml-tcp-server ${status.version}, ${status.state} for ${span(status.uptimeSeconds)}: ${ready} of ${workersWanted} workers ready, ${restarts} replaced`,
     `node ${status.node} of cluster ${status.cluster}, pid ${status.pid}`,
     ...status.listeners.map(({ host, port, model }) => `${host}:${port} → ${model}`),
     ...(status.metricsUrl === null ? [] : [`${status.metricsUrl}/metrics`]),
@@ -36,22 +37,16 @@ const columns: readonly (readonly [string, (worker: WorkerStatus) => string])[] 
   ['pid', ({ pid }) => String(pid)],
   ['state', ({ state }) => state],
   ['revision', ({ revision }) => String(revision)],
-  ['up', ({ uptimeSeconds }) => formatDuration(uptimeSeconds)],
+  ['up', ({ uptimeSeconds }) => span(uptimeSeconds)],
   ['connections', ({ connections }) => String(connections)],
   ['in flight', ({ inFlight }) => String(inFlight)],
   ['requests', ({ requests }) => String(requests)],
-  ['memory', ({ rssBytes }) => `${Math.round(rssBytes / 2 ** 20)} MB`],
-  ['busy', ({ eventLoopUtilization }) => `${Math.round(100 * eventLoopUtilization)} %`],
+  ['memory', ({ rssBytes }) => bytes(rssBytes)],
+  ['busy', ({ eventLoopUtilization }) => percent(eventLoopUtilization)],
 ];
 
 function formatTable(workers: readonly WorkerStatus[]): readonly string[] {
   const rows = [columns.map(([title]) => title), ...workers.map((worker) => columns.map(([, cell]) => cell(worker)))];
   const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
   return rows.map((row) => row.map((cell, i) => cell.padStart(widths[i] ?? 0)).join('  '));
-}
-
-function formatDuration(seconds: number): string {
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
 }

@@ -122,7 +122,10 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       get isReloading() {
         return supervisor.isReloading;
       },
-      reload: (next, nextVersions) => supervisor.reload(next, nextVersions),
+      reload: async (next, nextVersions) => {
+        await supervisor.reload(next, nextVersions);
+        nodeRecord.reloads++;
+      },
       scale,
     },
     log,

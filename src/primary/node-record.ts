@@ -13,6 +13,7 @@ export interface NodeIdentity {
 export class NodeRecordKeeper {
   workersWanted = 0;
   restarts = 0;
+  reloads = 0;
   isStopping = false;
   readonly #identity: NodeIdentity;
   readonly #living = new Set<number>();
@@ -54,6 +55,7 @@ export class NodeRecordKeeper {
       pid: process.pid,
       workersWanted: this.workersWanted,
       restarts: this.restarts,
+      reloads: this.reloads,
       isStopping: this.isStopping,
       departed: this.#departed,
       folded: { upTo: this.#foldedUpTo, except: [...this.#living].filter((living) => living < this.#foldedUpTo) },

@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import { io, type Socket } from 'socket.io-client';
-import type { HistoryPoint } from '#src/aggregator/history.js';
+import type { HistoryPoint } from '#src/aggregator/history-point.js';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { ask, startNode, TestAggregator } from '../support/cluster.js';
 import { endProcesses, freePort } from '../support/processes.js';

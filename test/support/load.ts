@@ -1,16 +1,16 @@
 // Clients that keep the server busy and count for themselves: what they sent whole, and what they got back.
 
 import { createConnection, type Socket } from 'node:net';
+import { encodeFrame } from '#src/protocol/frames.js';
 import { until } from './until.js';
 
 const depth = 8;
-const payload = Buffer.from('0123456789abcdef');
-const frame = Buffer.concat([Buffer.from([0, 0, 0, payload.length]), payload]);
 
 /** Replies have one size, `replyBytes`, length field included. */
 export interface LoadOptions {
   readonly connections?: number;
   readonly replyBytes?: number;
+  readonly payloadBytes?: number;
 }
 
 class LoadConnection {
@@ -20,11 +20,13 @@ class LoadConnection {
   readonly closed: Promise<void>;
   readonly #socket: Socket;
   readonly #replyBytes: number;
+  readonly #frame: Buffer;
   #leftOver = 0;
   #isEnding = false;
 
-  constructor(port: number, replyBytes: number) {
+  constructor(port: number, replyBytes: number, payloadBytes: number) {
     this.#replyBytes = replyBytes;
+    this.#frame = encodeFrame(Buffer.alloc(payloadBytes), 4);
     this.#socket = createConnection({ host: '127.0.0.1', port, noDelay: true, allowHalfOpen: true });
     this.#socket.on('connect', () => this.#send(depth));
     this.#socket.on('error', () => {});
@@ -54,7 +56,7 @@ class LoadConnection {
 
   #send(count: number): void {
     this.sent += count;
-    this.#socket.write(Buffer.concat(Array.from({ length: count }, () => frame)));
+    this.#socket.write(Buffer.concat(Array.from({ length: count }, () => this.#frame)));
   }
 
   #received({ length }: Buffer): void {
@@ -71,13 +73,18 @@ class LoadConnection {
 export class Load {
   readonly #ports: () => readonly number[];
   readonly #replyBytes: number;
+  readonly #payloadBytes: number;
   readonly #all: LoadConnection[] = [];
   #isOver = false;
 
   /** @param ports of the servers that can be reached at the moment, to choose from in turns */
-  constructor(ports: () => readonly number[], { connections = 6, replyBytes = 24 }: LoadOptions = {}) {
+  constructor(
+    ports: () => readonly number[],
+    { connections = 6, replyBytes = 24, payloadBytes = 16 }: LoadOptions = {},
+  ) {
     this.#ports = ports;
     this.#replyBytes = replyBytes;
+    this.#payloadBytes = payloadBytes;
     for (let i = 0; i < connections; i++) void this.#keep(i);
   }
 
@@ -118,7 +125,7 @@ export class Load {
         await new Promise((resolve) => setTimeout(resolve, 10));
         continue;
       }
-      const connection = new LoadConnection(port, this.#replyBytes);
+      const connection = new LoadConnection(port, this.#replyBytes, this.#payloadBytes);
       this.#all.push(connection);
       await connection.closed;
       if (connection.sent === 0) this.#all.splice(this.#all.indexOf(connection), 1);

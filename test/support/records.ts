@@ -52,6 +52,7 @@ export function nodeRecord(fields: Partial<NodeRecord> = {}): NodeRecord {
     pid: 99,
     workersWanted: 1,
     restarts: 0,
+    reloads: 0,
     isStopping: false,
     departed: noCounts(),
     folded: { upTo: 0, except: [] },

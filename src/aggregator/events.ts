@@ -1,0 +1,94 @@
+// What has happened, told from what differs between two looks at the cluster: workers that died, reloads, scaling, nodes
+// that came and went, versions, and times in which nothing could be read.
+
+import type { ClusterEvent, Metrics, ModelMetrics, NodeMetrics } from './metrics.js';
+
+/** What is looked at. */
+export type Seen = Pick<Metrics, 'nodes' | 'models'>;
+
+const keptEvents = 100;
+export class EventLog {
+  readonly #pauseMs: number;
+  #events: readonly ClusterEvent[] = [];
+  #before: Seen | null = null;
+  #lookedAt = 0;
+
+  /** @param pauseMs a longer time between two looks means that Redis did not answer */
+  constructor(pauseMs: number) {
+    this.#pauseMs = pauseMs;
+  }
+
+  /**
+   * @param now milliseconds of the monotonic clock; @param wallNow milliseconds since the epoch
+   * @returns all events that are kept, the oldest first
+   */
+  note(seen: Seen, now: number, wallNow: number): readonly ClusterEvent[] {
+    const found: Omit<ClusterEvent, 't'>[] = [];
+    if (this.#before !== null) {
+      const pausedMs = now - this.#lookedAt;
+      if (pausedMs > this.#pauseMs) {
+        const text = `metrics can be read again, after ${Math.round(pausedMs / 1000)} s without Redis`;
+        found.push({ severity: 'good', text });
+      }
+      found.push(...nodeEvents(this.#before.nodes, seen.nodes), ...modelEvents(this.#before.models, seen.models));
+    }
+    this.#before = seen;
+    this.#lookedAt = now;
+    if (found.length > 0) {
+      const t = Math.floor(wallNow / 1000);
+      this.#events = [...this.#events, ...found.map((event) => ({ t, ...event }))].slice(-keptEvents);
+    }
+    return this.#events;
+  }
+}
+
+type Found = Omit<ClusterEvent, 't'>;
+
+function nodeEvents(before: readonly NodeMetrics[], after: readonly NodeMetrics[]): readonly Found[] {
+  const known = new Map(before.map((node) => [node.node, node]));
+  return after.flatMap((node) => {
+    const old = known.get(node.node);
+    if (old === undefined) return node.state === 'up' ? [good(`${node.node} is up`)] : [];
+    return old.pid === node.pid ? changesOf(old, node) : [good(`${node.node} has started anew`)];
+  });
+}
+
+function changesOf(old: NodeMetrics, node: NodeMetrics): readonly Found[] {
+  const found: Found[] = [];
+  const { node: name } = node;
+  const died = node.restarts - old.restarts;
+  if (died > 0) found.push(bad(`${died === 1 ? 'a worker' : `${died} workers`} of ${name} died`));
+  if (node.workers_wanted !== old.workers_wanted)
+    found.push(change(`${name} was scaled from ${old.workers_wanted} to ${node.workers_wanted} workers`));
+  if (node.reloads > old.reloads) found.push(change(`${name} was reloaded`));
+  if (node.state !== old.state) {
+    if (node.state === 'stopped') found.push(change(`${name} was stopped`));
+    else if (node.state === 'up') found.push(good(`${name} is heard of again`));
+    else if (old.state === 'up') found.push(bad(`${name} is not heard of any more`));
+  }
+  const wasWhole = old.workers >= old.workers_wanted;
+  const isWhole = node.workers >= node.workers_wanted;
+  const hadDeaths = node.restarts > 0 && old.workers_wanted === node.workers_wanted;
+  if (!wasWhole && isWhole && hadDeaths) found.push(good(`${name} has all its workers`));
+  return found;
+}
+
+function modelEvents(before: readonly ModelMetrics[], after: readonly ModelMetrics[]): readonly Found[] {
+  const known = new Map(before.map((model) => [model.name, model]));
+  return after.flatMap((model) => {
+    const old = known.get(model.name);
+    if (old === undefined) return [];
+    const fresh = model.versions.filter((version) => !old.versions.includes(version));
+    // All workers gone for a moment is no new version.
+    const changed =
+      old.versions.length === 0 ? [] : fresh.map((version) => change(`${model.name} has version ${version}`));
+    const failed =
+      model.load_failures > old.load_failures ? [bad(`a version of ${model.name} could not be loaded`)] : [];
+    const crashed = model.thread_crashes > old.thread_crashes ? [bad(`a thread of ${model.name} died`)] : [];
+    return [...changed, ...failed, ...crashed];
+  });
+}
+
+const bad = (text: string): Found => ({ severity: 'bad', text });
+const good = (text: string): Found => ({ severity: 'good', text });
+const change = (text: string): Found => ({ severity: 'change', text });

@@ -1,0 +1,48 @@
+// The metrics as an aggregator streams them; when it goes away, it is asked again and again.
+
+import { WebSocket } from 'ws';
+import type { Metrics } from '../aggregator/metrics.js';
+
+const retryMs = 1000;
+
+export interface FeedListener {
+  onMetrics(metrics: Metrics): void;
+  /** It cannot be reached, or has gone. */
+  onGone(reason: string): void;
+}
+
+export class Feed {
+  readonly #url: string;
+  readonly #listener: FeedListener;
+  #socket: WebSocket | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  /** @param url of the aggregator: http://host:port */
+  constructor(url: string, listener: FeedListener) {
+    this.#url = `${url.replace(/^http/, 'ws').replace(/\/+$/, '')}/metrics`;
+    this.#listener = listener;
+    this.#connect();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#socket?.terminate();
+  }
+
+  #connect(): void {
+    const socket = new WebSocket(this.#url, { handshakeTimeout: 5000 });
+    this.#socket = socket;
+    let reason = 'it has closed the connection';
+    socket.on('message', (data) => this.#listener.onMetrics(JSON.parse(String(data)) as Metrics));
+    socket.on('error', (error) => {
+      reason = error.message || (error as NodeJS.ErrnoException).code || error.name;
+    });
+    socket.on('close', () => {
+      if (this.#isClosed) return;
+      this.#listener.onGone(reason);
+      if (!this.#isClosed) this.#timer = setTimeout(() => this.#connect(), retryMs);
+    });
+  }
+}
