@@ -28,7 +28,7 @@ async function boot({ config }: AggregatorBoot): Promise<void> {
   const log = createLog(config.log, { role: 'aggregator', node: config.cluster.node });
   process.on('uncaughtException', (error) => process.exit(logFatal(log, error)));
   try {
-    aggregator = await openAggregator(config, source, null);
+    aggregator = await openAggregator(config, source, null, log);
     await sendToPrimary({ kind: 'ready', url: aggregator.url });
   } catch (error) {
     const code = error instanceof OperatorError ? error.code : 'UNEXPECTED';

@@ -7,13 +7,15 @@ import { describeRedis } from '../config/describe.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import { listenError, OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
-import { createLog } from '../log.js';
+import { createLog, type Log } from '../log.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
+import type { Exporting } from '../otlp.js';
 import { MemoryHistory } from './history.js';
 import { historyPoint } from './history-point.js';
 import { createHttpApp } from './http.js';
 import { LiveFeeds } from './live.js';
 import { ClusterObserver } from './observer.js';
+import { metricFamilies } from './prometheus.js';
 import { joinTeam, type Team } from './team.js';
 
 export interface Aggregator {
@@ -27,7 +29,12 @@ export interface Aggregator {
  * Throws OperatorError LISTEN_FAILED. Closes `source` in the end, and when it throws.
  * @param team the aggregators that share a Redis with this one; null when it is alone
  */
-export async function openAggregator(config: Config, source: RecordSource, team: Team | null): Promise<Aggregator> {
+export async function openAggregator(
+  config: Config,
+  source: RecordSource,
+  team: Team | null,
+  log: Log,
+): Promise<Aggregator> {
   const { publishIntervalMs, streamIntervalMs } = config.metrics;
   const { host, port } = config.http;
   const observer = new ClusterObserver(source, publishIntervalMs);
@@ -53,6 +60,7 @@ export async function openAggregator(config: Config, source: RecordSource, team:
     await history.append(historyPoint(metrics, now)).catch(() => {});
     await team?.care(observer).catch(() => {});
   }, 1000);
+  const exporting = await startExport(config, observer, team, log);
   const { port: boundPort } = server.address() as AddressInfo;
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${boundPort}`,
@@ -60,11 +68,34 @@ export async function openAggregator(config: Config, source: RecordSource, team:
       clearInterval(everySecond);
       await observer.look();
       await live.close();
+      await exporting?.close();
       server.closeAllConnections();
       observer.close();
       await source.close();
     },
   };
+}
+
+/** Metrics to an OpenTelemetry collector, from the aggregator that leads; null, and nothing loaded, without one. */
+async function startExport(
+  { otlp, cluster }: Config,
+  observer: ClusterObserver,
+  team: Team | null,
+  log: Log,
+): Promise<Exporting | null> {
+  if (otlp.endpoint === '') return null;
+  const { exportMetrics } = await import('../otlp.js');
+  const version = packageVersion();
+  const look = () => {
+    if (observer.isStale || team?.isLeader === false) return null;
+    const { state } = observer;
+    const families = metricFamilies(state, version, observer.ageMs);
+    return { families, since: Date.parse(state.metrics.initial_time), at: state.now };
+  };
+  const sender = { instance: `aggregator ${process.pid}`, version, cluster: cluster.name };
+  return exportMetrics(otlp, sender, look, (reason) => {
+    log.warn({ endpoint: otlp.endpoint, reason }, 'metrics do not reach the OpenTelemetry collector');
+  });
 }
 
 /** The aggregator as a process of its own, beside Redis. */
@@ -84,7 +115,7 @@ export async function startAggregator(config: Config): Promise<void> {
       else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: serving the last known state');
       else log.warn({ redis, reason }, 'redis refuses a command: live updates or the history may stand still');
     });
-    const aggregator = await openAggregator(config, team.source, team);
+    const aggregator = await openAggregator(config, team.source, team, log);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');
     onStopSignal(

@@ -46,6 +46,7 @@ export interface Settings {
   };
   http: { host: string; port: number };
   metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
+  otlp: { endpoint: string; intervalMs: number; traceRatio: number };
   control: { socket: string };
   log: { level: string; format: 'auto' | 'json' | 'pretty' };
 }
@@ -165,6 +166,17 @@ format(
   'redisUrl',
   (value) => typeof value === 'string' && (value === '' || /^rediss?:\/\/./.test(value)),
   'must be empty or begin with redis:// or rediss://',
+);
+format(
+  'httpUrl',
+  (value) => typeof value === 'string' && (value === '' || /^https?:\/\/./.test(value)),
+  'must be empty or begin with http:// or https://',
+);
+format(
+  'ratio',
+  (value) => typeof value === 'number' && value >= 0 && value <= 1,
+  'must be a number from 0 to 1',
+  toNumber,
 );
 format(
   'logLevel',
@@ -400,6 +412,20 @@ export const schema: convict.Schema<Settings> = {
       doc: 'How often WS /metrics and Socket.IO send the metrics.',
       format: 'interval',
       default: 250,
+    },
+  },
+  otlp: {
+    endpoint: {
+      doc: 'Base URL of an OpenTelemetry collector (OTLP over HTTP, as http://127.0.0.1:4318) that gets all metrics, and a span for each batch. Empty: none, and nothing of it is loaded.',
+      format: 'httpUrl',
+      default: '',
+      env: 'OTEL_EXPORTER_OTLP_ENDPOINT',
+    },
+    intervalMs: { doc: 'How often metrics are sent to it.', format: 'interval', default: 10_000 },
+    traceRatio: {
+      doc: 'Share of the batches that get a span, 0 to 1. Beyond some thousand batches a second spans cost more than they tell.',
+      format: 'ratio',
+      default: 1,
     },
   },
   control: {

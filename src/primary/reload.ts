@@ -8,7 +8,7 @@ import type { Log } from '../log.js';
 import { findModelVersions } from './model-versions.js';
 
 /** What the primary and the aggregator have held since their start. */
-const fixedSections = ['redis', 'http', 'metrics', 'control'] as const;
+const fixedSections = ['redis', 'http', 'metrics', 'otlp', 'control'] as const;
 const fixedKeys = ['cluster.name', 'cluster.node'];
 
 export interface ReloadTarget {
@@ -94,9 +94,9 @@ export class Reloader {
       (key) => isFixed(key) && JSON.stringify(settingOf(next, key)) !== JSON.stringify(settingOf(old, key)),
     );
     if (ignored.length > 0) this.#log.warn({ settings: ignored }, 'these settings change only with a restart');
-    const { redis, http, metrics, control } = old;
+    const { redis, http, metrics, otlp, control } = old;
     const { name, node } = old.cluster;
-    return { ...next, redis, http, metrics, control, cluster: { ...next.cluster, name, node } };
+    return { ...next, redis, http, metrics, otlp, control, cluster: { ...next.cluster, name, node } };
   }
 }
 

@@ -4,13 +4,14 @@
 
 import type { Socket } from 'node:net';
 import { clusterIdentity } from '../config/describe.js';
-import type { Config } from '../config/load.js';
+import { type Config, packageVersion } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
 import { Recorder } from '../metrics/recorder.js';
 import { defaultSlabFolder, Slab } from '../metrics/slab.js';
+import type { Tracing } from '../otlp.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
 import { Admission } from './admission.js';
 import { Handoff } from './handoff.js';
@@ -44,7 +45,8 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const { config, versions } = message;
   const recorder = new Recorder(servedNames(config));
   const slab = openSlab(message, recorder, log);
-  const models = await WorkerModels.open(config, versions, recorder, log).finally(() => slab?.write());
+  const tracing = await startTracing(message);
+  const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
   const admission = new Admission({
     ask: (count) => void sendToPrimary({ kind: 'admit', count }).catch(() => {}),
     release: (count) => void sendToPrimary({ kind: 'released', count }).catch(() => {}),
@@ -65,6 +67,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     slab?.write();
     await publishing.end();
     await models.close();
+    await tracing?.close();
     process.exit(0);
   };
   const drain = async (): Promise<void> => {
@@ -111,6 +114,14 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   for (const listener of config.listeners) addresses.push(await server.listen(listener));
   await publishing.start();
   await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
+}
+
+/** Spans of batches to an OpenTelemetry collector; null, and nothing loaded, without one. */
+async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | null> {
+  const { otlp, cluster } = config;
+  if (otlp.endpoint === '' || otlp.traceRatio === 0) return null;
+  const { exportTraces } = await import('../otlp.js');
+  return exportTraces(otlp, { instance: `${cluster.node}/${slot}`, version: packageVersion(), cluster: cluster.name });
 }
 
 /** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */

@@ -3,11 +3,12 @@
 import type { Config } from '../config/load.js';
 import type { ModelVersions, ReloadResult, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
-import type { BatchObserver, CloseReason } from '../inference/batcher.js';
+import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
 import { ServedModel, type ServingSettings } from '../inference/served-model.js';
 import type { Log } from '../log.js';
 import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';
 import type { ModelGauges } from '../metrics/snapshot.js';
+import type { BatchSpan, Tracing } from '../otlp.js';
 
 const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
   full: 'closedFull',
@@ -21,14 +22,26 @@ export class WorkerModels {
   readonly #recorder: Recorder;
   readonly #log: Log;
 
-  private constructor(recorder: Recorder, log: Log) {
+  readonly #tracing: Tracing | null;
+
+  private constructor(recorder: Recorder, log: Log, tracing: Tracing | null) {
     this.#recorder = recorder;
     this.#log = log;
+    this.#tracing = tracing;
   }
 
-  /** Loads every model that a listener serves. Throws OperatorError MODEL_LOAD_FAILED. */
-  static async open(config: Config, versions: ModelVersions, recorder: Recorder, log: Log): Promise<WorkerModels> {
-    const models = new WorkerModels(recorder, log);
+  /**
+   * Loads every model that a listener serves. Throws OperatorError MODEL_LOAD_FAILED.
+   * @param tracing told of every batch; null when nobody wants to know
+   */
+  static async open(
+    config: Config,
+    versions: ModelVersions,
+    recorder: Recorder,
+    log: Log,
+    tracing: Tracing | null,
+  ): Promise<WorkerModels> {
+    const models = new WorkerModels(recorder, log, tracing);
     for (const name of servedNames(config)) await models.#open(config, name, versions);
     return models;
   }
@@ -104,7 +117,9 @@ export class WorkerModels {
   #observer(model: string, recorder: ModelRecorder): BatchObserver {
     let unloggedFailures = 0;
     let quietUntil = 0;
-    return ({ batch, outcome, closedBy, startedAt, runMs, retriedRows }) => {
+    return (finished) => {
+      const { batch, outcome, closedBy, startedAt, runMs, retriedRows } = finished;
+      this.#tracing?.batch(spanOf(model, finished));
       recorder.batch(batch.rows);
       recorder.count(closeCounters[closedBy]);
       recorder.time('runTime', runMs);
@@ -134,6 +149,20 @@ export class WorkerModels {
 /** Names of the models behind listeners, each once. */
 export function servedNames(config: Config): readonly string[] {
   return [...new Set(config.listeners.map(({ model }) => model))];
+}
+
+function spanOf(model: string, { batch, outcome, closedBy, startedAt, runMs, retriedRows }: FinishedBatch): BatchSpan {
+  const begun = performance.timeOrigin + startedAt;
+  return {
+    model,
+    rows: batch.rows,
+    closedBy,
+    retriedRows,
+    startedAt: begun,
+    endedAt: begun + runMs,
+    queuedMs: startedAt - batch.oldestAt,
+    error: failureIn(outcome) ?? null,
+  };
 }
 
 function failureIn(outcome: Parameters<BatchObserver>[0]['outcome']): Error | undefined {

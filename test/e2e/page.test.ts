@@ -109,7 +109,7 @@ describe('the live page', function () {
     await page.screenshot({ path: `${screenshots}/stale.png` });
     redis.signal('SIGCONT');
     await shows('that it is live again', '.connection', /Live/);
-    await shows('why', '.events li', /metrics can be read again/);
+    await shows('why', '.events', /metrics can be read again/);
     aggregator.signal('SIGKILL');
     await aggregator.ended();
     await shows('that it is gone', '.connection', /aggregator is gone; these numbers are \d+ s old/);

@@ -7,7 +7,7 @@ import { Redis } from 'ioredis';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { startNode, TestAggregator } from '../support/cluster.js';
 import { Load } from '../support/load.js';
-import { endProcesses, freePort, isRunning, workersOf } from '../support/processes.js';
+import { aggregatorOf, endProcesses, freePort, isRunning, workersOf } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { fetchMetrics, type TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -164,8 +164,7 @@ describe('exact totals, embedded', () => {
     const running = load(() => [port]);
     await running.more(500);
     const died = server.event('aggregator died; inference goes on');
-    const { pid } = (await fetch(`${await server.url()}/`).then((r) => r.json())) as { pid: number };
-    process.kill(pid, 'SIGKILL');
+    process.kill(aggregatorOf(server), 'SIGKILL');
     await died;
     await running.more(500);
     await agrees((what, isThere) => server.metricsWhen(what, isThere), running, 'nobody was killed');

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { endProcesses, isRunning, root, workersOf } from '../support/processes.js';
+import { aggregatorOf, endProcesses, isRunning, root, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type LogLine, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -208,10 +208,7 @@ describe('the server', () => {
     const client = await RawClient.connect(await server.port());
     client.send(Buffer.from('x'));
     await server.metricsWhen('the request', ({ total_requests }) => total_requests === 1);
-    const children = await childPids(server.pid);
-    const workers = await server.workerPids();
-    const aggregator = children.find((pid) => !workers.includes(pid)) as number;
-    process.kill(aggregator, 'SIGKILL');
+    process.kill(aggregatorOf(server), 'SIGKILL');
     const line = await server.line('the new aggregator', (text) => text.includes('"msg":"aggregator ready"'));
     const { metrics } = JSON.parse(line) as { metrics: string };
     const found = await until('the totals', async () => {

@@ -100,6 +100,12 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** The aggregator that a server has brought along. */
+export function aggregatorOf({ pid }: TestProcess): number {
+  const children = procFile(`${pid}/task/${pid}/children`).match(/\d+/g) ?? [];
+  return Number(children.find((child) => procFile(`${child}/cmdline`).includes('aggregator/embedded.js')));
+}
+
 /** The worker processes of a server, when nobody can be asked: by /proc, so on Linux only. */
 export function workersOf({ pid }: TestProcess): readonly number[] {
   const children = procFile(`${pid}/task/${pid}/children`).match(/\d+/g) ?? [];
