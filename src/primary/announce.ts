@@ -46,14 +46,13 @@ export interface StatusOptions {
   readonly config: Config;
   readonly supervisor: Supervisor;
   readonly nodeRecord: NodeRecordKeeper;
-  readonly addresses: readonly ListenAddress[];
   readonly metricsUrl: string | null;
   readonly isReady: boolean;
   readonly isEnding: boolean;
 }
 
 export function serverStatus(options: StatusOptions): ServerStatus {
-  const { config, supervisor, nodeRecord, addresses, metricsUrl } = options;
+  const { config, supervisor, nodeRecord, metricsUrl } = options;
   const { name, node } = config.cluster;
   return {
     version: packageVersion(),
@@ -62,7 +61,8 @@ export function serverStatus(options: StatusOptions): ServerStatus {
     node,
     state: stateOf(options),
     uptimeSeconds: process.uptime(),
-    listeners: addresses,
+    // Of the worker that was ready last: a reload may have changed them.
+    listeners: supervisor.workers.findLast(({ state }) => state === 'ready')?.addresses ?? [],
     metricsUrl: metricsUrl || null,
     workersWanted: supervisor.wanted,
     restarts: nodeRecord.restarts,

@@ -4,6 +4,7 @@ import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { messageOf, OperatorError } from '../errors.js';
+import type { Log } from '../log.js';
 import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from '../operations.js';
 
 /** More operators than that at once are none. */
@@ -60,6 +61,21 @@ export class ControlServer {
     }
     this.#server.on('error', () => {});
     this.#server.unref();
+  }
+}
+
+/**
+ * Opens the control socket that config asks for; null when it asks for none, or when our own cannot be opened: nobody
+ * relies on that. Throws OperatorError LISTEN_FAILED where a path was asked for.
+ */
+export async function openControl(setting: string, operate: Operate, log: Log): Promise<ControlServer | null> {
+  if (setting === 'none') return null;
+  try {
+    return await ControlServer.open(setting, operate);
+  } catch (error) {
+    if (setting !== '') throw error;
+    log.warn({ reason: messageOf(error) }, 'no control socket: signals do the same');
+    return null;
   }
 }
 

@@ -13,13 +13,13 @@ import { createLog } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
-import type { Operation } from '../operations.js';
 import { AggregatorChild } from './aggregator-child.js';
 import { logModelReload, readyEvent, type Served, serverStatus } from './announce.js';
-import { ControlServer } from './control-server.js';
+import { type ControlServer, openControl } from './control-server.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
 import { NodeRecordKeeper } from './node-record.js';
+import { operateWith } from './operator.js';
 import { Reloader } from './reload.js';
 import { Supervisor } from './supervisor.js';
 
@@ -141,31 +141,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     await supervisor.drain();
     log.info('stopped');
   };
-  const operate = async (operation: Operation): Promise<string> => {
-    if (operation.command === 'status') return '';
-    if (isEnding) throw new Error('the server is stopping');
-    if (!isReady) throw new Error('the server is still starting');
-    switch (operation.command) {
-      case 'reload':
-        if (operation.only !== 'models') await reloader.reload('command');
-        else reloadModels();
-        return operation.only === 'models' ? 'looking for new versions of models: see the log' : 'reloaded';
-      case 'scale': {
-        const { workers: wanted } = operation;
-        if (wanted < 1 || wanted > maxWorkers) throw new Error(`there can be 1 to ${maxWorkers} workers`);
-        await scale(wanted);
-        return `${wanted} workers`;
-      }
-      case 'drain':
-        await drain({ reason: 'command' });
-        setImmediate(() => void end(0)); // when the reply has left
-        return 'stopped';
-    }
-  };
-  const status = () => {
-    const addresses = served?.addresses ?? [];
-    return serverStatus({ config: reloader.config, supervisor, nodeRecord, addresses, metricsUrl, isReady, isEnding });
-  };
+  const status = () => serverStatus({ config: reloader.config, supervisor, nodeRecord, metricsUrl, isReady, isEnding });
 
   onReloadSignal((signal) => {
     if (!isEnding && isReady) void reloader.request(signal);
@@ -190,18 +166,18 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     },
   );
   log.debug({ workers, run }, 'starting');
-  const { socket } = config.control;
+  const operate = operateWith({
+    status,
+    reload: () => reloader.reload('command'),
+    reloadModels,
+    scale,
+    drain: () => drain({ reason: 'command' }),
+    end: () => void end(0),
+  });
   try {
-    if (socket !== 'none') {
-      control = await ControlServer.open(socket, async (operation) => {
-        const message = await operate(operation);
-        return { ok: true, message, status: status() };
-      });
-    }
+    control = await openControl(config.control.socket, operate, log);
   } catch (error) {
-    // Where a path was asked for, somebody relies on it.
-    if (socket !== '') process.exit(logFatal(log, error));
-    log.warn({ reason: messageOf(error) }, 'no control socket: signals do the same');
+    process.exit(logFatal(log, error));
   }
   try {
     supervisor.start();

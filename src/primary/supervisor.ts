@@ -279,6 +279,7 @@ export class Supervisor {
   ): void {
     if (worker.state !== 'starting') return;
     worker.state = 'ready';
+    worker.addresses = addresses;
     worker.heardAt = performance.now();
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');

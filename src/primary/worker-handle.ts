@@ -2,7 +2,7 @@
 
 import type { SendHandle } from 'node:child_process';
 import type { Worker } from 'node:cluster';
-import type { FromWorker, ToWorker } from '../control.js';
+import type { FromWorker, ListenAddress, ToWorker } from '../control.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
 import type { RawHandle } from '../raw-handle.js';
 import type { Deployment } from './deployment.js';
@@ -16,6 +16,8 @@ export class WorkerHandle implements MemberView {
   readonly forkedAt = performance.now();
   state: WorkerState = 'starting';
   hasServed = false;
+  /** Where it listens, once it is ready. */
+  addresses: readonly ListenAddress[] = [];
   /** Why it was killed, if we did it. */
   killedFor: string | null = null;
   /** The newest record it published. */

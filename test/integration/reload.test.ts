@@ -4,7 +4,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
 import type { ServerStatus } from '#src/operations.js';
 import { temporaryFolder } from '../support/folder.js';
-import { endProcesses, root } from '../support/processes.js';
+import { endProcesses, freePort, root } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type ServerOptions, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -173,6 +173,22 @@ describe('a rolling reload', () => {
     await expectNothingLost(server);
   });
 
+  it('opens and closes listeners as config has them, and moves what it can', async () => {
+    const [first, second] = [await freePort(), await freePort()];
+    const config = new Config({ port: first });
+    const server = startServer({ args: [], hasListeners: true }, config);
+    await server.event('ready');
+    await busyWitnesses(first, 4);
+    config.write({ port: second });
+    await reload(server);
+    const { listeners } = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
+    expect(listeners.map(({ port }) => port)).to.deep.equal([second]);
+    await busyWitnesses(second, 4);
+    const refused = await RawClient.connect(first).catch((error: NodeJS.ErrnoException) => error.code);
+    expect(refused).to.equal('ECONNREFUSED');
+    await expectNothingLost(server);
+  });
+
   it('refuses a config with mistakes, and one that no worker can start with: the old one serves on', async () => {
     const config = new Config();
     const server = startServer({}, config);
@@ -267,7 +283,7 @@ describe('scaling', () => {
     const server = startServer({ args: ['--workers', '3'] });
     const port = await server.port();
     await busyWitnesses(port, 60);
-    expect(await server.operate('scale', '1')).to.deep.equal({ code: 0, output: '1 workers' });
+    expect(await server.operate('scale', '1')).to.deep.equal({ code: 0, output: '1 worker' });
     expect(await loads(server)).to.deep.equal([60]);
     await server.operate('scale', '3');
     await evenedOut(server, 3, 60);
