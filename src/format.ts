@@ -59,3 +59,11 @@ export function clock(epochSeconds: number): string {
     hourCycle: 'h23',
   });
 }
+
+/** Lines of cells below each other; the first `texts` columns are aligned to the left. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[], texts = 0): readonly string[] {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  return [head, ...rows].map((row) =>
+    row.map((cell, i) => (i < texts ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
+  );
+}

@@ -1,8 +1,8 @@
 // A cluster that is not there: its workers publish to a real Redis as real ones do, each on a connection of its own.
 // Run as a child process: takes its settings as JSON in argv; prints `publishing` when all of them do.
 
+import { nodeRecord, workerRecord } from '../../build/test/support/records.js';
 import { noCounts, noModelCounts } from '../../dist/metrics/merge.js';
-import { workerRecordId } from '../../dist/metrics/snapshot.js';
 import { RedisPublisher } from '../../dist/metrics/transport/redis.js';
 
 const { settings, cluster, nodes, workersPerNode, intervalMs } = JSON.parse(process.argv[2]);
@@ -32,49 +32,23 @@ function record(node, slot, sequence) {
     closedTurn: Math.round(count / 32),
     batchedRows: count,
   };
+  const fields = workerRecord({ node, run, slot, incarnation: slot + 1, sequence });
   return {
-    kind: 'worker',
-    id: workerRecordId(node, run, slot, slot + 1),
-    node,
-    run,
-    slot,
-    incarnation: slot + 1,
-    sequence,
+    ...fields,
     uptimeMs: sequence * intervalMs,
-    pid: 1000 + slot,
     counts: { ...noCounts(), connectionsAccepted: 10, models: { m: model } },
     gauges: {
-      state: 'ready',
+      ...fields.gauges,
       connections: 10,
-      inFlight: 0,
       models: { m: { version: '1', execution: 'inline', queued: 0 } },
-      rssBytes: 1e8,
-      cpuSeconds: sequence,
       cpuShare: 0.5,
       eventLoopUtilization: 0.5,
-      eventLoopDelayP99Ms: 1,
     },
   };
 }
 
-function nodeRecord(node, sequence) {
-  const run = `run-${node}`;
-  return {
-    kind: 'node',
-    id: `node:${node}:${run}`,
-    node,
-    run,
-    version: '0.0.0',
-    sequence,
-    uptimeMs: sequence * intervalMs,
-    pid: 999,
-    workersWanted: workersPerNode,
-    restarts: 0,
-    isStopping: false,
-    departed: noCounts(),
-    folded: {},
-  };
-}
+const heartbeat = (node, sequence) =>
+  nodeRecord({ node, run: `run-${node}`, sequence, uptimeMs: sequence * intervalMs, workersWanted: workersPerNode });
 
 const ready = [];
 const publishers = Array.from({ length: nodes * (workersPerNode + 1) }, () => {
@@ -102,7 +76,7 @@ for (const [i, publisher] of publishers.entries()) {
     }
     isBusy = true;
     sequence++;
-    const made = slot < 0 ? nodeRecord(node, sequence) : record(node, slot, sequence);
+    const made = slot < 0 ? heartbeat(node, sequence) : record(node, slot, sequence);
     await publisher.publish({ record: made, retires: [] }).catch(() => failed++);
     isBusy = false;
   };

@@ -1,7 +1,7 @@
 // `ml-tcp-server status | reload | scale | drain`: tells a running server what to do and shows what came of it.
 
 import { OperatorError } from '../errors.js';
-import { bytes, percent, span } from '../format.js';
+import { bytes, percent, span, table } from '../format.js';
 import type { Operation, ServerStatus, WorkerStatus } from '../operations.js';
 import { findServer, operate, type ServerChoice } from './client.js';
 
@@ -29,7 +29,9 @@ export function formatStatus(status: ServerStatus): string {
     ...(status.movesConnections ? [] : ['connections do not move: at reloads and at scaling down they are drained']),
     '',
   ];
-  return [...lines, ...formatTable(workers)].join('\n');
+  const rows = workers.map((worker) => columns.map(([, cell]) => cell(worker)));
+  const titles = columns.map(([title]) => title);
+  return [...lines, ...table(titles, rows)].join('\n');
 }
 
 const columns: readonly (readonly [string, (worker: WorkerStatus) => string])[] = [
@@ -44,9 +46,3 @@ const columns: readonly (readonly [string, (worker: WorkerStatus) => string])[] 
   ['memory', ({ rssBytes }) => bytes(rssBytes)],
   ['busy', ({ eventLoopUtilization }) => percent(eventLoopUtilization)],
 ];
-
-function formatTable(workers: readonly WorkerStatus[]): readonly string[] {
-  const rows = [columns.map(([title]) => title), ...workers.map((worker) => columns.map(([, cell]) => cell(worker)))];
-  const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
-  return rows.map((row) => row.map((cell, i) => cell.padStart(widths[i] ?? 0)).join('  '));
-}

@@ -2,7 +2,7 @@
 // as many as fit.
 
 import type { Metrics } from '../aggregator/metrics.js';
-import { bytes, clock, count, duration, percent, span } from '../format.js';
+import { bytes, clock, count, duration, percent, span, table } from '../format.js';
 
 export interface View {
   readonly metrics: Metrics | null;
@@ -126,14 +126,6 @@ function workers({ workers: all }: Metrics): readonly string[] {
       percent(worker.event_loop_utilization),
     ]),
     1,
-  );
-}
-
-/** The first `texts` columns are aligned to the left. */
-function table(head: readonly string[], rows: readonly (readonly string[])[], texts: number): readonly string[] {
-  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
-  return [head, ...rows].map((row) =>
-    row.map((cell, i) => (i < texts ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
   );
 }
 

@@ -101,15 +101,18 @@ export async function freePort(): Promise<number> {
 }
 
 /** The aggregator that a server has brought along. */
-export function aggregatorOf({ pid }: TestProcess): number {
-  const children = procFile(`${pid}/task/${pid}/children`).match(/\d+/g) ?? [];
-  return Number(children.find((child) => procFile(`${child}/cmdline`).includes('aggregator/embedded.js')));
+export function aggregatorOf(server: TestProcess): number {
+  return childrenOf(server, 'aggregator/embedded.js')[0] ?? Number.NaN;
 }
 
 /** The worker processes of a server, when nobody can be asked: by /proc, so on Linux only. */
-export function workersOf({ pid }: TestProcess): readonly number[] {
+export function workersOf(server: TestProcess): readonly number[] {
+  return childrenOf(server, 'worker/main.js');
+}
+
+function childrenOf({ pid }: TestProcess, program: string): readonly number[] {
   const children = procFile(`${pid}/task/${pid}/children`).match(/\d+/g) ?? [];
-  return children.filter((child) => procFile(`${child}/cmdline`).includes('worker/main.js')).map(Number);
+  return children.filter((child) => procFile(`${child}/cmdline`).includes(program)).map(Number);
 }
 
 /** Empty when the process has just ended. */
