@@ -1,6 +1,6 @@
 // A batch: rows of bytes from many connections that become one call of the model.
-// A row is kept as (source, start, end) into the chunk it arrived in: a model that wants rows side by side copies them
-// once, a model that wants payloads gets views, and a model that looks at none pays for none.
+
+import { createRows, type Rows } from './rows.js';
 
 /** Rows as a model reads them. */
 export interface RowSource {
@@ -9,8 +9,8 @@ export interface RowSource {
   payload(i: number): Buffer;
   /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void;
-  /** All rows side by side in a buffer that the reader may keep, where that is how they lie. */
-  readonly packed?: ArrayBuffer;
+  /** All rows side by side, from the first byte on, where that is how they lie. */
+  readonly packed?: ArrayBuffer | undefined;
 }
 
 /** Rows that one asker has in a batch, side by side; it is told what becomes of them, once. */
@@ -47,7 +47,6 @@ export type Replies =
 export type BatchOutcome = Replies | { readonly kind: 'failed'; readonly error: Error };
 
 export class Batch implements RowSource {
-  rows = 0;
   /** Set when the model has answered or failed. */
   outcome: BatchOutcome | null = null;
   /** Whether it has left the queue. */
@@ -58,9 +57,27 @@ export class Batch implements RowSource {
   newestAt = Number.POSITIVE_INFINITY;
   readonly entries: BatchEntry[] = [];
   readonly #cancelled = new Set<BatchEntry>();
-  readonly #sources: Buffer[] = [];
-  readonly #starts: number[] = [];
-  readonly #ends: number[] = [];
+  readonly #rowBytes: number | null;
+  readonly #rows: Rows;
+
+  /** @param rowBytes bytes of every row, or null when rows differ; `expectedBytes`: how many they will have together */
+  constructor(rowBytes: number | null, expectedBytes = 0) {
+    this.#rowBytes = rowBytes;
+    this.#rows = createRows(rowBytes, expectedBytes);
+  }
+
+  get rows(): number {
+    return this.#rows.count;
+  }
+
+  /** Bytes that its rows take. */
+  get bytes(): number {
+    return this.#rows.size;
+  }
+
+  get packed(): ArrayBuffer | undefined {
+    return this.#rows.packed;
+  }
 
   /** Announces an entry whose rows are added next. */
   enter(entry: BatchEntry): void {
@@ -69,24 +86,22 @@ export class Batch implements RowSource {
     this.newestAt = entry.arrivedAt;
   }
 
-  /** Adds the row `source[start, end)`; its index is `rows` before the call. */
+  /** Adds the row `source[start, end)`; its index is `rows` before the call. `source` must not change before `keep`. */
   add(source: Buffer, start: number, end: number): void {
-    this.#sources.push(source);
-    this.#starts.push(start);
-    this.#ends.push(end);
-    this.rows++;
+    this.#rows.add(source, start, end);
+  }
+
+  /** Copies what it was given since the last time: what the rows came in may be used for something else. */
+  keep(): void {
+    this.#rows.keep();
   }
 
   payload(i: number): Buffer {
-    const source = this.#sources[i];
-    if (source === undefined) throw new RangeError(`a batch of ${this.rows} rows has no row ${i}`);
-    return source.subarray(this.#starts[i], this.#ends[i]);
+    return this.#rows.payload(i);
   }
 
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void {
-    const source = this.#sources[i] as Buffer;
-    const begin = (this.#starts[i] as number) + from;
-    source.copy(target, at, begin, begin + length);
+    this.#rows.copyRow(i, target, at, from, length);
   }
 
   /** Nobody waits for this entry any more. */
@@ -103,7 +118,7 @@ export class Batch implements RowSource {
    * expired. Returns those too, for them to be told when the queue is in order again.
    */
   withoutStale(arrivedBefore: number): { readonly batch: Batch; readonly expired: readonly BatchEntry[] } {
-    const batch = new Batch();
+    const batch = new Batch(this.#rowBytes);
     const expired: BatchEntry[] = [];
     for (const entry of this.entries) {
       if (this.#cancelled.has(entry)) continue;
@@ -115,7 +130,7 @@ export class Batch implements RowSource {
 
   /** Takes entries of `other`, the first first, while there is room for them; returns what is left, if anything is. */
   absorb(other: Batch, maxRows: number): Batch | null {
-    const rest = new Batch();
+    const rest = new Batch(this.#rowBytes);
     for (const entry of other.entries) {
       const fits = rest.rows === 0 && this.rows + entry.rows <= maxRows;
       other.#move(entry, fits ? this : rest);
@@ -133,8 +148,10 @@ export class Batch implements RowSource {
     const first = batch.rows;
     batch.enter(entry);
     for (let i = entry.first; i < entry.first + entry.rows; i++) {
-      batch.add(this.#sources[i] as Buffer, this.#starts[i] as number, this.#ends[i] as number);
+      const payload = this.payload(i);
+      batch.add(payload, 0, payload.length);
     }
+    batch.keep();
     entry.moved(batch, first);
   }
 }

@@ -62,7 +62,7 @@ export class Batcher {
   readonly #limits: BatcherLimits;
   readonly #observe: BatchObserver;
   #lease: Lease;
-  #open = new Batch();
+  #open: Batch;
   readonly #closed: Queued[] = [];
   #queuedRows = 0;
   #running = 0;
@@ -80,6 +80,7 @@ export class Batcher {
     this.#lease = { model, outstanding: 0, onIdle: null };
     this.#limits = limits;
     this.#observe = observe;
+    this.#open = new Batch(model.inputBytes);
   }
 
   /** Bytes that a row must have, or null when any number will do. */
@@ -120,6 +121,7 @@ export class Batcher {
     const old = this.#lease;
     if (this.#open.rows > 0) this.#closeOpen('drain');
     this.#lease = { model, outstanding: 0, onIdle: null };
+    this.#open = new Batch(model.inputBytes);
     this.#runEstimate = new TimeEstimate();
     this.#schedule();
     if (old.outstanding > 0) {
@@ -171,7 +173,7 @@ export class Batcher {
   #closeOpen(closedBy: CloseReason): void {
     this.#lease.outstanding++;
     this.#closed.push({ batch: this.#open, lease: this.#lease, closedBy });
-    this.#open = new Batch();
+    this.#open = new Batch(this.inputBytes, this.#open.bytes);
     this.#isDelayOver = false;
     clearTimeout(this.#delayTimer);
     this.#delayTimer = undefined;

@@ -73,10 +73,17 @@ export class FrameDecoder {
     this.#maxPayloadBytes = maxPayloadBytes;
   }
 
-  /** Takes the bytes that came next. The decoder keeps references into `chunk`; it must not be written to again. */
+  /** Takes the bytes that came next; `chunk` must not change before `keep`. */
   push(chunk: Buffer): void {
     const rest = this.#chunk.length - this.#at;
     this.#chunk = rest === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#at), chunk]);
+    this.#at = 0;
+  }
+
+  /** Copies what it still needs of the last chunk: that may be used for something else. */
+  keep(): void {
+    if (this.#at === this.#chunk.length) this.#chunk = nothing;
+    else this.#chunk = Buffer.concat([this.#chunk.subarray(this.#at)]);
     this.#at = 0;
   }
 

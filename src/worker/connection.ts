@@ -5,7 +5,8 @@
 // Promises: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
 // requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
 // what the client sends then stays in the kernel, and TCP slows it down.
-// Works on any duplex stream; it does not listen and knows no cluster.
+// Works on any duplex stream; it does not listen and knows no cluster. What 'data' brings is its own only until it
+// returns: the next read, of any connection, may use the same memory.
 
 import type { Duplex } from 'node:stream';
 import type { Batch } from '../inference/batch.js';
@@ -159,7 +160,7 @@ export class Connection implements Sender {
     return new Promise((resolve) => {
       this.#onQuiet = resolve;
       this.#socket.pause();
-      while (this.#socket.read() !== null); // each comes as 'data'
+      while (this.#socket.readableLength > 0) this.#socket.read(); // each comes as 'data'
       this.#advance();
     });
   }
@@ -216,6 +217,7 @@ export class Connection implements Sender {
     this.#arrivedAt = this.#activeAt = performance.now();
     this.#decoder.push(chunk);
     this.#advance();
+    this.#decoder.keep();
   };
 
   readonly #onEnd = (): void => this.#finishInput('closedByClient');
@@ -320,12 +322,16 @@ export class Connection implements Sender {
       const { source, start, end } = this.#decoder;
       const isBadInput = inputBytes !== null && end - start !== inputBytes;
       const target = isBadInput ? 'refusedBadInput' : (batcher.openBatch() ?? 'refusedQueueFull');
-      if (segment === null || segment.target !== target) segment = this.#beginSegment(target);
+      if (segment === null || segment.target !== target) {
+        segment?.keep();
+        segment = this.#beginSegment(target);
+      }
       if (typeof target !== 'string') target.add(source, start, end);
       segment.rows++;
       requests++;
       this.#inFlight++;
     }
+    segment?.keep();
     if (requests > 0) recorder.count('received', requests);
     this.#watchFrame(requests > 0);
     return isBlocked;

@@ -37,6 +37,11 @@ export class Segment implements BatchEntry {
     return typeof this.#target === 'string' || this.#target.outcome !== null;
   }
 
+  /** Its rows are the batch's own from here on. */
+  keep(): void {
+    if (typeof this.#target !== 'string') this.#target.keep();
+  }
+
   moved(batch: Batch, first: number): void {
     this.#target = batch;
     this.#first = first;

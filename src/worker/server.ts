@@ -3,7 +3,7 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { ListenAddress, ToWorker } from '../control.js';
 import { listenError } from '../errors.js';
-import type { RawHandle } from '../raw-handle.js';
+import { type RawHandle, withSharedReads } from '../raw-handle.js';
 import type { Admission } from './admission.js';
 import { Connection, type ConnectionContext, type ConnectionState, type Lane, refuse } from './connection.js';
 import type { Handoff } from './handoff.js';
@@ -157,7 +157,7 @@ export class WorkerServer {
         this.#admission.release();
       } else {
         this.#context.recorder.count('connectionsAccepted');
-        this.#serve(socket, model, null);
+        this.#serve(withSharedReads(socket), model, null);
       }
       this.#checkEmpty();
     });

@@ -24,7 +24,8 @@ export function packRows(source: RowSource, inputBytes: number | null): PackedRo
   const { rows } = source;
   if (inputBytes !== null) {
     const bytes = Buffer.allocUnsafeSlow(rows * inputBytes);
-    for (let i = 0; i < rows; i++) source.copyRow(i, bytes, i * inputBytes, 0, inputBytes);
+    if (source.packed !== undefined) bytes.set(new Uint8Array(source.packed, 0, bytes.length));
+    else for (let i = 0; i < rows; i++) source.copyRow(i, bytes, i * inputBytes, 0, inputBytes);
     return { rows, bytes: bytes.buffer, lengths: null };
   }
   const payloads = Array.from({ length: rows }, (_, i) => source.payload(i));

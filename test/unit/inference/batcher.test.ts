@@ -60,6 +60,7 @@ class Asker implements BatchEntry {
     });
     batch.enter(this);
     batch.add(Buffer.from(text), 0, text.length);
+    batch.keep();
     this.rows = 1;
   }
 

@@ -59,6 +59,8 @@ describe('frames', () => {
         cut(Buffer.concat(sent.map((payload) => encodeFrame(payload, 4))), places).forEach((chunk, i) => {
           decoder.push(chunk);
           pull(pulls[i] ?? 0);
+          decoder.keep();
+          chunk.fill(0xdd); // it is read into again
         });
         pull(Number.POSITIVE_INFINITY);
         expect(frames).to.deep.equal(sent.map((payload) => Buffer.from(payload)));
