@@ -1,6 +1,6 @@
 // A batch: rows of bytes from many connections that become one call of the model.
 
-import { createRows, type Rows } from './rows.js';
+import { createRows, type Memory, noMemory, type Rows } from './rows.js';
 
 /** Rows as a model reads them. */
 export interface RowSource {
@@ -60,19 +60,22 @@ export class Batch implements RowSource {
   readonly #rowBytes: number | null;
   readonly #rows: Rows;
 
-  /** @param rowBytes bytes of every row, or null when rows differ; `expectedBytes`: how many they will have together */
-  constructor(rowBytes: number | null, expectedBytes = 0) {
+  /**
+   * @param rowBytes bytes of every row, or null when rows differ
+   * @param memory for its rows to lie in, as long as it is large enough
+   */
+  constructor(rowBytes: number | null, memory: Memory = noMemory) {
     this.#rowBytes = rowBytes;
-    this.#rows = createRows(rowBytes, expectedBytes);
+    this.#rows = createRows(rowBytes, memory);
   }
 
   get rows(): number {
     return this.#rows.count;
   }
 
-  /** Bytes that its rows take. */
-  get bytes(): number {
-    return this.#rows.size;
+  /** What its rows lie in. */
+  get memory(): Memory {
+    return this.#rows.memory;
   }
 
   get packed(): ArrayBuffer | undefined {

@@ -1,6 +1,6 @@
 // Batches once an event-loop turn: every frame that arrives in a turn, over all connections, joins the open batch; the
 // check phase (setImmediate) closes it and runs the model once. Nobody waits, so nothing is lost at low load, and
-// the more arrives the larger the batches become.
+// the more arrives the larger the batches become. With one connection there is nobody to gather: its rows run at once.
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
 //
@@ -12,7 +12,12 @@
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
 import { type Model, ThreadCrashedError } from './model.js';
 import { checked, longestHoldMs, runRowByRow, toError } from './outcome.js';
+import type { Memory } from './rows.js';
 import { TimeEstimate } from './time-estimate.js';
+
+/** Batches whose memory is used again, and how large it may be: a larger one costs more to fill than to have. */
+const maxReused = 4;
+const maxReusedBytes = 1 << 20;
 
 export interface BatcherLimits {
   /** Rows in one call of the model. */
@@ -64,9 +69,11 @@ export class Batcher {
   #lease: Lease;
   #open: Batch;
   readonly #closed: Queued[] = [];
+  readonly #memories: Memory[] = [];
   #queuedRows = 0;
   #running = 0;
   #isScheduled = false;
+  #hasCompany = true;
   #isDraining = false;
   #delayTimer: NodeJS.Timeout | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
@@ -91,6 +98,11 @@ export class Batcher {
   /** Rows that wait for the model. */
   get queuedRows(): number {
     return this.#queuedRows;
+  }
+
+  /** Tells whether anybody else may add rows in the same turn of the event loop; when not, there is no use in waiting. */
+  expectCompany(hasCompany: boolean): void {
+    this.#hasCompany = hasCompany;
   }
 
   /** The batch that takes the next row, or null when the queue is full and the row must be refused. */
@@ -134,7 +146,7 @@ export class Batcher {
   /** The open batch gets its first row. */
   #begun(): void {
     const { maxQueueDelayMs } = this.#limits;
-    if (maxQueueDelayMs === 0 || this.#isDraining) this.#schedule();
+    if (maxQueueDelayMs === 0 || this.#isDraining) this.#schedule(this.#hasCompany ? setImmediate : queueMicrotask);
     else this.#delayTimer ??= setTimeout(this.#delayOver, maxQueueDelayMs);
     if (this.#running > 0) this.#watchDeadlines();
   }
@@ -145,10 +157,11 @@ export class Batcher {
     this.#pump();
   };
 
-  #schedule(): void {
+  /** @param when the end of the event-loop turn; or of the current callback, which must not be asked for by the pump */
+  #schedule(when: (run: () => void) => void = setImmediate): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    setImmediate(this.#onTurn);
+    when(this.#onTurn);
   }
 
   readonly #onTurn = (): void => {
@@ -173,7 +186,7 @@ export class Batcher {
   #closeOpen(closedBy: CloseReason): void {
     this.#lease.outstanding++;
     this.#closed.push({ batch: this.#open, lease: this.#lease, closedBy });
-    this.#open = new Batch(this.inputBytes, this.#open.bytes);
+    this.#open = new Batch(this.inputBytes, this.#memories.pop());
     this.#isDelayOver = false;
     clearTimeout(this.#delayTimer);
     this.#delayTimer = undefined;
@@ -317,9 +330,15 @@ export class Batcher {
   #finish({ batch, lease, closedBy }: Queued, startedAt: number, outcome: BatchOutcome, retriedRows: number): void {
     const runMs = performance.now() - startedAt;
     this.#runEstimate.add(runMs);
+    if (!lease.model.mayReplyWithInput) this.#reuse(batch.memory);
     this.#release(lease);
     this.#observe({ batch, outcome, closedBy, startedAt, runMs, retriedRows });
     batch.settle(outcome);
+  }
+
+  /** Lets a later batch lie where one has lain that is done: memory that is never given back need not be collected. */
+  #reuse(memory: Memory): void {
+    if (memory.length <= maxReusedBytes && this.#memories.length < maxReused) this.#memories.push(memory);
   }
 
   #release(lease: Lease): void {

@@ -39,6 +39,8 @@ export interface Model {
   readonly inputBytes: number | null;
   /** Runs that it takes at once. */
   readonly concurrency: number;
+  /** Whether what it answers may lie in the memory of what it was asked: that is then kept until replies have left. */
+  readonly mayReplyWithInput: boolean;
   /** For logs: backend, dtypes and shapes. */
   readonly description: string;
   /** A payload to measure it with, where rows have no fixed size. */

@@ -17,56 +17,66 @@ export interface Rows {
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void;
   /** All rows side by side, from the first byte on, where they have one size. */
   readonly packed: ArrayBuffer | undefined;
-  /** What rows of the next batch may need, to be reserved with its first one. */
+  /** Bytes that they take. */
   readonly size: number;
+  /** The memory that they lie in. */
+  readonly memory: Memory;
 }
 
-/** @param rowBytes bytes of every row, or null when rows differ; `expected`: the size of the batch before this one */
-export function createRows(rowBytes: number | null, expected: number): Rows {
-  return rowBytes === null ? new MixedRows(expected) : new EvenRows(rowBytes, expected);
+export type Memory = Buffer<ArrayBuffer>;
+
+/**
+ * @param rowBytes bytes of every row, or null when rows differ
+ * @param memory to lie in, as long as it is large enough
+ */
+export function createRows(rowBytes: number | null, memory: Memory): Rows {
+  return rowBytes === null ? new MixedRows(memory) : new EvenRows(rowBytes, memory);
 }
 
-const nothing: Buffer<ArrayBuffer> = Buffer.allocUnsafeSlow(0);
+export const noMemory: Memory = Buffer.allocUnsafeSlow(0);
 
 /** Capacity doubles, so that many small additions cost no more than one large one. */
-function grown(bytes: Buffer, used: number, needed: number, expected: number): Buffer<ArrayBuffer> {
-  const larger = Buffer.allocUnsafeSlow(Math.max(needed, used === 0 ? expected : 2 * bytes.length));
-  if (used > 0) bytes.copy(larger, 0, 0, used);
+function grown(memory: Memory, used: number, needed: number): Memory {
+  const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * memory.length));
+  memory.copy(larger, 0, 0, used);
   return larger;
 }
 
 class EvenRows implements Rows {
   count = 0;
   readonly #rowBytes: number;
-  readonly #expected: number;
-  #bytes = nothing;
+  #memory: Memory;
 
-  constructor(rowBytes: number, expected: number) {
+  constructor(rowBytes: number, memory: Memory) {
     this.#rowBytes = rowBytes;
-    this.#expected = expected;
+    this.#memory = memory;
+  }
+
+  get memory(): Memory {
+    return this.#memory;
   }
 
   add(source: Buffer, start: number, end: number): void {
     const at = this.count++ * this.#rowBytes;
     const length = at + this.#rowBytes;
-    if (length > this.#bytes.length) this.#bytes = grown(this.#bytes, at, length, this.#expected);
-    source.copy(this.#bytes, at, start, end);
+    if (length > this.#memory.length) this.#memory = grown(this.#memory, at, length);
+    source.copy(this.#memory, at, start, end);
   }
 
   keep(): void {}
 
   payload(i: number): Buffer {
     const begin = this.#begin(i);
-    return this.#bytes.subarray(begin, begin + this.#rowBytes);
+    return this.#memory.subarray(begin, begin + this.#rowBytes);
   }
 
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void {
     const begin = this.#begin(i) + from;
-    this.#bytes.copy(target, at, begin, begin + length);
+    this.#memory.copy(target, at, begin, begin + length);
   }
 
   get packed(): ArrayBuffer {
-    return this.#bytes.buffer;
+    return this.#memory.buffer;
   }
 
   get size(): number {
@@ -81,18 +91,21 @@ class EvenRows implements Rows {
 
 class MixedRows implements Rows {
   readonly packed = undefined;
-  readonly #expected: number;
-  #bytes = nothing;
+  #memory: Memory;
   #size = 0;
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
   /** A stretch that is not copied yet: it begins here, and will lie behind what has been. */
-  #source: Buffer = nothing;
+  #source: Buffer = noMemory;
   #from = 0;
   #to = 0;
 
-  constructor(expected: number) {
-    this.#expected = expected;
+  constructor(memory: Memory) {
+    this.#memory = memory;
+  }
+
+  get memory(): Memory {
+    return this.#memory;
   }
 
   get count(): number {
@@ -117,20 +130,20 @@ class MixedRows implements Rows {
 
   keep(): void {
     const length = this.#size + this.#to - this.#from;
-    if (length > this.#bytes.length) this.#bytes = grown(this.#bytes, this.#size, length, this.#expected);
-    this.#source.copy(this.#bytes, this.#size, this.#from, this.#to);
+    if (length > this.#memory.length) this.#memory = grown(this.#memory, this.#size, length);
+    this.#source.copy(this.#memory, this.#size, this.#from, this.#to);
     this.#size = length;
-    this.#source = nothing;
+    this.#source = noMemory;
     this.#from = this.#to = 0;
   }
 
   payload(i: number): Buffer {
-    return this.#bytes.subarray(this.#begin(i), this.#ends[i]);
+    return this.#memory.subarray(this.#begin(i), this.#ends[i]);
   }
 
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void {
     const begin = this.#begin(i) + from;
-    this.#bytes.copy(target, at, begin, begin + length);
+    this.#memory.copy(target, at, begin, begin + length);
   }
 
   #begin(i: number): number {

@@ -166,6 +166,7 @@ export class WorkerServer {
   #serve(socket: Socket, model: string, state: ConnectionState | null): void {
     const onClose = (hasMoved: boolean): void => {
       this.#connections.delete(connection);
+      this.#tellCompany();
       if (!hasMoved) this.#admission.release(); // the place of one that moves goes with it
       this.#checkEmpty();
     };
@@ -174,8 +175,13 @@ export class WorkerServer {
     const connection = new Connection(socket, lane, this.#context, onClose, state);
     const origin = { socket, model };
     this.#connections.set(connection, origin);
+    this.#tellCompany();
     connection.start();
     if (this.#ending !== null) void this.#endConnection(connection, origin);
+  }
+
+  #tellCompany(): void {
+    for (const { batcher } of this.#lanes.values()) batcher.expectCompany(this.#connections.size > 1);
   }
 
   readonly #checkTimeouts = (): void => {

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { Batch } from '#src/inference/batch.js';
 import { loadModel, type ModelSource } from '#src/inference/catalogue.js';
 import type { Model } from '#src/inference/model.js';
 import { ThreadedModel } from '#src/inference/threads/host.js';
@@ -20,6 +21,22 @@ writeFileSync(
     nodes: [{ op: 'Concat', inputs: ['x', 'x'], outputs: ['y'], attributes: { axis: 1 } }],
   }),
 );
+
+const passing = (op: string): string => {
+  const path = join(folder, `${op}.onnx`);
+  const tensor = { dtype: 'uint8', shape: ['n', 4] } as const;
+  const x = { name: 'x', ...tensor };
+  const isNothing = op === 'nothing';
+  writeFileSync(
+    path,
+    writeOnnx({
+      inputs: [x],
+      outputs: isNothing ? [x] : [{ name: 'y', ...tensor }],
+      nodes: isNothing ? [] : [{ op, inputs: ['x'], outputs: ['y'] }],
+    }),
+  );
+  return path;
+};
 
 const common = { name: 'm', responseSize: 3, settings: {}, session };
 interface Backend {
@@ -42,6 +59,18 @@ const backends: Readonly<Record<string, Backend>> = {
       source: { ...common, backend: 'onnx', path: join(folder, 'missing.onnx') },
       says: /there is no model file at .*missing\.onnx/,
     },
+  },
+  'onnx, its input passed on': {
+    source: { ...common, backend: 'onnx', path: passing('Identity') },
+    reply: (payload) => payload.toString('hex'),
+  },
+  'onnx, its input reshaped': {
+    source: { ...common, backend: 'onnx', path: passing('Flatten') },
+    reply: (payload) => payload.toString('hex'),
+  },
+  'onnx, its input as output': {
+    source: { ...common, backend: 'onnx', path: passing('nothing') },
+    reply: (payload) => payload.toString('hex'),
   },
   module: {
     source: { ...common, backend: 'module', path: `${root}test/support/models/echo.mjs` },
@@ -85,10 +114,21 @@ for (const [name, { source, reply, broken }] of Object.entries(backends)) {
         expect(repliesOf(first, 1)).to.deep.equal(seen);
       });
 
+      it('lets the memory of a batch be used again after its run, unless it says that replies may lie in it', async () => {
+        model = await open(source);
+        const payload = Buffer.from('abcd');
+        const batch = new Batch(model.inputBytes, Buffer.alloc(64));
+        batch.add(payload, 0, payload.length);
+        batch.keep();
+        const replies = await model.run(batch);
+        if (!model.mayReplyWithInput) batch.memory.fill(0xdd);
+        expect(repliesOf(replies, 1)).to.deep.equal([reply(payload)]);
+      });
+
       it('says what it is and what it takes', async () => {
         model = await open(source);
-        expect(model.description).to.match(new RegExp(`^${name}\\b`));
-        expect(model.inputBytes).to.equal(name === 'onnx' ? 4 : null);
+        expect(model.description).to.match(new RegExp(`^${source.backend}\\b`));
+        expect(model.inputBytes).to.equal(source.backend === 'onnx' ? 4 : null);
         expect(model.concurrency).to.equal(1);
       });
 

@@ -10,6 +10,7 @@ export function createDummyModel(responseBytes: number): Model {
   return {
     inputBytes: null,
     concurrency: 1,
+    mayReplyWithInput: false,
     sample: null,
     description: `dummy: any payload → ${responseBytes} bytes of X`,
     run: () => replies,

@@ -24,6 +24,7 @@ export async function loadModuleModel(path: string, options: UserModelOptions): 
   return {
     inputBytes: null,
     concurrency: 1,
+    mayReplyWithInput: true,
     description: `module ${path}`,
     sample: model.sample === undefined ? null : Buffer.from(model.sample),
     run: (rows) => infer(model, rows),

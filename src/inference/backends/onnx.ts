@@ -35,6 +35,7 @@ export async function loadOnnxModel(path: string, settings: SessionSettings): Pr
   return {
     inputBytes: signature.inputBytes,
     concurrency: 1,
+    mayReplyWithInput: false,
     sample: null,
     description: `onnx ${signature.inputs.map(describeRow).join(' + ')} → ${outputs.map(describeRow).join(' + ')}`,
     run: (rows) => run(session, signature, rows),

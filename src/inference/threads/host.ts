@@ -48,6 +48,7 @@ export class ThreadedModel implements Model {
   readonly concurrency: number;
   readonly description: string;
   readonly sample = null;
+  readonly mayReplyWithInput = false;
   /** How long runs took inside the first thread. */
   readonly warmUp: WarmUp | null;
   readonly #source: ModelSource;

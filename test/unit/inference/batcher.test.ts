@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import type { Batch, BatchEntry, BatchOutcome, Replies, RowSource } from '#src/inference/batch.js';
 import { Batcher, type BatcherLimits, type FinishedBatch } from '#src/inference/batcher.js';
 import { type Model, ThreadCrashedError } from '#src/inference/model.js';
+import { longestHoldMs } from '#src/inference/outcome.js';
 
 const limits: BatcherLimits = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
 
@@ -12,6 +13,7 @@ const echoed = (rows: RowSource): Replies => ({ kind: 'rows', rows: payloadsOf(r
 /** A model that keeps what it is called with; `answer` may do something else than echo. */
 class Recorded implements Model {
   readonly inputBytes = null;
+  readonly mayReplyWithInput = true;
   readonly sample = null;
   readonly description = 'echo';
   readonly calls: string[] = [];
@@ -42,6 +44,15 @@ class Recorded implements Model {
 
   async close(): Promise<void> {}
 }
+
+/** Answers after a time in which nothing else happens. */
+const holding =
+  (ms: number) =>
+  (rows: RowSource): Replies => {
+    const until = performance.now() + ms;
+    while (performance.now() < until);
+    return echoed(rows);
+  };
 
 /** One request of one letter, and what became of it: the reply, 'failed', 'expired'. */
 class Asker implements BatchEntry {
@@ -101,6 +112,24 @@ describe('the batcher', () => {
     expect(await askAll(batcher, 'abc')).to.deep.equal(['a', 'b', 'c']);
     await askAll(batcher, 'd');
     expect(model.calls).to.deep.equal(['abc', 'd']);
+  });
+
+  it('runs at the end of the callback what nobody can add to, and yields to the event loop all the same', async () => {
+    const model = new Recorded();
+    const batcher = new Batcher(model, limits);
+    batcher.expectCompany(false);
+    const isFirst = Promise.race([askAll(batcher, 'abc'), turn().then(() => 'the turn was over before')]);
+    expect(await isFirst).to.deep.equal(['a', 'b', 'c']);
+    expect(model.calls).to.deep.equal(['abc']);
+
+    const slow = new Batcher(new Recorded(holding(longestHoldMs * 2)), { ...limits, maxBatchSize: 1 });
+    slow.expectCompany(false);
+    let turns = 0;
+    const all = askAll(slow, 'abc');
+    const count = (): void => void (++turns < 10 && setImmediate(count));
+    count();
+    await all;
+    expect(turns, 'turns of the event loop between the runs').to.be.greaterThan(1);
   });
 
   it('cuts a batch when it is full', async () => {

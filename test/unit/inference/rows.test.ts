@@ -44,8 +44,8 @@ describe('the rows of a batch', () => {
         chunksOf(fc.uint8Array({ maxLength: 200 })),
         fc.nat({ max: 8 }),
         fc.nat({ max: 500 }),
-        (chunks, gap, expected) => {
-          const rows = createRows(null, expected);
+        (chunks, gap, reserved) => {
+          const rows = createRows(null, Buffer.allocUnsafeSlow(reserved));
           addAll(rows, chunks, gap);
           expectRows(rows, chunks.flat());
           expect(rows.packed).to.equal(undefined);
@@ -60,9 +60,9 @@ describe('the rows of a batch', () => {
         fc.integer({ min: 1, max: 40 }).chain((size) => chunksOf(fc.uint8Array({ minLength: size, maxLength: size }))),
         fc.nat({ max: 8 }),
         fc.nat({ max: 500 }),
-        (chunks, gap, expected) => {
+        (chunks, gap, reserved) => {
           const payloads = chunks.flat();
-          const rows = createRows(payloads[0]?.length ?? 1, expected);
+          const rows = createRows(payloads[0]?.length ?? 1, Buffer.allocUnsafeSlow(reserved));
           addAll(rows, chunks, gap);
           expectRows(rows, payloads);
           expect(Buffer.from(rows.packed as ArrayBuffer, 0, rows.size)).to.deep.equal(Buffer.concat(payloads));

@@ -56,6 +56,7 @@ function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = 
   const recorder = new Recorder(['m']);
   const echo: Model = {
     inputBytes: null,
+    mayReplyWithInput: true,
     concurrency: 1,
     sample: null,
     description: 'echo',
