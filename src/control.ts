@@ -17,6 +17,9 @@ export type ReloadResult =
 /** By model: what came of a reload. */
 export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 
+/** What becomes of a connection that asks for a place; a refusal by the name of its counter. */
+export type Verdict = 'granted' | 'refusedByLimit' | 'refusedByAddressLimit' | 'refusedByRate';
+
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;
@@ -32,6 +35,7 @@ export interface MovedState {
   readonly arrivedAt: number;
   readonly frameBegunAt: number;
   readonly activeAt: number;
+  readonly isTrusted: boolean;
 }
 
 /** All that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
@@ -46,8 +50,8 @@ export interface WorkerBoot {
 
 export type ToWorker =
   | WorkerBoot
-  /** The answer to `admit`, for the connections that asked first. */
-  | { readonly kind: 'admitted'; readonly granted: number; readonly refused: number }
+  /** The answers to `admit`, for the connections that asked first. */
+  | { readonly kind: 'admitted'; readonly verdicts: readonly Verdict[] }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
   /** Answer what is in flight, close all connections, and end. */
   | { readonly kind: 'drain' }
@@ -56,7 +60,7 @@ export type ToWorker =
   /** Give so many connections of these models to others. */
   | { readonly kind: 'give'; readonly count: number; readonly movable: readonly string[] }
   /** The handle of a connection comes with it; serve the connection when its state has come, too. */
-  | { readonly kind: 'adopt'; readonly id: string; readonly model: string }
+  | { readonly kind: 'adopt'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: the connection has closed on its way. */
   | { readonly kind: 'adopt-state'; readonly id: string; readonly state: MovedState | null }
   /** The answer to `leaving`: no connection is on its way to this worker any more. */
@@ -76,11 +80,11 @@ export type FromWorker =
     }
   | BootFailed
   | { readonly kind: 'models-reloaded'; readonly results: ReloadResults }
-  /** `count` new connections ask for a place under server.maxConnections. */
-  | { readonly kind: 'admit'; readonly count: number }
-  | { readonly kind: 'released'; readonly count: number }
+  /** New connections ask for places under the limits of the machine; each says which client it is of. */
+  | { readonly kind: 'admit'; readonly addresses: readonly string[] }
+  | { readonly kind: 'released'; readonly addresses: readonly string[] }
   /** A connection is to move; its handle comes with it. */
-  | { readonly kind: 'move'; readonly id: string; readonly model: string }
+  | { readonly kind: 'move'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: it has closed meanwhile. */
   | { readonly kind: 'moved'; readonly id: string; readonly state: MovedState | null }
   /** The connection that was on its way to this worker is this worker's own now. */

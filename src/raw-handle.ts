@@ -6,6 +6,8 @@
 // it, and each process on the way would lose what it has read.
 
 import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 
 /** As node:net uses it: a stream of libuv. */
 export interface RawHandle {
@@ -21,6 +23,7 @@ export interface RawHandle {
 
 /** Null when the socket is closed, or is none that lies on a handle of its own (TLS). */
 export function rawHandleOf(socket: Socket): RawHandle | null {
+  if (socket instanceof TLSSocket) return null;
   const handle = (socket as unknown as { _handle?: RawHandle | null })._handle;
   return typeof handle?.readStop === 'function' ? handle : null;
 }
@@ -41,9 +44,10 @@ export function startReading(socket: Socket): void {
 }
 
 /** How many of the bytes that were written to the socket, the last ones, the kernel has not taken. */
-export function unsentBytes(socket: Socket): number {
-  const handle = rawHandleOf(socket);
-  return handle === null ? 0 : socket.bytesWritten - handle.bytesWritten + handle.writeQueueSize;
+export function unsentBytes(stream: Duplex): number {
+  const handle = stream instanceof Socket ? rawHandleOf(stream) : null;
+  if (handle === null) return stream.writableLength;
+  return (stream as Socket).bytesWritten - handle.bytesWritten + handle.writeQueueSize;
 }
 
 /**

@@ -91,7 +91,7 @@ export class ClusterView {
       audit_imbalance: unsettled(all) - sum(workers, ({ gauges }) => gauges.inFlight),
       ...this.#latency('cluster', all.latency, now),
       snapshot_age_ms: up.length > 0 ? Math.max(...up.map(ageOf)) : null,
-      connections_refused: counts.connectionsRefused,
+      connections_refused: refusedConnections(counts),
       models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, alive, now)),
       workers: workers.filter(isListed).map((worker) => this.#worker(worker, ageOf(worker), now, wallNow)),
       nodes: listedNodes.map((node) =>
@@ -243,3 +243,8 @@ function quantilesOf(latency: SparseHistogram): LatencyMs {
 const sum = <T>(items: readonly T[], value: (item: T) => number): number =>
   items.reduce((total, item) => total + value(item), 0);
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
+
+function refusedConnections(counts: WorkerCounts): number {
+  const { refusedByLimit, refusedByAddressLimit, refusedByRate, refusedByAddress, refusedByHandshake } = counts;
+  return refusedByLimit + refusedByAddressLimit + refusedByRate + refusedByAddress + refusedByHandshake;
+}

@@ -140,8 +140,14 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
     counter('mltcp_connections_accepted_total', 'Connections served.', [{ value: counts.connectionsAccepted }]),
     counter(
       'mltcp_connections_refused_total',
-      'Connections over server.maxConnections. When it rises, raise the limit or look for clients that leak connections.',
-      [{ value: counts.connectionsRefused }],
+      'Connections that were not served. limit, address_limit, rate: over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond; raise the limit or look for clients that leak connections. address: server.allow and deny; handshake: no TLS or no good certificate.',
+      perReason({
+        limit: counts.refusedByLimit,
+        address_limit: counts.refusedByAddressLimit,
+        rate: counts.refusedByRate,
+        address: counts.refusedByAddress,
+        handshake: counts.refusedByHandshake,
+      }),
     ),
     counter(
       'mltcp_connections_moved_total',
@@ -150,12 +156,14 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
     ),
     counter(
       'mltcp_connections_closed_total',
-      'Connections that ended, by reason. payload_timeout: slow senders; payload_too_large: wrong clients; error: networks and crashes; handoff_failed: a worker died while it took one over.',
+      'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; payload_too_large, secret: wrong clients; error: networks and crashes; handoff_failed: a worker died while it took one over.',
       perReason({
         client: counts.closedByClient,
         error: counts.closedByError,
         payload_timeout: counts.closedByPayloadTimeout,
         idle_timeout: counts.closedByIdleTimeout,
+        write_timeout: counts.closedByWriteTimeout,
+        secret: counts.closedBySecret,
         payload_too_large: counts.closedByPayloadTooLarge,
         drain: counts.closedByDrain,
         handoff_failed: counts.closedByHandoff,
@@ -163,8 +171,12 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
     ),
     counter(
       'mltcp_connection_pauses_total',
-      'Times that the server stopped reading from a connection. in_flight: it pipelines more than server.maxInFlightPerConnection, which is fine; write_buffer: it does not read its replies.',
-      perReason({ in_flight: counts.pausedByInFlight, write_buffer: counts.pausedByWriteBuffer }),
+      'Times that the server stopped reading from a connection. in_flight: it pipelines more than server.maxInFlightPerConnection, which is fine; write_buffer: it does not read its replies; memory: all together hold server.maxBufferedMb.',
+      perReason({
+        in_flight: counts.pausedByInFlight,
+        write_buffer: counts.pausedByWriteBuffer,
+        memory: counts.pausedByMemory,
+      }),
     ),
     counter('mltcp_frames_truncated_total', 'Frames that were begun and never finished when their connection ended.', [
       { value: counts.framesTruncated },

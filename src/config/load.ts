@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
+import { type TlsSettings, usesTls } from '../certificates.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { maxFrameLength } from '../protocol/frames.js';
 import {
@@ -43,6 +44,7 @@ export function packageVersion(): string {
 /** Settings as the processes use them: names resolved, lists filled in, paths absolute. */
 export interface Config extends Settings {
   cluster: Settings['cluster'] & { workers: number };
+  listeners: (ListenerEntry & { tls: boolean })[];
 }
 
 /** Whether metrics travel through Redis; else they stay in the process tree. */
@@ -223,17 +225,30 @@ function resolved(settings: Settings, workingDirectory: string): Config {
   if (!models.some((model) => model.name === 'dummy'))
     models.push({ ...holderFor(modelSchema).getProperties(), name: 'dummy', backend: 'dummy' });
   const { host, port, model } = settings.server;
-  const listeners = settings.listeners.length > 0 ? settings.listeners : [{ host, port, model }];
+  const listeners = settings.listeners.length > 0 ? settings.listeners : [{ host, port, model, tls: null }];
+  const tls = withPaths(settings.server.tls, workingDirectory);
   return {
     ...settings,
     models: models.map((entry) => ({ ...entry, responseSize: entry.responseSize ?? settings.server.responseSize })),
-    listeners: listeners.map((listener) => ({ ...listener, host: listener.host || host })),
+    server: { ...settings.server, tls },
+    http: { ...settings.http, tls: withPaths(settings.http.tls, workingDirectory) },
+    listeners: listeners.map((listener) => ({
+      ...listener,
+      host: listener.host || host,
+      tls: listener.tls ?? usesTls(tls),
+    })),
     cluster: {
       ...settings.cluster,
       node: resolvedNode(settings.cluster.node),
       workers: resolvedWorkers(settings.cluster.workers),
     },
   };
+}
+
+/** Files of certificates are looked for from the working directory. */
+function withPaths(tls: TlsSettings, workingDirectory: string): TlsSettings {
+  const path = (file: string): string => (file === '' ? '' : resolve(workingDirectory, file));
+  return { ...tls, certFile: path(tls.certFile), keyFile: path(tls.keyFile), caFile: path(tls.caFile) };
 }
 
 /** From the working directory; what is not there, from this package, so that the shipped model is found from anywhere. */
@@ -268,11 +283,22 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
         `server.responseSize: ${model.responseSize} bytes do not fit a length field of ${config.server.lengthFieldSize} bytes (at most ${limit}): choose less, or a larger server.lengthFieldSize`,
       );
     }
+    if (listener.tls && !usesTls(config.server.tls))
+      mistakes.push(`listeners[${i}].tls: needs a certificate: set server.tls.certFile and server.tls.keyFile`);
     const address = `${listener.host}:${listener.port}`;
     if (listener.port !== 0 && addresses.has(address))
       mistakes.push(`listeners[${i}].port: ${address} is taken by another listener`);
     addresses.add(address);
   });
+  for (const [section, { certFile, keyFile, caFile }] of [
+    ['server.tls', config.server.tls],
+    ['http.tls', config.http.tls],
+  ] as const) {
+    if ((certFile === '') !== (keyFile === ''))
+      mistakes.push(`${section}: certFile and keyFile belong together: set both or none`);
+    if (caFile !== '' && certFile === '')
+      mistakes.push(`${section}.caFile: has no effect without TLS: set ${section}.certFile and ${section}.keyFile`);
+  }
   if (given.listeners.length > 0) {
     for (const key of ['server.port', 'server.model']) {
       const source = sources.get(key) ?? '';

@@ -3,10 +3,12 @@
 
 import { availableParallelism, hostname } from 'node:os';
 import convict from 'convict';
+import type { TlsSettings } from '../certificates.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
 import type { Backend } from '../inference/catalogue.js';
 import type { Execution } from '../inference/served-model.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
+import { isAddressRange, maxSecretBytes } from './formats.js';
 
 export interface Settings {
   server: {
@@ -16,11 +18,19 @@ export interface Settings {
     responseSize: number;
     lengthFieldSize: LengthFieldSize;
     maxConnections: number;
+    maxConnectionsPerAddress: number;
+    maxNewConnectionsPerSecond: number;
+    allow: string[];
+    deny: string[];
+    sharedSecret: string;
+    tls: TlsSettings;
     maxPayloadSizeKb: number;
     payloadTimeoutSeconds: number;
     idleTimeoutSeconds: number;
+    writeTimeoutSeconds: number;
     maxInFlightPerConnection: number;
     maxWriteBufferKb: number;
+    maxBufferedMb: number;
     drainTimeoutSeconds: number;
   };
   cluster: {
@@ -44,7 +54,16 @@ export interface Settings {
     connectTimeoutMs: number;
     commandTimeoutMs: number;
   };
-  http: { host: string; port: number };
+  http: {
+    host: string;
+    port: number;
+    token: string;
+    tls: TlsSettings;
+    corsOrigins: string[];
+    maxConnections: number;
+    maxRequestsPerSecond: number;
+    maxLiveClients: number;
+  };
   metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
   otlp: { endpoint: string; intervalMs: number; traceRatio: number };
   control: { socket: string };
@@ -73,6 +92,8 @@ export interface ListenerEntry {
   host: string;
   port: number;
   model: string;
+  /** null: as server.tls says. */
+  tls: boolean | null;
 }
 
 /** The machine's own name and core count, where config leaves them open. */
@@ -187,12 +208,36 @@ format(
     return pythonLevels[level] ?? level;
   },
 );
+format('booleanOrNull', (value) => value === null || typeof value === 'boolean', 'must be true or false');
 format('list', Array.isArray, 'must be a list');
 format(
   'hostList',
   (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && /^[^\s:]+:\d{1,5}$/.test(item)),
   'must be a list of host:port',
   (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
+);
+format(
+  'origins',
+  (value) =>
+    Array.isArray(value) && value.every((item) => typeof item === 'string' && /^https?:\/\/[^/\s]+$/.test(item)),
+  'must be a list of origins, as https://ops.example.com',
+  (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
+);
+format(
+  'addressRanges',
+  (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && isAddressRange(item)),
+  'must be a list of addresses or CIDR ranges, as 10.0.0.7, 10.0.0.0/8 or fd00::/8',
+  (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
+);
+format(
+  'secretOrEmpty',
+  (value) => typeof value === 'string' && Buffer.byteLength(value) <= maxSecretBytes,
+  `must be empty or a text of up to ${maxSecretBytes} bytes`,
+);
+format(
+  'tlsVersion',
+  (value) => value === 'TLSv1.2' || value === 'TLSv1.3',
+  'must be TLSv1.2 or TLSv1.3: older ones are broken',
 );
 format(
   'settingsObject',
@@ -223,6 +268,36 @@ format(
   'must be disabled, basic, extended or all',
 );
 format('logFormat', (value) => ['auto', 'json', 'pretty'].includes(value as string), 'must be auto, json or pretty');
+
+/** @param section where it stands; `what` speaks TLS with it; `prefix` of environment variables */
+function tlsSchema(section: string, what: string, prefix: string): convict.Schema<TlsSettings> {
+  return {
+    certFile: {
+      doc: `PEM file with the certificate of the ${what}, and the chain behind it. Empty: no TLS. It is read again when it changes.`,
+      format: 'textOrEmpty',
+      default: '',
+      env: `${prefix}_TLS_CERT_FILE`,
+    },
+    keyFile: {
+      doc: `PEM file with the key of ${section}.certFile, not encrypted, readable for the server's user alone.`,
+      format: 'textOrEmpty',
+      default: '',
+      env: `${prefix}_TLS_KEY_FILE`,
+    },
+    caFile: {
+      doc: 'PEM file with the authorities that must have signed a certificate of each client. Empty: clients need none.',
+      format: 'textOrEmpty',
+      default: '',
+      env: `${prefix}_TLS_CA_FILE`,
+    },
+    minVersion: {
+      doc: 'Oldest version of TLS that is spoken: TLSv1.2 or TLSv1.3.',
+      format: 'tlsVersion',
+      default: 'TLSv1.2',
+      env: `${prefix}_TLS_MIN_VERSION`,
+    },
+  };
+}
 
 export const schema: convict.Schema<Settings> = {
   server: {
@@ -262,6 +337,37 @@ export const schema: convict.Schema<Settings> = {
       default: 100,
       env: 'MAX_CONNECTIONS',
     },
+    maxConnectionsPerAddress: {
+      doc: 'Connections that one client address may have at once (of IPv6: a /64); 0: no limit of its own, since clients behind one proxy share an address.',
+      format: 'countOrNone',
+      default: 0,
+      env: 'MAX_CONNECTIONS_PER_ADDRESS',
+    },
+    maxNewConnectionsPerSecond: {
+      doc: 'Connections that the machine takes in a second; 0: no limit, since after an outage a whole fleet connects at once.',
+      format: 'countOrNone',
+      default: 0,
+    },
+    allow: {
+      doc: 'Addresses and CIDR ranges that may connect: ["10.0.0.0/8", "fd00::/8"]. Empty: all that can reach the listener.',
+      format: 'addressRanges',
+      default: [],
+      env: 'ALLOW',
+    },
+    deny: {
+      doc: 'Addresses and CIDR ranges that may not connect, even if `allow` has them.',
+      format: 'addressRanges',
+      default: [],
+      env: 'DENY',
+    },
+    sharedSecret: {
+      doc: 'What the payload of the first frame of each connection must be, for clients without TLS certificates; it has no reply. Empty: no secret is asked for. It is no secret to who can read the traffic: use TLS beyond machines you trust.',
+      format: 'secretOrEmpty',
+      default: '',
+      env: 'SHARED_SECRET',
+      sensitive: true,
+    },
+    tls: tlsSchema('server.tls', 'TCP listeners', 'SERVER'),
     maxPayloadSizeKb: {
       doc: 'Largest payload of a request in KiB; a frame that announces more is refused unread.',
       format: 'count',
@@ -279,6 +385,11 @@ export const schema: convict.Schema<Settings> = {
       format: 'seconds',
       default: 0,
     },
+    writeTimeoutSeconds: {
+      doc: 'Time that a client may take nothing of the replies that wait for it; then it is cut, since it holds memory and nobody reads at its end. Longer than a network is away for a moment.',
+      format: 'positiveSeconds',
+      default: 60,
+    },
     maxInFlightPerConnection: {
       doc: 'Requests of one connection that may wait for replies; beyond it the server stops reading, and TCP slows the client down.',
       format: 'count',
@@ -288,6 +399,11 @@ export const schema: convict.Schema<Settings> = {
       doc: 'Replies in KiB that may wait for a client that does not read them; beyond it the server stops reading from it.',
       format: 'count',
       default: 1024,
+    },
+    maxBufferedMb: {
+      doc: 'MiB that all connections of one worker may hold together: frames that are not whole, requests that wait, replies that are not taken. Beyond it those that hold more than an even share are not read from. See Security for the memory that it makes a worker need.',
+      format: 'count',
+      default: 128,
     },
     drainTimeoutSeconds: {
       doc: 'Time that requests in flight have to be answered when the server stops; connections that are left are cut.',
@@ -337,7 +453,7 @@ export const schema: convict.Schema<Settings> = {
   },
   models: { doc: 'Models that can be served; see the next table.', format: 'list', default: [] },
   listeners: {
-    doc: 'TCP listeners: a list of {host, port, model}. Empty means one: server.port serving server.model.',
+    doc: 'TCP listeners: a list of {host, port, model, tls}. Empty means one: server.port serving server.model.',
     format: 'list',
     default: [],
   },
@@ -390,6 +506,34 @@ export const schema: convict.Schema<Settings> = {
       env: 'HTTP_HOST',
     },
     port: { doc: 'Port of the aggregator.', format: 'portNumber', default: 8080, env: 'HTTP_PORT' },
+    token: {
+      doc: 'What clients of the aggregator must show: `Authorization: Bearer …`, or for the page and browsers the address /?token=… once. Probes need none. Empty: all that can reach it may look.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'HTTP_TOKEN',
+      sensitive: true,
+    },
+    tls: tlsSchema('http.tls', 'aggregator', 'HTTP'),
+    corsOrigins: {
+      doc: 'Origins of other pages that may read the metrics: ["https://ops.example.com"]. Empty: none.',
+      format: 'origins',
+      default: [],
+    },
+    maxConnections: {
+      doc: 'TCP connections to the aggregator at once; one more is closed. Some for each person and scraper that looks.',
+      format: 'count',
+      default: 1000,
+    },
+    maxRequestsPerSecond: {
+      doc: 'Requests that one client address may make in a second; beyond it they are answered with 429. Many times what a page, a scraper and a script need.',
+      format: 'count',
+      default: 50,
+    },
+    maxLiveClients: {
+      doc: 'WebSocket and Socket.IO clients of an aggregator at once; one more is refused with 503.',
+      format: 'count',
+      default: 500,
+    },
   },
   metrics: {
     publishIntervalMs: {
@@ -534,6 +678,11 @@ export const listenerSchema: convict.Schema<ListenerEntry> = {
   host: { doc: 'Address; empty means server.host.', format: 'textOrEmpty', default: '' },
   port: { doc: 'Port.', format: 'portNumber', default: 8081 },
   model: { doc: 'Name of the model that it serves.', format: 'label', default: '' },
+  tls: {
+    doc: 'Whether clients must speak TLS; left out: if server.tls.certFile is set.',
+    format: 'booleanOrNull',
+    default: null as never,
+  },
 };
 
 /** Keeps convict from reading the environment and the flags of this process by itself. */

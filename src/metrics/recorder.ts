@@ -12,13 +12,23 @@ import type { ModelCounts, WorkerCounts } from './snapshot.js';
 /** Counters of a worker as a whole. The names are those of the snapshot. */
 export const workerCounters = [
   'connectionsAccepted',
-  'connectionsRefused',
+  /** Over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond. */
+  'refusedByLimit',
+  'refusedByAddressLimit',
+  'refusedByRate',
+  /** Not in server.allow, or in server.deny. */
+  'refusedByAddress',
+  /** TLS was not agreed on, or the client's certificate not accepted. */
+  'refusedByHandshake',
   /** Taken over from another worker. */
   'connectionsMoved',
   'closedByClient',
   'closedByError',
   'closedByPayloadTimeout',
   'closedByIdleTimeout',
+  'closedByWriteTimeout',
+  /** The shared secret was wrong, or did not come in time. */
+  'closedBySecret',
   'closedByPayloadTooLarge',
   'closedByDrain',
   /** Lost while it moved from one worker to another. */
@@ -26,6 +36,7 @@ export const workerCounters = [
   'framesTruncated',
   'pausedByInFlight',
   'pausedByWriteBuffer',
+  'pausedByMemory',
   'bytesReceived',
   'bytesSent',
 ] as const;

@@ -1,44 +1,98 @@
-// Who holds how many of the machine's connections. Workers ask here before they serve one, so that
-// server.maxConnections holds over all of them, however the kernel or the cluster module spread the connections.
+// Who holds how many of the machine's connections. Workers ask here before they serve one, so that limits hold over all
+// of them, however the kernel or the cluster module spread the connections.
+
+import type { Verdict } from '../control.js';
 
 export interface ConnectionHolder {
   connections: number;
+  /** How many of them each client address has. */
+  readonly peers: Map<string, number>;
+}
+
+/** 0: no limit, but for the first. */
+export interface LedgerLimits {
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  /** As many may come at once, and then so many each second. */
+  readonly maxNewConnectionsPerSecond: number;
 }
 
 export class ConnectionLedger {
-  #maxConnections: number;
+  #limits: LedgerLimits;
   #taken = 0;
+  readonly #peers = new Map<string, number>();
+  /** How many may come now. */
+  #allowance: number;
+  #allowedAt: number;
 
-  constructor(maxConnections: number) {
-    this.#maxConnections = maxConnections;
+  constructor(limits: LedgerLimits, now: number) {
+    this.#limits = limits;
+    this.#allowance = limits.maxNewConnectionsPerSecond;
+    this.#allowedAt = now;
   }
 
-  /** How many of `wanted` new connections `holder` may keep. */
-  admit(holder: ConnectionHolder, wanted: number): number {
-    const granted = Math.max(0, Math.min(wanted, this.#maxConnections - this.#taken));
-    this.#taken += granted;
-    holder.connections += granted;
-    return granted;
+  /** What is to become of new connections from these addresses; those that are granted are `holder`'s from here on. */
+  admit(holder: ConnectionHolder, addresses: readonly string[], now: number): readonly Verdict[] {
+    return addresses.map((address) => {
+      const verdict = this.#judge(address, now);
+      if (verdict === 'granted') {
+        this.#taken++;
+        add(this.#peers, address, 1);
+        hold(holder, address, 1);
+      }
+      return verdict;
+    });
   }
 
-  release(holder: ConnectionHolder, count: number): void {
-    this.#taken -= count;
-    holder.connections -= count;
+  release(holder: ConnectionHolder, addresses: readonly string[]): void {
+    for (const address of addresses) this.#release(holder, address, 1);
   }
 
   /** One of the connections of `from` goes to `to`. */
-  move(from: ConnectionHolder, to: ConnectionHolder): void {
-    from.connections--;
-    to.connections++;
+  move(from: ConnectionHolder, to: ConnectionHolder, address: string): void {
+    hold(from, address, -1);
+    hold(to, address, 1);
   }
 
-  /** The limit from now on; connections beyond it stay. */
-  set maxConnections(limit: number) {
-    this.#maxConnections = limit;
+  /** The limits from now on; connections beyond them stay. */
+  set limits(limits: LedgerLimits) {
+    this.#limits = limits;
+    this.#allowance = limits.maxNewConnectionsPerSecond;
   }
 
   /** A worker that is gone holds nothing. */
   releaseAll(holder: ConnectionHolder): void {
-    this.release(holder, holder.connections);
+    for (const [address, count] of [...holder.peers]) this.#release(holder, address, count);
   }
+
+  #judge(address: string, now: number): Verdict {
+    const { maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond } = this.#limits;
+    if (this.#taken >= maxConnections) return 'refusedByLimit';
+    if (maxConnectionsPerAddress > 0 && (this.#peers.get(address) ?? 0) >= maxConnectionsPerAddress)
+      return 'refusedByAddressLimit';
+    if (maxNewConnectionsPerSecond === 0) return 'granted';
+    const earned = ((now - this.#allowedAt) / 1000) * maxNewConnectionsPerSecond;
+    this.#allowance = Math.min(maxNewConnectionsPerSecond, this.#allowance + earned);
+    this.#allowedAt = now;
+    if (this.#allowance < 1) return 'refusedByRate';
+    this.#allowance--;
+    return 'granted';
+  }
+
+  #release(holder: ConnectionHolder, address: string, count: number): void {
+    this.#taken -= count;
+    add(this.#peers, address, -count);
+    hold(holder, address, -count);
+  }
+}
+
+function hold(holder: ConnectionHolder, address: string, count: number): void {
+  holder.connections += count;
+  add(holder.peers, address, count);
+}
+
+function add(counts: Map<string, number>, key: string, by: number): void {
+  const count = (counts.get(key) ?? 0) + by;
+  if (count === 0) counts.delete(key);
+  else counts.set(key, count);
 }

@@ -74,7 +74,8 @@ export class Relocation {
     return [...new Set(others.flatMap((to) => movableModels(from.deployment, to.deployment)))];
   }
 
-  begin(from: WorkerHandle, { id, model }: Extract<FromWorker, { kind: 'move' }>, handle: RawHandle | undefined): void {
+  begin(from: WorkerHandle, move: Extract<FromWorker, { kind: 'move' }>, handle: RawHandle | undefined): void {
+    const { id, model, address } = move;
     const to = this.#leastLoaded(from, model);
     if (handle === undefined || to === null) {
       handle?.close();
@@ -82,8 +83,8 @@ export class Relocation {
       return;
     }
     this.#moves.set(id, { from, to, handle, state: 'begun' });
-    this.#options.ledger.move(from, to);
-    to.send({ kind: 'adopt', id, model }, handle);
+    this.#options.ledger.move(from, to, address);
+    to.send({ kind: 'adopt', id, model, address }, handle);
   }
 
   complete({ id, state }: Extract<FromWorker, { kind: 'moved' }>): void {

@@ -54,7 +54,7 @@ export class Supervisor {
     this.#log = log;
     this.#events = events;
     this.#rollout = new Rollout(config, versions);
-    this.#ledger = new ConnectionLedger(config.server.maxConnections);
+    this.#ledger = new ConnectionLedger(config.server, performance.now());
     this.#wanted = config.cluster.workers;
     this.#relocation = new Relocation({
       ledger: this.#ledger,
@@ -122,12 +122,12 @@ export class Supervisor {
     await this.#handoffCheck;
     if (this.#isStopping) throw new Error('the server is stopping');
     const isDone = this.#rollout.begin(config, versions);
-    this.#ledger.maxConnections = config.server.maxConnections;
+    this.#ledger.limits = config.server;
     this.#reconcile();
     try {
       await isDone;
     } catch (error) {
-      this.#ledger.maxConnections = this.#rollout.wanted.config.server.maxConnections;
+      this.#ledger.limits = this.#rollout.wanted.config.server;
       this.#reconcile();
       throw error;
     }
@@ -245,12 +245,12 @@ export class Supervisor {
         this.#events.onModelsReloaded(worker, message.results);
         break;
       case 'admit': {
-        const granted = this.#ledger.admit(worker, message.count);
-        worker.send({ kind: 'admitted', granted, refused: message.count - granted });
+        const verdicts = this.#ledger.admit(worker, message.addresses, performance.now());
+        worker.send({ kind: 'admitted', verdicts });
         break;
       }
       case 'released':
-        this.#ledger.release(worker, message.count);
+        this.#ledger.release(worker, message.addresses);
         break;
       case 'move':
         this.#relocation.begin(worker, message, handle);

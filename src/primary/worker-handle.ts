@@ -26,6 +26,8 @@ export class WorkerHandle implements MemberView {
   heardAt = performance.now();
   /** Connections it holds a place for. */
   connections = 0;
+  /** How many of them each client address has. */
+  readonly peers = new Map<string, number>();
   readonly #worker: Worker;
 
   constructor(worker: Worker, slot: number, incarnation: number, deployment: Deployment) {

@@ -59,18 +59,18 @@ export class FrameDecoder {
   start = 0;
   end = 0;
 
+  /** A frame that announces more makes `next` return `too-large`, from then on for ever. */
+  maxPayloadBytes: number;
   readonly #lengthFieldSize: LengthFieldSize;
-  readonly #maxPayloadBytes: number;
   #chunk: Buffer = nothing;
   #at = 0;
   #partial: Buffer = nothing;
   #partialLength = 0;
   #isBroken = false;
 
-  /** `maxPayloadBytes`: a frame that announces more makes `next` return `too-large`, from then on for ever. */
   constructor(lengthFieldSize: LengthFieldSize, maxPayloadBytes: number) {
     this.#lengthFieldSize = lengthFieldSize;
-    this.#maxPayloadBytes = maxPayloadBytes;
+    this.maxPayloadBytes = maxPayloadBytes;
   }
 
   /** Takes the bytes that came next; `chunk` must not change before `keep`. */
@@ -95,7 +95,7 @@ export class FrameDecoder {
     const available = this.#chunk.length;
     if (begin > available) return this.#keepPartial();
     const length = this.#readLength(this.#chunk, this.#at);
-    if (length > this.#maxPayloadBytes) return this.#break();
+    if (length > this.maxPayloadBytes) return this.#break();
     if (begin + length > available) return this.#keepPartial();
     this.source = this.#chunk;
     this.start = begin;
@@ -145,7 +145,7 @@ export class FrameDecoder {
     this.#gatherUpTo(header);
     if (this.#partialLength < header) return 'incomplete';
     const length = this.#readLength(this.#partial, 0);
-    if (length > this.#maxPayloadBytes) return this.#break();
+    if (length > this.maxPayloadBytes) return this.#break();
     this.#gatherUpTo(header + length);
     if (this.#partialLength < header + length) return 'incomplete';
     this.source = this.#partial;

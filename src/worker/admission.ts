@@ -1,29 +1,31 @@
-// Asks the primary for a place under server.maxConnections before a connection is served. All connections of one
+// Asks the primary for a place under the machine's limits before a connection is served. All connections of one
 // event-loop turn ask together; answers come in the order of the questions.
 
-import type { ToWorker } from '../control.js';
+import type { Verdict } from '../control.js';
 
-type Answer = (isGranted: boolean) => void;
+type Answer = (verdict: Verdict) => void;
 
 export interface AdmissionChannel {
-  ask(count: number): void;
-  release(count: number): void;
+  /** A question for each address. */
+  ask(addresses: readonly string[]): void;
+  release(addresses: readonly string[]): void;
 }
 
 export class Admission {
   readonly #channel: AdmissionChannel;
   #waiting: Answer[] = [];
-  #unasked = 0;
-  #unreleased = 0;
+  #unasked: string[] = [];
+  #unreleased: string[] = [];
 
   constructor(channel: AdmissionChannel) {
     this.#channel = channel;
   }
 
-  request(answer: Answer): void {
+  /** @param address of the client, as `clientKey` has it */
+  request(address: string, answer: Answer): void {
     this.#waiting.push(answer);
     this.#sendSoon();
-    this.#unasked++;
+    this.#unasked.push(address);
   }
 
   /** Connections that wait for an answer. */
@@ -32,27 +34,28 @@ export class Admission {
   }
 
   /** Gives a granted place back. */
-  release(): void {
+  release(address: string): void {
     this.#sendSoon();
-    this.#unreleased++;
+    this.#unreleased.push(address);
   }
 
-  /** Takes the primary's answer for the `granted + refused` connections that asked first. */
-  receive({ granted, refused }: Extract<ToWorker, { kind: 'admitted' }>): void {
-    const answered = this.#waiting.splice(0, granted + refused);
+  /** Takes the primary's answers for the connections that asked first. */
+  receive(verdicts: readonly Verdict[]): void {
+    const answered = this.#waiting.splice(0, verdicts.length);
     answered.forEach((answer, i) => {
-      answer(i < granted);
+      answer(verdicts[i] as Verdict);
     });
   }
 
   #sendSoon(): void {
-    if (this.#unasked === 0 && this.#unreleased === 0) setImmediate(this.#send);
+    if (this.#unasked.length === 0 && this.#unreleased.length === 0) setImmediate(this.#send);
   }
 
   /** Releases first, so that a place given back in this turn can be granted in it. */
   readonly #send = (): void => {
-    if (this.#unreleased > 0) this.#channel.release(this.#unreleased);
-    if (this.#unasked > 0) this.#channel.ask(this.#unasked);
-    this.#unreleased = this.#unasked = 0;
+    if (this.#unreleased.length > 0) this.#channel.release(this.#unreleased);
+    if (this.#unasked.length > 0) this.#channel.ask(this.#unasked);
+    this.#unreleased = [];
+    this.#unasked = [];
   };
 }

@@ -9,13 +9,17 @@
 // returns: the next read, of any connection, may use the same memory.
 
 import type { Duplex } from 'node:stream';
+import { maxSecretBytes } from '../config/formats.js';
 import type { Batch } from '../inference/batch.js';
 import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
-import { emptyFrame, FrameDecoder, type LengthFieldSize } from '../protocol/frames.js';
+import { emptyFrame, FrameDecoder, type FrameStatus, type LengthFieldSize } from '../protocol/frames.js';
+import { unsentBytes } from '../raw-handle.js';
 import { farewell } from './farewell.js';
+import type { Holder, MemoryBudget } from './memory-budget.js';
 import type { Outbox, Sender } from './outbox.js';
 import { type Refusal, repliesSize, Segment, writeReplies } from './segment.js';
+import type { SharedSecret } from './shared-secret.js';
 
 export interface ConnectionLimits {
   readonly lengthFieldSize: LengthFieldSize;
@@ -25,6 +29,7 @@ export interface ConnectionLimits {
   readonly payloadTimeoutMs: number;
   /** 0: none. */
   readonly idleTimeoutMs: number;
+  readonly writeTimeoutMs: number;
 }
 
 /** Where a connection's requests go: the model behind its listener. */
@@ -38,6 +43,9 @@ export interface ConnectionContext {
   readonly limits: ConnectionLimits;
   readonly recorder: Recorder;
   readonly outbox: Outbox;
+  readonly budget: MemoryBudget;
+  /** What the first frame must be; null: it is a request like the others. */
+  readonly secret: SharedSecret | null;
 }
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
@@ -57,18 +65,26 @@ export interface ConnectionState {
   /** When the frame that is not whole yet was begun; 0 when there is none. */
   readonly frameBegunAt: number;
   readonly activeAt: number;
+  /** Whether it has shown the shared secret, or need not. */
+  readonly isTrusted: boolean;
 }
 
-export class Connection implements Sender {
+export class Connection implements Sender, Holder {
   readonly #socket: Duplex;
   readonly #lane: Lane;
   readonly #limits: ConnectionLimits;
   readonly #recorder: Recorder;
   readonly #outbox: Outbox;
+  readonly #budget: MemoryBudget;
+  readonly #secret: SharedSecret | null;
   readonly #onClose: (hasMoved: boolean) => void;
   readonly #decoder: FrameDecoder;
   #pending: Segment[] = [];
   #inFlight = 0;
+  /** Bytes of those of them that wait for a model. */
+  #waitingBytes = 0;
+  /** What the budget was told last. */
+  #held = 0;
   /** Replies that are counted and leave in a moment. */
   #leaving: Buffer[] = [];
   #leavingBytes = 0;
@@ -84,10 +100,18 @@ export class Connection implements Sender {
   #hasMoved = false;
   #closeReason: CloseReason | null = null;
   #pausedBy: PauseReason | null = null;
+  #isTrusted: boolean;
+  readonly #openedAt = performance.now();
   #arrivedAt = 0;
   /** When the frame that is not whole yet was begun; 0 when there is none. */
   #frameBegunAt = 0;
   #activeAt = performance.now();
+  /** Whether anything has come since it was last allowed to read. */
+  #hasRead = false;
+  /** Bytes of replies that were written, and how many of them the client's side had taken, and when it took the last. */
+  #sentBytes = 0;
+  #takenBytes = 0;
+  #takenAt = 0;
 
   /**
    * @param onClose told whether the connection goes on in another worker
@@ -96,7 +120,7 @@ export class Connection implements Sender {
   constructor(
     socket: Duplex,
     lane: Lane,
-    { limits, recorder, outbox }: ConnectionContext,
+    { limits, recorder, outbox, budget, secret }: ConnectionContext,
     onClose: (hasMoved: boolean) => void,
     moved: ConnectionState | null = null,
   ) {
@@ -105,8 +129,14 @@ export class Connection implements Sender {
     this.#limits = limits;
     this.#recorder = recorder;
     this.#outbox = outbox;
+    this.#budget = budget;
+    this.#secret = secret;
+    this.#isTrusted = moved?.isTrusted ?? secret === null;
     this.#onClose = onClose;
-    this.#decoder = new FrameDecoder(limits.lengthFieldSize, limits.maxPayloadBytes);
+    this.#decoder = new FrameDecoder(
+      limits.lengthFieldSize,
+      this.#isTrusted ? limits.maxPayloadBytes : Math.min(limits.maxPayloadBytes, maxSecretBytes),
+    );
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
@@ -114,6 +144,7 @@ export class Connection implements Sender {
       this.#closeReason ??= 'closedByError';
     });
     socket.once('close', this.#onSocketClose);
+    budget.join();
     if (moved !== null) this.#adopt(moved);
   }
 
@@ -186,13 +217,32 @@ export class Connection implements Sender {
       arrivedAt: this.#arrivedAt,
       frameBegunAt: this.#frameBegunAt,
       activeAt: this.#activeAt,
+      isTrusted: this.#isTrusted,
     };
+  }
+
+  resumeReading(): void {
+    this.#hasRead = false;
+    this.#advance();
+  }
+
+  /** Others wait for the memory that it holds: a slow sender that has nothing to say when it is asked has had its time. */
+  endTurn(): void {
+    if (!this.#hasRead && this.#isFrameOverdue(performance.now())) this.#finishInput('closedByPayloadTimeout');
+    else this.#advance();
   }
 
   /** Enforces the time limits; to be called every so often with the monotonic clock. */
   checkTimeouts(now: number): void {
+    if (this.#isStuck(now)) {
+      this.#closeReason ??= 'closedByWriteTimeout';
+      this.#socket.destroy();
+      return;
+    }
     if (!this.canMove) return;
-    if (this.#frameBegunAt > 0 && !this.#isBlocked() && now - this.#frameBegunAt >= this.#limits.payloadTimeoutMs) {
+    if (!this.#isTrusted && now - this.#openedAt >= this.#limits.payloadTimeoutMs) {
+      this.#finishInput('closedBySecret');
+    } else if (this.#pausedBy === null && this.#isFrameOverdue(now)) {
       this.#finishInput('closedByPayloadTimeout');
     } else if (
       this.#limits.idleTimeoutMs > 0 &&
@@ -202,6 +252,21 @@ export class Connection implements Sender {
     ) {
       this.#finishInput('closedByIdleTimeout');
     }
+  }
+
+  #isFrameOverdue(now: number): boolean {
+    return this.#frameBegunAt > 0 && now - this.#frameBegunAt >= this.#limits.payloadTimeoutMs;
+  }
+
+  /** Whether the client has taken nothing of its replies for longer than it may. */
+  #isStuck(now: number): boolean {
+    const unsent = this.#socket.writableLength === 0 ? 0 : unsentBytes(this.#socket);
+    const taken = this.#sentBytes - unsent;
+    if (unsent === 0 || taken > this.#takenBytes || this.#takenAt === 0) {
+      this.#takenBytes = taken;
+      this.#takenAt = now;
+    }
+    return now - this.#takenAt >= this.#limits.writeTimeoutMs;
   }
 
   /** The model has answered, or a deadline has passed, for one of the pending segments. */
@@ -215,6 +280,7 @@ export class Connection implements Sender {
     if (this.#isInputOver) return;
     this.#recorder.count('bytesReceived', chunk.length);
     this.#arrivedAt = this.#activeAt = performance.now();
+    this.#hasRead = true;
     this.#decoder.push(chunk);
     this.#advance();
     this.#decoder.keep();
@@ -227,6 +293,7 @@ export class Connection implements Sender {
   readonly #onSocketClose = (): void => {
     this.#isClosed = true;
     this.#isInputOver = true;
+    this.#budget.leave(this, this.#held);
     if (this.#hasMoved) {
       this.#onClose(true);
       return;
@@ -281,15 +348,24 @@ export class Connection implements Sender {
       isBlocked = this.#decode();
       this.#flush();
     }
+    const mayRead = this.#hold();
     if (this.#isInputOver) {
       if (!isBlocked && this.#isQuiet) this.#close();
-    } else if (isBlocked) this.#pause();
+    } else if (isBlocked) {
+      this.#pause(this.#inFlight >= this.#limits.maxInFlight ? 'pausedByInFlight' : 'pausedByWriteBuffer');
+    } else if (!mayRead) this.#pause('pausedByMemory');
     else if (this.#pausedBy !== null) this.#resume();
   }
 
+  /** Tells the budget what is held; false when nothing more may be read. */
+  #hold(): boolean {
+    const before = this.#held;
+    this.#held = this.#decoder.bufferedBytes + this.#waitingBytes + this.#leavingBytes + this.#socket.writableLength;
+    return this.#budget.hold(this, this.#held, before);
+  }
+
   /** Counts once for each reason that the connection is paused for, one after the other. */
-  #pause(): void {
-    const reason = this.#inFlight >= this.#limits.maxInFlight ? 'pausedByInFlight' : 'pausedByWriteBuffer';
+  #pause(reason: PauseReason): void {
     if (this.#pausedBy === reason) return;
     this.#pausedBy = reason;
     this.#recorder.count(reason);
@@ -315,6 +391,10 @@ export class Connection implements Sender {
       }
       const status = this.#decoder.next();
       if (status === 'incomplete') break;
+      if (!this.#isTrusted) {
+        if (this.#trusts(status)) continue;
+        break;
+      }
       if (status === 'too-large') {
         this.#refuseTooLarge();
         break;
@@ -326,7 +406,11 @@ export class Connection implements Sender {
         segment?.keep();
         segment = this.#beginSegment(target);
       }
-      if (typeof target !== 'string') target.add(source, start, end);
+      if (typeof target !== 'string') {
+        target.add(source, start, end);
+        segment.bytes += end - start;
+        this.#waitingBytes += end - start;
+      }
       segment.rows++;
       requests++;
       this.#inFlight++;
@@ -335,6 +419,20 @@ export class Connection implements Sender {
     if (requests > 0) recorder.count('received', requests);
     this.#watchFrame(requests > 0);
     return isBlocked;
+  }
+
+  /** The first frame must be the secret; with any other the connection ends. */
+  #trusts(status: FrameStatus): boolean {
+    const { source, start, end } = this.#decoder;
+    if (status === 'frame' && this.#secret?.matches(source.subarray(start, end))) {
+      this.#isTrusted = true;
+      this.#decoder.maxPayloadBytes = this.#limits.maxPayloadBytes;
+      return true;
+    }
+    this.#isInputOver = true;
+    this.#closeReason = 'closedBySecret';
+    this.#close(emptyFrame(this.#limits.lengthFieldSize));
+    return false;
   }
 
   #beginSegment(target: Batch | Refusal): Segment {
@@ -378,6 +476,7 @@ export class Connection implements Sender {
       const failed = writeReplies(segment, out, at, lengthFieldSize);
       at += repliesSize(segment, lengthFieldSize);
       this.#inFlight -= segment.rows;
+      this.#waitingBytes -= segment.bytes;
       if (typeof segment.target === 'string') recorder.count(segment.target, failed);
       else if (failed > 0) recorder.count('failed', failed);
       if (failed < segment.rows) this.#answered(segment.rows - failed, now - segment.arrivedAt);
@@ -396,10 +495,12 @@ export class Connection implements Sender {
     if (this.#isClosed) return;
     this.#write(leaving.length === 1 ? (leaving[0] as Buffer) : Buffer.concat(leaving));
     if (this.#pausedBy !== null || this.#isInputOver || this.#onQuiet !== null) this.#advance();
+    else if (!this.#hold()) this.#pause('pausedByMemory');
   }
 
   #write(bytes: Buffer): void {
     this.#socket.write(bytes);
+    this.#sentBytes += bytes.length;
     const { writableLength } = this.#socket;
     if (writableLength === 0 && this.#writtenBytes === 0) return;
     this.#writtenBytes += bytes.length;
@@ -417,14 +518,8 @@ export class Connection implements Sender {
     this.#lane.recorder.time('latency', durationMs, requests);
   }
 
-  #close(): void {
+  #close(lastBytes?: Buffer): void {
     this.#isSayingFarewell = true;
-    farewell(this.#socket, this.#limits.payloadTimeoutMs);
+    farewell(this.#socket, this.#limits.payloadTimeoutMs, lastBytes);
   }
-}
-
-/** Refuses a connection that was never served: an empty frame, then the end. */
-export function refuse(socket: Duplex, { lengthFieldSize, payloadTimeoutMs }: ConnectionLimits): void {
-  socket.on('error', () => {});
-  farewell(socket, payloadTimeoutMs, emptyFrame(lengthFieldSize));
 }

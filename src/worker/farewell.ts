@@ -3,6 +3,7 @@
 // the client has closed its side too, or a short time has passed.
 
 import type { Duplex } from 'node:stream';
+import { emptyFrame, type LengthFieldSize } from '../protocol/frames.js';
 
 /** Long enough for a client at the other end of the world to see the FIN; short, since the place may be wanted. */
 const lingerMs = 1000;
@@ -21,4 +22,33 @@ export function farewell(socket: Duplex, readTimeoutMs: number, lastBytes?: Uint
   if (lastBytes === undefined) socket.end();
   else socket.end(lastBytes);
   socket.resume();
+}
+
+/** Refused connections that linger at once: a storm of them must not take the descriptors of those that are served. */
+export const maxFarewells = 256;
+
+export interface FarewellLimits {
+  readonly lengthFieldSize: LengthFieldSize;
+}
+
+/** Refuses connections that were never served: an empty frame, then the end; in a storm of them only the end. */
+export class Farewells {
+  readonly #frame: Buffer;
+  #lingering = 0;
+
+  constructor({ lengthFieldSize }: FarewellLimits) {
+    this.#frame = emptyFrame(lengthFieldSize);
+  }
+
+  /** Whoever calls this listens to the socket's errors. */
+  refuse(socket: Duplex): void {
+    if (this.#lingering >= maxFarewells) {
+      socket.destroy();
+      return;
+    }
+    if (socket.destroyed) return;
+    this.#lingering++;
+    socket.once('close', () => this.#lingering--);
+    farewell(socket, lingerMs, this.#frame);
+  }
 }

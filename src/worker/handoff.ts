@@ -19,16 +19,18 @@ const maxAtOnce = 16;
 /** Sends to the primary; rejects when it is gone. */
 export type Send = (message: FromWorker, handle?: RawHandle) => Promise<void>;
 
-/** A connection whose handle has come, and what is left of it not yet. */
-interface Arrival {
+/** What is behind a connection. */
+export interface Origin {
   readonly socket: Socket;
   readonly model: string;
+  /** Of its client, as limits for each client go by. */
+  readonly address: string;
 }
 
 export class Handoff {
   readonly #send: Send;
   readonly #prefix: string;
-  readonly #arrivals = new Map<string, Arrival>();
+  readonly #arrivals = new Map<string, Origin>();
   readonly #turns: (() => void)[] = [];
   #moving = 0;
   #sequence = 0;
@@ -40,14 +42,19 @@ export class Handoff {
   }
 
   /** Resolves to whether the connection has gone to another worker; when not, it goes on here unless it has closed. */
-  async moveAway(connection: Connection, socket: Socket, model: string): Promise<boolean> {
+  async moveAway(connection: Connection, origin: Origin): Promise<boolean> {
     await this.#turn();
     try {
-      return connection.canMove && (await this.#move(connection, socket, model));
+      return this.canMove(connection, origin) && (await this.#move(connection, origin));
     } finally {
       this.#moving--;
       this.#turns.shift()?.();
     }
+  }
+
+  /** One with TLS cannot: its keys are in this process. */
+  canMove(connection: Connection, { socket }: Origin): boolean {
+    return connection.canMove && rawHandleOf(socket) !== null;
   }
 
   async #turn(): Promise<void> {
@@ -55,13 +62,13 @@ export class Handoff {
     this.#moving++;
   }
 
-  async #move(connection: Connection, socket: Socket, model: string): Promise<boolean> {
+  async #move(connection: Connection, { socket, model, address }: Origin): Promise<boolean> {
     stopReading(socket);
     const handle = (await connection.quiesce()) ? rawHandleOf(socket) : null;
     if (handle === null) return false;
     const id = `${this.#prefix}.${++this.#sequence}`;
     try {
-      await this.#send({ kind: 'move', id, model }, handle);
+      await this.#send({ kind: 'move', id, model, address }, handle);
     } catch {
       startReading(socket);
       connection.stay();
@@ -74,21 +81,22 @@ export class Handoff {
   }
 
   /** A connection is on its way to here. */
-  expect({ id, model }: Extract<ToWorker, { kind: 'adopt' }>, handle: RawHandle): void {
+  expect({ id, model, address }: Extract<ToWorker, { kind: 'adopt' }>, handle: RawHandle): void {
     const socket = socketOn(handle);
     socket.on('error', () => {}); // until it is served, nobody else listens
-    this.#arrivals.set(id, { socket, model });
+    this.#arrivals.set(id, { socket, model, address });
   }
 
-  /** What is left of it has come; null when it closed on the way. */
-  arrived({ id, state }: Extract<ToWorker, { kind: 'adopt-state' }>): (Arrival & { state: ConnectionState }) | null {
-    const arrival = this.#arrivals.get(id);
-    if (arrival === undefined) return null;
+  /** What is left of it has come: a null state when it closed on the way, null altogether when nobody knows of it. */
+  arrived({
+    id,
+    state,
+  }: Extract<ToWorker, { kind: 'adopt-state' }>): (Origin & { state: ConnectionState | null }) | null {
+    const origin = this.#arrivals.get(id);
+    if (origin === undefined) return null;
     this.#arrivals.delete(id);
     void this.#send({ kind: 'adopted', id }).catch(() => {});
-    if (state !== null) return { ...arrival, state: toLocal(state) };
-    arrival.socket.destroy();
-    return null;
+    return { ...origin, state: state === null ? null : toLocal(state) };
   }
 
   /** Connections that are on their way to here. */

@@ -3,6 +3,7 @@
 // channel closes.
 
 import type { Socket } from 'node:net';
+import { usesTls } from '../certificates.js';
 import { clusterIdentity } from '../config/describe.js';
 import { type Config, packageVersion } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
@@ -14,11 +15,15 @@ import { defaultSlabFolder, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
 import { Admission } from './admission.js';
+import { AddressFilter } from './client-address.js';
 import { Handoff } from './handoff.js';
+import { MemoryBudget } from './memory-budget.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Outbox } from './outbox.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
+import { SharedSecret } from './shared-secret.js';
+import { TlsGate } from './tls-gate.js';
 
 ignoreTreeSignals();
 process.once('message', (message: ToWorker) => {
@@ -48,16 +53,27 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const tracing = await startTracing(message);
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
   const admission = new Admission({
-    ask: (count) => void sendToPrimary({ kind: 'admit', count }).catch(() => {}),
-    release: (count) => void sendToPrimary({ kind: 'released', count }).catch(() => {}),
+    ask: (addresses) => void sendToPrimary({ kind: 'admit', addresses }).catch(() => {}),
+    release: (addresses) => void sendToPrimary({ kind: 'released', addresses }).catch(() => {}),
   });
   const outbox = new Outbox(() => slab?.write());
   const handoff = new Handoff(sendToPrimary, String(message.incarnation));
   const lanes = new Map(
     servedNames(config).map((name) => [name, { batcher: models.get(name).batcher, recorder: recorder.model(name) }]),
   );
-  const context = { limits: limitsOf(config), recorder, outbox };
-  const server = new WorkerServer({ context, admission, handoff, lanes });
+  const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
+  const { allow, deny, sharedSecret, tls, payloadTimeoutSeconds } = config.server;
+  const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
+  const context = { limits: limitsOf(config), recorder, outbox, budget, secret };
+  const server = new WorkerServer({
+    context,
+    filter: new AddressFilter(allow, deny),
+    admission,
+    handoff,
+    gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
+    lanes,
+    onExhausted: () => {},
+  });
   const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
   const publishing = new Publishing(message, recorder, gauges);
   onServing(gauges);
@@ -84,7 +100,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const obey = async (order: ToWorker, handle: unknown): Promise<void> => {
     switch (order.kind) {
       case 'admitted':
-        return admission.receive(order);
+        return admission.receive(order.verdicts);
       case 'drain':
         return drain();
       case 'retire':
@@ -143,5 +159,6 @@ function limitsOf({ server }: Config) {
     maxWriteBufferBytes: server.maxWriteBufferKb * 1024,
     payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
     idleTimeoutMs: server.idleTimeoutSeconds * 1000,
+    writeTimeoutMs: server.writeTimeoutSeconds * 1000,
   };
 }

@@ -10,6 +10,8 @@ export type Refusal = Extract<ModelCounter, `refused${string}` | 'expired'>;
 
 export class Segment implements BatchEntry {
   rows = 0;
+  /** Bytes of its rows in a batch. */
+  bytes = 0;
   readonly arrivedAt: number;
   readonly #onSettled: () => void;
   #target: Batch | Refusal;

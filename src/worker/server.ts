@@ -1,57 +1,76 @@
 // The TCP listeners of one worker, and the connections that came through them or from another worker.
+//
+//   accepted ─▶ address filter ─▶ a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import type { ListenAddress, ToWorker } from '../control.js';
+import type { ListenAddress, ToWorker, Verdict } from '../control.js';
 import { listenError } from '../errors.js';
 import { type RawHandle, withSharedReads } from '../raw-handle.js';
 import type { Admission } from './admission.js';
-import { Connection, type ConnectionContext, type ConnectionState, type Lane, refuse } from './connection.js';
-import type { Handoff } from './handoff.js';
+import { type AddressFilter, clientKey, plainAddress } from './client-address.js';
+import { Connection, type ConnectionContext, type ConnectionState, type Lane } from './connection.js';
+import { Farewells } from './farewell.js';
+import type { Handoff, Origin } from './handoff.js';
+import type { TlsGate } from './tls-gate.js';
 
 export interface Listener {
   readonly host: string;
   readonly port: number;
   readonly model: string;
+  readonly tls: boolean;
 }
 
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
+  readonly filter: AddressFilter;
   readonly admission: Admission;
   readonly handoff: Handoff;
+  /** What listeners with TLS let clients through; null when there is none. */
+  readonly gate: TlsGate | null;
   /** By model, where requests go. */
   readonly lanes: ReadonlyMap<string, Lane>;
+  /** The process has no descriptor left for a connection, or has some again. */
+  onExhausted(): void;
 }
 
 /** How often time limits are looked at: a limit is kept to within this, or a tenth of itself. */
 const coarsestSweepMs = 1000;
-
-/** What is behind a connection. */
-interface Origin {
-  readonly socket: Socket;
-  readonly model: string;
-}
 
 /** How the server ends, when it does: by closing its connections, or by giving them away. */
 type Ending = { readonly kind: 'drain' } | { readonly kind: 'retire'; readonly movable: ReadonlySet<string> };
 
 export class WorkerServer {
   readonly #context: ConnectionContext;
+  readonly #filter: AddressFilter;
   readonly #admission: Admission;
   readonly #handoff: Handoff;
+  readonly #gate: TlsGate | null;
   readonly #lanes: ReadonlyMap<string, Lane>;
+  readonly #onExhausted: () => void;
+  readonly #farewells: Farewells;
   readonly #servers: Server[] = [];
   readonly #connections = new Map<Connection, Origin>();
+  /** Connections that have a place and are not agreed on TLS yet. */
+  readonly #shakingHands = new Set<Socket>();
   readonly #sweep: NodeJS.Timeout;
   #ending: Ending | null = null;
   #onEmpty: (() => void) | null = null;
 
-  constructor({ context, admission, handoff, lanes }: WorkerServerOptions) {
+  constructor({ context, filter, admission, handoff, gate, lanes, onExhausted }: WorkerServerOptions) {
     const { limits } = context;
     this.#context = context;
+    this.#filter = filter;
     this.#admission = admission;
     this.#handoff = handoff;
+    this.#gate = gate;
     this.#lanes = lanes;
-    const shortest = Math.min(limits.payloadTimeoutMs, limits.idleTimeoutMs || Number.POSITIVE_INFINITY);
+    this.#onExhausted = onExhausted;
+    this.#farewells = new Farewells(limits);
+    const shortest = Math.min(
+      limits.payloadTimeoutMs,
+      limits.writeTimeoutMs,
+      limits.idleTimeoutMs || Number.POSITIVE_INFINITY,
+    );
     this.#sweep = setInterval(this.#checkTimeouts, Math.min(coarsestSweepMs, Math.max(10, shortest / 10)));
   }
 
@@ -66,17 +85,18 @@ export class WorkerServer {
   }
 
   /** Throws OperatorError LISTEN_FAILED. */
-  async listen({ host, port, model }: Listener): Promise<ListenAddress> {
+  async listen(listener: Listener): Promise<ListenAddress> {
+    const { host, port, model } = listener;
     const server = createServer(
       { pauseOnConnect: true, noDelay: true, keepAlive: true, allowHalfOpen: true },
-      (socket) => this.#accept(socket, model),
+      (socket) => this.#accept(socket, listener),
     );
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => reject(listenError(error, host, port, 'server.port (PORT)')));
       server.listen({ host, port }, resolve);
     });
-    server.on('error', () => {}); // running out of descriptors: the connection is lost, the listener is not
+    server.on('error', this.#onExhausted); // the connection is lost, the listener is not
     return { host, port: (server.address() as AddressInfo).port, model };
   }
 
@@ -93,12 +113,10 @@ export class WorkerServer {
   /** Gives so many connections away, those that wait for nothing first. */
   give({ count, movable }: Extract<ToWorker, { kind: 'give' }>): void {
     const candidates = [...this.#connections].filter(
-      ([connection, { model }]) => connection.canMove && movable.includes(model),
+      ([connection, origin]) => this.#handoff.canMove(connection, origin) && movable.includes(origin.model),
     );
     const idleFirst = candidates.sort(([a], [b]) => a.inFlight - b.inFlight);
-    for (const [connection, { socket, model }] of idleFirst.slice(0, count)) {
-      void this.#handoff.moveAway(connection, socket, model);
-    }
+    for (const [connection, origin] of idleFirst.slice(0, count)) void this.#handoff.moveAway(connection, origin);
   }
 
   /** A connection of another worker is on its way to here. */
@@ -109,10 +127,13 @@ export class WorkerServer {
   /** It has come whole. */
   adopt(order: Extract<ToWorker, { kind: 'adopt-state' }>): void {
     const arrival = this.#handoff.arrived(order);
-    if (arrival === null) this.#admission.release();
-    else {
+    if (arrival === null) return;
+    if (arrival.state === null) {
+      arrival.socket.destroy();
+      this.#admission.release(arrival.address);
+    } else {
       this.#context.recorder.count('connectionsMoved');
-      this.#serve(arrival.socket, arrival.model, arrival.state);
+      this.#serve(arrival, arrival.state);
     }
   }
 
@@ -126,54 +147,92 @@ export class WorkerServer {
     for (const [connection, origin] of this.#connections) this.#endConnection(connection, origin);
     const overdue = setTimeout(() => {
       for (const connection of this.#connections.keys()) connection.destroy();
+      for (const socket of this.#shakingHands) socket.destroy();
     }, timeoutMs);
     await empty;
     clearTimeout(overdue);
     clearInterval(this.#sweep);
   }
 
-  async #endConnection(connection: Connection, { socket, model }: Origin): Promise<void> {
-    const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(model);
-    if (isMovable && (await this.#handoff.moveAway(connection, socket, model))) return;
+  async #endConnection(connection: Connection, origin: Origin): Promise<void> {
+    const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(origin.model);
+    if (isMovable && (await this.#handoff.moveAway(connection, origin))) return;
     connection.drain();
   }
 
   #checkEmpty(): void {
-    const hasNoneComing = this.#admission.waiting === 0 && this.#handoff.arriving === 0;
-    if (this.#ending !== null && this.#connections.size === 0 && hasNoneComing) this.#onEmpty?.();
+    const coming = this.#admission.waiting + this.#handoff.arriving + this.#shakingHands.size;
+    if (this.#ending !== null && this.#connections.size === 0 && coming === 0) this.#onEmpty?.();
   }
 
-  #accept(socket: Socket, model: string): void {
-    // Until it is admitted nobody else listens for its end.
+  #accept(socket: Socket, listener: Listener): void {
+    // Until it is served nobody else listens for its end.
     const ignoreError = (): void => {};
     socket.on('error', ignoreError);
-    this.#admission.request((isGranted) => {
+    const { remoteAddress } = socket;
+    if (remoteAddress === undefined) {
+      socket.destroy(); // it has gone already
+      return;
+    }
+    const peer = plainAddress(remoteAddress);
+    if (!this.#filter.admits(peer)) {
+      this.#context.recorder.count('refusedByAddress');
+      socket.destroy();
+      return;
+    }
+    const address = clientKey(peer);
+    this.#admission.request(address, (verdict) => {
       socket.off('error', ignoreError);
-      if (!isGranted) {
-        this.#context.recorder.count('connectionsRefused');
-        refuse(socket, this.#context.limits);
-      } else if (socket.destroyed || this.#ending?.kind === 'drain') {
+      if (verdict !== 'granted') this.#refuse(socket, listener, verdict);
+      else if (socket.destroyed || this.#ending?.kind === 'drain') {
         socket.destroy();
-        this.#admission.release();
-      } else {
-        this.#context.recorder.count('connectionsAccepted');
-        this.#serve(withSharedReads(socket), model, null);
-      }
+        this.#admission.release(address);
+      } else if (listener.tls) this.#shakeHands(socket, listener, address);
+      else this.#begin({ socket: withSharedReads(socket), model: listener.model, address });
       this.#checkEmpty();
     });
   }
 
-  #serve(socket: Socket, model: string, state: ConnectionState | null): void {
+  /** With an empty frame, where there is no TLS to be agreed on first. */
+  #refuse(socket: Socket, { tls }: Listener, reason: Exclude<Verdict, 'granted'>): void {
+    this.#context.recorder.count(reason);
+    socket.on('error', () => {});
+    if (tls) socket.destroy();
+    else this.#farewells.refuse(socket);
+  }
+
+  #shakeHands(socket: Socket, { model }: Listener, address: string): void {
+    if (this.#gate === null) throw new Error('a listener with TLS needs a certificate');
+    this.#shakingHands.add(socket);
+    this.#gate.enter(socket, (secured) => {
+      this.#shakingHands.delete(socket);
+      if (secured === null) {
+        this.#context.recorder.count('refusedByHandshake');
+        this.#admission.release(address);
+      } else if (this.#ending !== null) {
+        secured.destroy();
+        this.#admission.release(address);
+      } else this.#begin({ socket: secured, model, address });
+      this.#checkEmpty();
+    });
+  }
+
+  #begin(origin: Origin): void {
+    this.#context.recorder.count('connectionsAccepted');
+    this.#serve(origin, null);
+  }
+
+  #serve(origin: Origin, state: ConnectionState | null): void {
+    const { socket, model, address } = origin;
     const onClose = (hasMoved: boolean): void => {
       this.#connections.delete(connection);
       this.#tellCompany();
-      if (!hasMoved) this.#admission.release(); // the place of one that moves goes with it
+      if (!hasMoved) this.#admission.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
     };
     const lane = this.#lanes.get(model);
     if (lane === undefined) throw new Error(`the model ${model} is not served`);
     const connection = new Connection(socket, lane, this.#context, onClose, state);
-    const origin = { socket, model };
     this.#connections.set(connection, origin);
     this.#tellCompany();
     connection.start();

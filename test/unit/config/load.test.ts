@@ -30,7 +30,7 @@ describe('the configuration', () => {
 
   it('serves the shipped model on loopback, from any folder, when nothing is set', () => {
     const { config } = load();
-    expect(config.listeners).to.deep.equal([{ host: '127.0.0.1', port: 8081, model: 'digits' }]);
+    expect(config.listeners).to.deep.equal([{ host: '127.0.0.1', port: 8081, model: 'digits', tls: false }]);
     expect(config.models[0]?.path).to.match(/config\/models\/digits$/);
     expect(config.cluster.workers).to.equal(availableParallelism());
     expect(config.redis.url).to.equal('');
@@ -70,7 +70,7 @@ describe('the configuration', () => {
       MODEL: 'dummy',
     };
     const { config } = load({ env });
-    expect(config.listeners).to.deep.equal([{ host: 'localhost', port: 9000, model: 'dummy' }]);
+    expect(config.listeners).to.deep.equal([{ host: 'localhost', port: 9000, model: 'dummy', tls: false }]);
     expect(config.server).to.include({
       lengthFieldSize: 2,
       maxConnections: 5,

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { ConnectionLedger } from '#src/primary/connection-ledger.js';
 import { backOffMs, type MemberView, plan, type SlotView, type Wish } from '#src/primary/plan.js';
 
 const wish: Wish = { isStopping: false, workers: 10, revision: 1, maxBootFailures: 3 };
@@ -102,32 +101,6 @@ describe('the plan for the fleet', () => {
     expect([2, 3, 4].map((deaths) => backOffMs(deaths, 0))).to.deep.equal([200, 400, 800]);
     expect(backOffMs(100, 0)).to.equal(10_000);
     expect(backOffMs(100, 1)).to.equal(5_000);
-  });
-});
-
-describe('the connection ledger', () => {
-  it('never grants more than the limit over all workers, and forgets none', () => {
-    const steps = fc.array(
-      fc.record({
-        worker: fc.nat({ max: 2 }),
-        kind: fc.constantFrom('admit', 'release', 'die'),
-        count: fc.integer({ min: 1, max: 9 }),
-      }),
-    );
-    fc.assert(
-      fc.property(steps, (taken) => {
-        const ledger = new ConnectionLedger(10);
-        const workers = [{ connections: 0 }, { connections: 0 }, { connections: 0 }];
-        for (const { worker: index, kind, count } of taken) {
-          const worker = workers[index] as { connections: number };
-          const free = 10 - workers.reduce((sum, { connections }) => sum + connections, 0);
-          if (kind === 'admit') expect(ledger.admit(worker, count)).to.equal(Math.min(count, free));
-          if (kind === 'release') ledger.release(worker, Math.min(count, worker.connections));
-          if (kind === 'die') ledger.releaseAll(worker);
-        }
-        expect(workers.reduce((sum, { connections }) => sum + connections, 0)).to.be.at.most(10);
-      }),
-    );
   });
 });
 

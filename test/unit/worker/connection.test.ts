@@ -5,8 +5,10 @@ import { Batcher } from '#src/inference/batcher.js';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
-import { Connection, type ConnectionLimits } from '#src/worker/connection.js';
+import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/connection.js';
+import { MemoryBudget } from '#src/worker/memory-budget.js';
 import { Outbox } from '#src/worker/outbox.js';
+import { SharedSecret } from '#src/worker/shared-secret.js';
 
 const limits: ConnectionLimits = {
   lengthFieldSize: 4,
@@ -15,6 +17,7 @@ const limits: ConnectionLimits = {
   maxWriteBufferBytes: 1 << 20,
   payloadTimeoutMs: 1000,
   idleTimeoutMs: 0,
+  writeTimeoutMs: 60_000,
 };
 
 const batching = { maxBatchSize: 4, maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
@@ -51,7 +54,11 @@ class Wire extends Duplex {
   }
 }
 
-function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = {}) {
+function serve(
+  model: Partial<Model> = {},
+  changes: Partial<ConnectionLimits> = {},
+  guards: Partial<Pick<ConnectionContext, 'budget' | 'secret'>> = {},
+) {
   const wire = new Wire();
   const recorder = new Recorder(['m']);
   const echo: Model = {
@@ -67,9 +74,16 @@ function serve(model: Partial<Model> = {}, changes: Partial<ConnectionLimits> = 
     ...model,
   };
   const lane = { batcher: new Batcher(echo, batching), recorder: recorder.model('m') };
-  const outbox = new Outbox(() => {});
   let isClosed = false;
-  const connection = new Connection(wire, lane, { limits: { ...limits, ...changes }, recorder, outbox }, () => {
+  const context = {
+    limits: { ...limits, ...changes },
+    recorder,
+    outbox: new Outbox(() => {}),
+    budget: new MemoryBudget(1 << 20),
+    secret: null,
+    ...guards,
+  };
+  const connection = new Connection(wire, lane, context, () => {
     isClosed = true;
   });
   return {
@@ -260,6 +274,109 @@ describe('a connection', () => {
     wire.push(null);
     await turns(3);
     expect(counts()).to.include({ closedByIdleTimeout: 1 });
+  });
+
+  it('is cut when its client takes nothing of its replies for longer than allowed', async () => {
+    const { wire, connection, counts } = serve({}, { writeTimeoutMs: 5000 });
+    const now = performance.now();
+    wire.isStuck = true;
+    wire.push(frames('a'));
+    await turns(3);
+    connection.checkTimeouts(now + 10_000);
+    wire.unstick();
+    await turns(3);
+    wire.isStuck = true;
+    wire.push(frames('b'));
+    await turns(3);
+    connection.checkTimeouts(now + 14_000);
+    connection.checkTimeouts(now + 18_000);
+    expect(wire.destroyed, 'it took a reply in between').to.equal(false);
+    connection.checkTimeouts(now + 19_001);
+    await turns(3);
+    expect(wire.destroyed).to.equal(true);
+    expect(counts()).to.include({ closedByWriteTimeout: 1 });
+  });
+
+  it('serves who shows the shared secret first, in whatever pieces it comes, and says nothing to it', async () => {
+    for (const cut of [0, 3, 9, 10]) {
+      const { wire, model } = serve({}, {}, { secret: new SharedSecret('sesame') });
+      const bytes = frames('sesame', 'a', 'b');
+      wire.push(bytes.subarray(0, cut));
+      await turn();
+      wire.push(bytes.subarray(cut));
+      await turns(3);
+      expect(wire.replies).to.deep.equal(['a', 'b']);
+      expect(model()).to.include({ received: 2, answered: 2 });
+      wire.destroy();
+    }
+  });
+
+  it('closes when the first frame is another one, or is longer than a secret can be, and asks no model', async () => {
+    for (const first of ['open', '', 'sesame ', 'x'.repeat(300)]) {
+      const { wire, model, counts } = serve({}, {}, { secret: new SharedSecret('sesame') });
+      wire.push(frames(first, 'sesame', 'a'));
+      await turns(3);
+      wire.push(null);
+      await turns(3);
+      expect(wire.replies).to.deep.equal(['']);
+      expect(wire.writableEnded).to.equal(true);
+      expect(model()).to.include({ received: 0 });
+      expect(counts()).to.include({ closedBySecret: 1 });
+    }
+  });
+
+  it('closes when the secret does not come in time, however busy the client is with it', async () => {
+    const { wire, connection, counts } = serve({}, {}, { secret: new SharedSecret('sesame') });
+    connection.checkTimeouts(performance.now() + 900);
+    expect(wire.writableEnded).to.equal(false);
+    wire.push(frames('sesame').subarray(0, 5));
+    await turn();
+    connection.checkTimeouts(performance.now() + 1001);
+    expect(wire.writableEnded).to.equal(true);
+    wire.push(null);
+    await turns(3);
+    expect(counts()).to.include({ closedBySecret: 1 });
+  });
+
+  it('holds what it has not answered, and nothing when it has', async () => {
+    const budget = new MemoryBudget(1 << 20);
+    const { wire } = serve({}, {}, { budget });
+    wire.push(frames('abc').subarray(0, 6));
+    await turn();
+    expect(budget.used, 'a half frame').to.equal(6);
+    wire.push(frames('abc').subarray(6));
+    expect(budget.used, 'a request that waits').to.equal(3);
+    wire.isStuck = true;
+    await turns(3);
+    expect(budget.used, 'a reply that is not taken').to.equal(7);
+    wire.unstick();
+    wire.push(frames('d').subarray(0, 1));
+    await turns(3);
+    expect(budget.used).to.equal(1);
+    wire.destroy();
+    await turns(2);
+    expect(budget.used).to.equal(0);
+  });
+
+  it('stops reading while there is no memory for more, and goes on when there is', async () => {
+    const budget = new MemoryBudget(1 << 20);
+    const other = { resumeReading: () => {}, endTurn: () => {} };
+    budget.join();
+    budget.hold(other, (1 << 20) - 100, 0);
+    const { wire, counts, model } = serve({}, { maxPayloadBytes: 1 << 20 }, { budget });
+    const large = 'x'.repeat(600_000);
+    const bytes = frames(large, 'after');
+    wire.push(bytes.subarray(0, 300_000));
+    await turns(2);
+    expect(wire.isPaused()).to.equal(true);
+    expect(counts()).to.include({ pausedByMemory: 1 });
+    wire.push(bytes.subarray(300_000));
+    budget.leave(other, (1 << 20) - 100);
+    await turns(5);
+    expect(wire.isPaused()).to.equal(false);
+    expect(wire.replies).to.deep.equal([large, 'after']);
+    expect(model()).to.include({ answered: 2 });
+    wire.destroy();
   });
 
   it('drains: answers what came in whole, takes nothing more, and closes', async () => {

@@ -1,0 +1,46 @@
+// Which addresses may connect, and which of them count as one client.
+
+import { BlockList, isIPv6 } from 'node:net';
+
+export class AddressFilter {
+  readonly #allowed: BlockList | null;
+  readonly #denied: BlockList;
+
+  /** @param allow ranges that may connect; empty: all. `deny`: ranges that may not, even if they are allowed. */
+  constructor(allow: readonly string[], deny: readonly string[]) {
+    this.#allowed = allow.length === 0 ? null : listOf(allow);
+    this.#denied = listOf(deny);
+  }
+
+  admits(address: string): boolean {
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+    return !this.#denied.check(address, family) && (this.#allowed?.check(address, family) ?? true);
+  }
+}
+
+function listOf(ranges: readonly string[]): BlockList {
+  const list = new BlockList();
+  for (const range of ranges) {
+    const [address = '', bits] = range.split('/');
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+    if (bits === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(bits), family);
+  }
+  return list;
+}
+
+/** An address as it is compared: IPv4 in its own notation, also when it comes through an IPv6 socket (RFC 4291, 2.5.5.2). */
+export function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, '');
+}
+
+/** What limits for each client go by: an IPv4 address, or the /64 of an IPv6 one, since one customer has all of that. */
+export function clientKey(address: string): string {
+  if (!isIPv6(address)) return address;
+  const [head = '', tail] = address.replace(/%.*$/, '').split('::');
+  const groups = head === '' ? [] : head.split(':');
+  const behind = tail === undefined || tail === '' ? [] : tail.split(':');
+  const all = [...groups, ...Array<string>(Math.max(0, 8 - groups.length - behind.length)).fill('0'), ...behind];
+  const network = all.slice(0, 4).map((group) => Number.parseInt(group || '0', 16).toString(16));
+  return `${network.join(':')}::/64`;
+}

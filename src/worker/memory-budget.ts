@@ -1,0 +1,102 @@
+// What all connections of a worker may hold in memory together: bytes of frames that are not whole yet, of requests
+// that wait, and of replies that clients have not taken. Beyond the limit those that hold much are not read from until
+// there is room; what they send stays in the kernel, and TCP slows them down. Nobody fails for it.
+//
+// Half of the limit is a reserve: each connection may always hold its even share of that, so whoever asks little is
+// served however many ask too much. The others wait in a line. Since all that is held may be halves of frames, a few of
+// the line at a time may read beyond the limit for a short turn, so that one after the other becomes whole.
+//
+//   used < limit ─▶ read          used ≥ limit, more than its share ─▶ line ─▶ room, or a turn ─▶ read
+
+/** One that holds memory. */
+export interface Holder {
+  /** It may read again: there is room, or it has a turn. */
+  resumeReading(): void;
+  /** Its turn is over; whoever used it for nothing and has been slow for long does not come back. */
+  endTurn(): void;
+}
+
+/** What a connection may read at once. */
+const readBytes = 64 * 1024;
+/** Who reads beyond the limit at the same time. */
+export const maxTurns = 4;
+const turnMs = 100;
+
+export class MemoryBudget {
+  readonly #maxBytes: number;
+  #used = 0;
+  #holders = 0;
+  readonly #line = new Set<Holder>();
+  readonly #turns = new Set<Holder>();
+  #timer: NodeJS.Timeout | undefined;
+  #isWaking = false;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Bytes held now. */
+  get used(): number {
+    return this.#used;
+  }
+
+  join(): void {
+    this.#holders++;
+  }
+
+  leave(holder: Holder, held: number): void {
+    this.#holders--;
+    this.#line.delete(holder);
+    this.#turns.delete(holder);
+    this.#change(-held);
+  }
+
+  /** `holder` holds `held` bytes, `before` until now; returns whether it may read on. If not, it is told when it may. */
+  hold(holder: Holder, held: number, before: number): boolean {
+    this.#change(held - before);
+    if (this.#used < this.#maxBytes || held <= this.#share) {
+      this.#line.delete(holder);
+      this.#turns.delete(holder);
+      return true;
+    }
+    if (this.#turns.has(holder)) return true;
+    this.#line.add(holder);
+    this.#timer ??= setInterval(this.#nextTurns, turnMs);
+    return false;
+  }
+
+  get #share(): number {
+    return this.#maxBytes / 2 / this.#holders;
+  }
+
+  #change(bytes: number): void {
+    this.#used += bytes;
+    if (bytes >= 0 || this.#line.size === 0 || this.#used >= this.#maxBytes || this.#isWaking) return;
+    this.#isWaking = true;
+    setImmediate(this.#wake);
+  }
+
+  /** As many of the line as there is room for, the first first. */
+  readonly #wake = (): void => {
+    this.#isWaking = false;
+    const room = Math.ceil((this.#maxBytes - this.#used) / readBytes);
+    for (const holder of [...this.#line].slice(0, Math.max(0, room))) {
+      this.#line.delete(holder);
+      holder.resumeReading();
+    }
+  };
+
+  readonly #nextTurns = (): void => {
+    const over = [...this.#turns];
+    this.#turns.clear();
+    for (const holder of over) holder.endTurn();
+    for (const holder of [...this.#line].slice(0, maxTurns)) {
+      this.#line.delete(holder);
+      this.#turns.add(holder);
+      holder.resumeReading();
+    }
+    if (this.#line.size > 0 || this.#turns.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  };
+}
