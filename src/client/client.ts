@@ -1,6 +1,7 @@
 // The TypeScript client: pipelines requests over one connection and gives each its reply.
 
-import { createConnection, type Socket } from 'node:net';
+import { createConnection, isIP, type Socket } from 'node:net';
+import { connect as connectTls, type ConnectionOptions as TlsOptions } from 'node:tls';
 import { encodeFrame, FrameDecoder, type LengthFieldSize, maxFrameLength } from '../protocol/frames.js';
 
 export interface ClientOptions {
@@ -11,6 +12,13 @@ export interface ClientOptions {
   /** Replies longer than this break the connection; 64 MiB by default. */
   readonly maxReplyBytes?: number;
   readonly connectTimeoutMs?: number;
+  /**
+   * Speaks TLS, with these options of `tls.connect`: `ca` to trust, `cert` and `key` to show. The server's certificate
+   * must be good for `host`, or for `servername`.
+   */
+  readonly tls?: TlsOptions;
+  /** As server.sharedSecret; it is sent in front of the first request. */
+  readonly secret?: string;
 }
 
 /** The server answered with an empty frame: it refused the request, or the model failed on it. */
@@ -53,15 +61,21 @@ export class InferenceClient {
     socket.on('close', () => this.#failAll());
   }
 
-  /** Rejects with the socket's error when the server cannot be reached in time (5 s by default). */
+  /** Rejects with the socket's error when the server cannot be reached in time (5 s by default), or TLS is not agreed on. */
   static async connect({
     host = '127.0.0.1',
     port,
     lengthFieldSize = 4,
     maxReplyBytes = 64 << 20,
     connectTimeoutMs = 5000,
+    tls,
+    secret = '',
   }: ClientOptions): Promise<InferenceClient> {
-    const socket = createConnection({ host, port, noDelay: true });
+    const servername = isIP(host) === 0 ? { servername: host } : {};
+    const socket =
+      tls === undefined
+        ? createConnection({ host, port, noDelay: true })
+        : connectTls({ host, port, ...servername, ...tls }).setNoDelay();
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(
         () => socket.destroy(new Error(`${host}:${port} did not answer in ${connectTimeoutMs} ms`)),
@@ -69,12 +83,13 @@ export class InferenceClient {
       );
       socket.once('close', () => clearTimeout(timer));
       socket.once('error', reject);
-      socket.once('connect', () => {
+      socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
         clearTimeout(timer);
         socket.off('error', reject);
         resolve();
       });
     });
+    if (secret !== '') socket.write(encodeFrame(Buffer.from(secret), lengthFieldSize));
     return new InferenceClient(socket, lengthFieldSize, maxReplyBytes);
   }
 

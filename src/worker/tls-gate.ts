@@ -21,9 +21,10 @@ export class TlsGate {
     const certificates = readCertificates(settings, section);
     this.#server = createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs, allowHalfOpen: true });
     this.#server.on('secureConnection', (secured) => this.#answer(keyOf(secured), secured));
-    this.#server.on('tlsClientError', (error, { remoteAddress }) =>
-      log.debug({ client: remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client'),
-    );
+    this.#server.on('tlsClientError', (error, client) => {
+      log.debug({ client: client.remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client');
+      client.destroy(); // after a time-out Node leaves that to us
+    });
     this.#watch = new CertificateWatch(settings, section, {
       onChange: (renewed) => {
         this.#server.setSecureContext(renewed);

@@ -82,6 +82,12 @@ export class TestServer extends TestProcess {
     return metricsWhen(await this.url(), what, isThere);
   }
 
+  /** `/metrics` as Prometheus sees it. */
+  async prometheus(): Promise<string> {
+    const response = await fetch(`${await this.url()}/metrics`, { headers: { accept: 'text/plain' } });
+    return response.text();
+  }
+
   override async fault(): Promise<string | null> {
     const ready = this.log.find(({ msg }) => msg === 'ready');
     return typeof ready?.metrics === 'string' ? auditFault(new URL(ready.metrics).origin) : null;
