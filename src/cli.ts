@@ -106,11 +106,13 @@ program
   .command('top')
   .description('watch the cluster at the terminal; q quits; a line a second where the output is piped')
   .option('--metrics <url>', 'aggregator to ask', 'http://127.0.0.1:8080')
+  .option('--token <token>', 'as http.token of the aggregator; better in HTTP_TOKEN, where other users cannot see it')
   .option('--once', 'print everything once')
   .option('--json', 'print the metrics as JSON, a line each')
-  .action(async (flags: { metrics: string; once?: boolean; json?: boolean }) => {
+  .action(async (flags: { metrics: string; token?: string; once?: boolean; json?: boolean }) => {
     const { top } = await import('./top/main.js');
-    await top({ url: flags.metrics, once: flags.once ?? false, json: flags.json ?? false });
+    const token = flags.token ?? process.env.HTTP_TOKEN ?? '';
+    await top({ url: flags.metrics, token, once: flags.once ?? false, json: flags.json ?? false });
     process.exit(0);
   });
 
@@ -126,13 +128,16 @@ program
   .option('--payload-size <bytes>', 'send random bytes of this size instead of digits, for other models')
   .option('--length-field-size <bytes>', 'bytes of the length in front of each payload: 2, 4 or 8', '4')
   .option('--metrics <url>', 'metrics server to compare totals with; none skips it', 'http://127.0.0.1:8080/metrics')
+  .option('--token <token>', 'as http.token of the metrics server; better in HTTP_TOKEN')
+  .option('--secret <secret>', 'as server.sharedSecret; better in SHARED_SECRET')
+  .option('--tls-ca <file>', 'speak TLS, and trust the certificates of this PEM file')
   .addHelpText(
     'after',
     '\nExit code 0: every reply was right and the totals agree (or were not asked for); 1: they were not.',
   )
   .action(async (flags: Record<string, string>) => {
     const { parseSimulation, simulate } = await import('./simulate/main.js');
-    process.exitCode = await simulate(parseSimulation(flags));
+    process.exitCode = await simulate(parseSimulation(flags, process.env));
   });
 
 function withServerFlags(command: Command): Command {

@@ -1,9 +1,12 @@
 // The aggregator over HTTP: metrics for people, scripts and Prometheus, and the two probes of Kubernetes.
 
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import express, { type Express, type Response } from 'express';
+import cors from 'cors';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { contentTypes, formatText, type TextFormat } from '../metrics/exposition.js';
 import type { ClusterState } from './cluster-view.js';
+import { type Guard, maxBodyBytes, type Refusal } from './guard.js';
 import type { HistoryStore } from './history.js';
 import { type HistoryPoint, historySeconds } from './history-point.js';
 import { negotiate } from './negotiate.js';
@@ -14,6 +17,8 @@ export interface HttpOptions {
   readonly observer: ClusterObserver;
   readonly version: string;
   readonly history: HistoryStore;
+  readonly guard: Guard;
+  readonly corsOrigins: readonly string[];
 }
 
 const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'];
@@ -21,29 +26,28 @@ const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history',
 /** The live page, as the build leaves it. */
 const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
 
-/** Nothing comes from elsewhere, nothing is written into the page, and no other page may show it. */
-const contentSecurityPolicy = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "img-src 'self'",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join('; ');
+/** What the page that asks for the token is made of: everybody may have it. */
+const loginFiles = ['/page.css', '/icon.svg'];
 
-function forPage(response: { setHeader(name: string, value: string): unknown }): void {
-  response.setHeader('content-security-policy', contentSecurityPolicy);
-  response.setHeader('x-content-type-options', 'nosniff');
-  response.setHeader('referrer-policy', 'no-referrer');
-  response.setHeader('cache-control', 'no-cache'); // it is asked for again, and not sent again when it is the same
-}
-
-export function createHttpApp({ observer, version, history }: HttpOptions): Express {
+export function createHttpApp({ observer, version, history, guard, corsOrigins }: HttpOptions): Express {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  app.use(guard.headers);
+  app.use(async (request, response, next) => {
+    const refusal = await guard.checkRequest(request);
+    if (refusal === null) next();
+    else refuse(response, refusal);
+  });
+  answerProbes(app, observer);
+  if (corsOrigins.length > 0) app.use(cors({ origin: [...corsOrigins], methods: ['GET'] }));
+  app.post('/login', express.urlencoded({ extended: false, limit: maxBodyBytes }), (request, response) => {
+    const { token } = (request.body ?? {}) as { token?: unknown };
+    const cookie = typeof token === 'string' ? guard.cookieFor(token) : null;
+    if (cookie !== null) response.setHeader('set-cookie', cookie);
+    response.redirect(303, '/');
+  });
+  app.use((request, response, next) => letIn(guard, request, response, next));
   const text = cachedText(observer, version);
   app.get('/metrics', (request, response) => {
     response.setHeader('cache-control', 'no-store');
@@ -58,6 +62,32 @@ export function createHttpApp({ observer, version, history }: HttpOptions): Expr
     points = await history.read().catch(() => points);
     response.setHeader('cache-control', 'no-store').json({ step_seconds: 1, seconds: historySeconds, points });
   });
+  // What a browser has is asked for again, and not sent again when it is the same.
+  app.use(express.static(pageFolder, { setHeaders: (response) => response.setHeader('cache-control', 'no-cache') }));
+  app.use((_request, response) => {
+    response.status(404).json({ error: 'not found', version, endpoints });
+  });
+  app.use((_error: unknown, _request: unknown, response: Response, _next: unknown) => {
+    response.status(400).json({ error: 'bad request' });
+  });
+  return app;
+}
+
+/** Without the token a person is asked for it, and a program is told. */
+function letIn(guard: Guard, request: Request, response: Response, next: NextFunction): void {
+  const refusal = guard.checkToken(request);
+  if (refusal === null || loginFiles.includes(request.path)) next();
+  else if (request.path === '/' && request.accepts(['json', 'html']) === 'html') {
+    response.setHeader('cache-control', 'no-store').status(401).sendFile(join(pageFolder, 'login.html'));
+  } else refuse(response, refusal);
+}
+
+function refuse(response: Response, { status, reason, headers = {} }: Refusal): void {
+  if (status === 413) response.setHeader('connection', 'close'); // the rest of it is not read
+  response.status(status).set(headers).json({ error: reason });
+}
+
+function answerProbes(app: Express, observer: ClusterObserver): void {
   // Liveness: this process answers. To restart it would not bring back what /readyz misses.
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });
@@ -67,14 +97,6 @@ export function createHttpApp({ observer, version, history }: HttpOptions): Expr
     if (missing === null) response.json({ status: 'ready' });
     else response.status(503).json({ status: 'not ready', reason: missing });
   });
-  app.use(express.static(pageFolder, { setHeaders: forPage }));
-  app.use((_request, response) => {
-    response.status(404).json({ error: 'not found', version, endpoints });
-  });
-  app.use((_error: unknown, _request: unknown, response: Response, _next: unknown) => {
-    response.status(400).json({ error: 'bad request' });
-  });
-  return app;
 }
 
 /** Made once a look for each form, however many ask; while there is no look, its age grows. */

@@ -1,9 +1,11 @@
 // The aggregator live: the same JSON as GET /metrics, pushed over WebSocket and Socket.IO.
 
-import type { Server } from 'node:http';
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { createAdapter } from '@socket.io/redis-adapter';
 import { Server as SocketIoServer } from 'socket.io';
 import { WebSocket, WebSocketServer } from 'ws';
+import { digest, type Guard, type Refusal } from './guard.js';
 import type { Metrics } from './metrics.js';
 import type { ClusterObserver } from './observer.js';
 import type { Team } from './team.js';
@@ -14,40 +16,112 @@ export interface LiveOptions {
   readonly streamIntervalMs: number;
   /** The aggregators that share a Redis with this one; null when it is alone. */
   readonly team: Team | null;
+  readonly guard: Guard;
+  readonly corsOrigins: readonly string[];
+  /** WebSocket and Socket.IO clients together. */
+  readonly maxClients: number;
+  /** A WebSocket that does not answer a ping before the next one is gone. */
+  readonly pingIntervalMs: number;
 }
 
-/** A client that has this many bytes waiting is skipped until it has read them. */
-const maxBufferedBytes = 1 << 20;
+/** A WebSocket that has more updates than this waiting does not read, and is closed. */
+const maxUpdatesBehind = 8;
+const minBufferedBytes = 1 << 20;
+/** Nothing that a client has to say here is longer. */
+const maxMessageBytes = 4096;
 
 export class LiveFeeds {
-  readonly #ws = new WebSocketServer({ noServer: true, maxPayload: 1024 });
+  readonly #ws = new WebSocketServer({ noServer: true, maxPayload: maxMessageBytes, perMessageDeflate: false });
   readonly #io: SocketIoServer;
   readonly #observer: ClusterObserver;
   readonly #team: Team | null;
+  readonly #guard: Guard;
+  readonly #maxClients: number;
+  readonly #alive = new WeakSet<WebSocket>();
   readonly #timers: readonly NodeJS.Timeout[];
   #isAlone = false;
 
-  constructor({ server, observer, streamIntervalMs, team }: LiveOptions) {
+  constructor(options: LiveOptions) {
+    const { server, observer, streamIntervalMs, team, guard, corsOrigins, maxClients, pingIntervalMs } = options;
     this.#observer = observer;
     this.#team = team;
+    this.#guard = guard;
+    this.#maxClients = maxClients;
     this.#io = new SocketIoServer(server, {
       serveClient: false,
-      maxHttpBufferSize: 1024,
+      maxHttpBufferSize: maxMessageBytes,
+      connectTimeout: 5000,
+      ...(corsOrigins.length === 0 ? {} : { cors: { origin: [...corsOrigins] } }),
       ...(team === null ? {} : { adapter: createAdapter(team.adapter.publish, team.adapter.subscribe, team.adapter) }),
     });
+    this.#guardSocketIo();
     this.#io.on('connection', (socket) => {
       socket.emit('metrics', this.#observer.metrics());
     });
     server.on('upgrade', (request, socket, head) => {
-      if (new URL(request.url ?? '/', 'http://localhost').pathname !== '/metrics') return;
-      this.#ws.handleUpgrade(request, socket, head, (client) => {
-        client.on('error', () => client.terminate());
-        this.#sendTo(client, this.#observer.json());
-      });
+      if (new URL(request.url ?? '/', 'http://localhost').pathname === '/metrics')
+        void this.#upgrade(request, socket, head);
     });
-    const broadcasting = setInterval(this.#broadcast, streamIntervalMs);
-    this.#timers = team === null ? [broadcasting] : [broadcasting, setInterval(this.#countTeam, 1000)];
+    const timers = [setInterval(this.#broadcast, streamIntervalMs), setInterval(this.#ping, pingIntervalMs)];
+    this.#timers = team === null ? timers : [...timers, setInterval(this.#countTeam, 1000)];
   }
+
+  /** A token may also come in the `auth` of a Socket.IO client, which is there only when it has connected. */
+  #guardSocketIo(): void {
+    this.#io.engine.use(this.#guard.headers);
+    this.#io.engine.use(async (request: IncomingMessage, response: ServerResponse, next: () => void) => {
+      const isNew = !/[?&]sid=/.test(request.url ?? '');
+      const refusal =
+        this.#guard.checkOrigin(request) ??
+        (isNew ? this.#checkRoom() : null) ??
+        // Polling clients ask many times a second for what is theirs already.
+        (isNew ? await this.#guard.checkRequest(request) : null);
+      if (refusal === null) return next();
+      response.writeHead(refusal.status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ error: refusal.reason }));
+    });
+    this.#io.use(({ request, handshake }, next) => {
+      const { token } = handshake.auth as { token?: unknown };
+      const isKnown = typeof token === 'string' && this.#guard.knows(digest(token));
+      const refusal = isKnown ? null : this.#guard.checkToken(request);
+      next(refusal === null ? undefined : new Error(refusal.reason));
+    });
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    socket.on('error', () => socket.destroy());
+    const refusal =
+      (await this.#guard.checkRequest(request)) ??
+      this.#guard.checkOrigin(request) ??
+      this.#guard.checkToken(request) ??
+      this.#checkRoom();
+    if (refusal !== null) {
+      const { status, reason } = refusal;
+      const body = JSON.stringify({ error: reason });
+      socket.end(
+        `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+      );
+      return;
+    }
+    this.#ws.handleUpgrade(request, socket, head, (client) => {
+      this.#alive.add(client);
+      client.on('error', () => client.terminate());
+      client.on('pong', () => this.#alive.add(client));
+      this.#sendTo(client, this.#observer.json());
+    });
+  }
+
+  #checkRoom(): Refusal | null {
+    if (this.#ws.clients.size + this.#io.engine.clientsCount < this.#maxClients) return null;
+    return { status: 503, reason: 'too many live clients (http.maxLiveClients)' };
+  }
+
+  readonly #ping = (): void => {
+    for (const client of this.#ws.clients) {
+      if (!this.#alive.delete(client)) client.terminate();
+      else client.ping();
+    }
+  };
 
   async close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
@@ -88,6 +162,8 @@ export class LiveFeeds {
   };
 
   #sendTo(client: WebSocket, json: string): void {
-    if (client.readyState === WebSocket.OPEN && client.bufferedAmount < maxBufferedBytes) client.send(json);
+    if (client.readyState !== WebSocket.OPEN) return;
+    if (client.bufferedAmount > Math.max(minBufferedBytes, maxUpdatesBehind * json.length)) client.terminate();
+    else client.send(json);
   }
 }

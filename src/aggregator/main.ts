@@ -1,18 +1,20 @@
 // The aggregator: shows what all workers of all machines have published. Any number may run; none of them matters to
 // inference.
 
-import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { usesTls } from '../certificates.js';
 import { describeRedis } from '../config/describe.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
-import { listenError, OperatorError } from '../errors.js';
+import { OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import type { Exporting } from '../otlp.js';
+import { Guard } from './guard.js';
 import { MemoryHistory } from './history.js';
 import { historyPoint } from './history-point.js';
 import { createHttpApp } from './http.js';
+import { type HttpListener, openListener } from './listener.js';
 import { LiveFeeds } from './live.js';
 import { ClusterObserver } from './observer.js';
 import { metricFamilies } from './prometheus.js';
@@ -26,7 +28,7 @@ export interface Aggregator {
 }
 
 /**
- * Throws OperatorError LISTEN_FAILED. Closes `source` in the end, and when it throws.
+ * Throws OperatorError LISTEN_FAILED, CONFIG_INVALID. Closes `source` in the end, and when it throws.
  * @param team the aggregators that share a Redis with this one; null when it is alone
  */
 export async function openAggregator(
@@ -36,23 +38,33 @@ export async function openAggregator(
   log: Log,
 ): Promise<Aggregator> {
   const { publishIntervalMs, streamIntervalMs } = config.metrics;
-  const { host, port } = config.http;
+  const { http } = config;
+  const { corsOrigins } = http;
+  const isSecure = usesTls(http.tls);
   const observer = new ClusterObserver(source, publishIntervalMs);
   const history = team?.history ?? new MemoryHistory();
-  const app = createHttpApp({ observer, version: packageVersion(), history });
-  const server = createServer({ headersTimeout: 10_000, requestTimeout: 10_000 }, app);
+  const guard = new Guard({ ...http, isSecure });
+  const app = createHttpApp({ observer, version: packageVersion(), history, guard, corsOrigins });
+  let listener: HttpListener;
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(listenError(error, host, port, 'http.port (HTTP_PORT)')));
-      server.listen({ host, port }, resolve);
-    });
+    listener = await openListener(http, app, log);
   } catch (error) {
     observer.close();
     await source.close();
     throw error;
   }
   await observer.look();
-  const live = new LiveFeeds({ server, observer, streamIntervalMs, team });
+  const { server } = listener;
+  const live = new LiveFeeds({
+    server,
+    observer,
+    streamIntervalMs,
+    team,
+    guard,
+    corsOrigins,
+    maxClients: http.maxLiveClients,
+    pingIntervalMs: http.pingIntervalSeconds * 1000,
+  });
   const everySecond = setInterval(async () => {
     if (observer.isStale || team?.isLeader === false) return;
     // What fails now is done a second later.
@@ -61,15 +73,16 @@ export async function openAggregator(
     await team?.care(observer).catch(() => {});
   }, 1000);
   const exporting = await startExport(config, observer, team, log);
-  const { port: boundPort } = server.address() as AddressInfo;
+  const { port } = server.address() as AddressInfo;
+  const host = http.host.includes(':') ? `[${http.host}]` : http.host;
   return {
-    url: `http://${host.includes(':') ? `[${host}]` : host}:${boundPort}`,
+    url: `${isSecure ? 'https' : 'http'}://${host}:${port}`,
     close: async () => {
       clearInterval(everySecond);
       await observer.look();
       await live.close();
       await exporting?.close();
-      server.closeAllConnections();
+      listener.close();
       observer.close();
       await source.close();
     },

@@ -63,6 +63,8 @@ export interface Settings {
     maxConnections: number;
     maxRequestsPerSecond: number;
     maxLiveClients: number;
+    requestTimeoutSeconds: number;
+    pingIntervalSeconds: number;
   };
   metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
   otlp: { endpoint: string; intervalMs: number; traceRatio: number };
@@ -507,7 +509,7 @@ export const schema: convict.Schema<Settings> = {
     },
     port: { doc: 'Port of the aggregator.', format: 'portNumber', default: 8080, env: 'HTTP_PORT' },
     token: {
-      doc: 'What clients of the aggregator must show: `Authorization: Bearer …`, or for the page and browsers the address /?token=… once. Probes need none. Empty: all that can reach it may look.',
+      doc: 'What clients of the aggregator must show: `Authorization: Bearer …`; the page asks for it. Probes need none. Empty: all that can reach it may look.',
       format: 'textOrEmpty',
       default: '',
       env: 'HTTP_TOKEN',
@@ -527,12 +529,22 @@ export const schema: convict.Schema<Settings> = {
     maxRequestsPerSecond: {
       doc: 'Requests that one client address may make in a second; beyond it they are answered with 429. Many times what a page, a scraper and a script need.',
       format: 'count',
-      default: 50,
+      default: 200,
     },
     maxLiveClients: {
       doc: 'WebSocket and Socket.IO clients of an aggregator at once; one more is refused with 503.',
       format: 'count',
       default: 500,
+    },
+    requestTimeoutSeconds: {
+      doc: 'Time that a client of the aggregator has to send a request, and to send another on the same connection.',
+      format: 'positiveSeconds',
+      default: 5,
+    },
+    pingIntervalSeconds: {
+      doc: 'How often a WebSocket client is asked whether it is there; one that has not answered by the next time is cut.',
+      format: 'positiveSeconds',
+      default: 15,
     },
   },
   metrics: {

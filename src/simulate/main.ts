@@ -1,13 +1,14 @@
 // The simulation: clients that send the held-out digits (or random bytes), check every reply, and ask the server
 // whether it counted the same.
 
+import { readFileSync } from 'node:fs';
 import { InferenceClient } from '../client/client.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import { type Check, digitChecks, randomChecks } from './checks.js';
 import { createProgress } from './progress.js';
 import { Report } from './report.js';
-import { readTotals, type Totals, waitForTotals } from './totals.js';
+import { type MetricsSource, readTotals, type Totals, waitForTotals } from './totals.js';
 
 export interface Simulation {
   readonly host: string;
@@ -21,11 +22,18 @@ export interface Simulation {
   readonly payloadBytes: number | null;
   readonly lengthFieldSize: LengthFieldSize;
   /** Null: totals are not compared. */
-  readonly metricsUrl: string | null;
+  readonly metrics: MetricsSource | null;
+  /** Empty: none is asked for. */
+  readonly secret: string;
+  /** Speaks TLS when there is one. */
+  readonly tls?: { readonly ca: Buffer };
 }
 
 /** Throws OperatorError CONFIG_INVALID that lists every flag that is wrong. */
-export function parseSimulation(flags: Readonly<Record<string, string>>): Simulation {
+export function parseSimulation(
+  flags: Readonly<Record<string, string>>,
+  env: Readonly<Record<string, string | undefined>>,
+): Simulation {
   const mistakes: string[] = [];
   const whole = (flag: string, text: string | undefined, least: number, most = Number.MAX_SAFE_INTEGER): number => {
     const value = Number(text);
@@ -37,6 +45,7 @@ export function parseSimulation(flags: Readonly<Record<string, string>>): Simula
   };
   const lengthFieldSize = whole('length-field-size', flags.lengthFieldSize, 2, 8);
   if (![2, 4, 8].includes(lengthFieldSize)) mistakes.push('--length-field-size: must be 2, 4 or 8');
+  const url = flags.metrics === 'none' ? null : (flags.metrics ?? null);
   const simulation: Simulation = {
     host: flags.host ?? '127.0.0.1',
     port: whole('port', flags.port, 1, 65_535),
@@ -46,10 +55,11 @@ export function parseSimulation(flags: Readonly<Record<string, string>>): Simula
     rate: whole('rate', flags.rate, 0, 10_000_000),
     payloadBytes: flags.payloadSize === undefined ? null : whole('payload-size', flags.payloadSize, 0, 1 << 30),
     lengthFieldSize: lengthFieldSize as LengthFieldSize,
-    metricsUrl: flags.metrics === 'none' ? null : (flags.metrics ?? null),
+    metrics: url === null ? null : { url, token: flags.token ?? env.HTTP_TOKEN ?? '' },
+    secret: flags.secret ?? env.SHARED_SECRET ?? '',
+    ...(flags.tlsCa === undefined ? {} : { tls: { ca: readCa(flags.tlsCa, mistakes) } }),
   };
-  if (simulation.metricsUrl !== null && !URL.canParse(simulation.metricsUrl))
-    mistakes.push('--metrics: must be a URL, or none');
+  if (url !== null && !URL.canParse(url)) mistakes.push('--metrics: must be a URL, or none');
   if (mistakes.length > 0)
     throw new OperatorError(
       'CONFIG_INVALID',
@@ -58,10 +68,19 @@ export function parseSimulation(flags: Readonly<Record<string, string>>): Simula
   return simulation;
 }
 
+function readCa(file: string, mistakes: string[]): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    mistakes.push(`--tls-ca: cannot be read: ${messageOf(error)}`);
+    return Buffer.alloc(0);
+  }
+}
+
 /** Runs it, prints what it found, and returns the exit code. */
 export async function simulate(simulation: Simulation): Promise<number> {
   const checks = simulation.payloadBytes === null ? digitChecks() : randomChecks(simulation.payloadBytes);
-  const before = simulation.metricsUrl === null ? null : await readTotals(simulation.metricsUrl);
+  const before = simulation.metrics === null ? null : await readTotals(simulation.metrics);
   const report = new Report();
   const progress = createProgress(simulation.requests);
   let clients: readonly InferenceClient[];
@@ -108,15 +127,16 @@ async function run(
   await Promise.all(clients.flatMap((client) => Array.from({ length: depth }, () => lane(client))));
 }
 
-async function compareTotals({ metricsUrl }: Simulation, before: Totals | null, report: Report): Promise<boolean> {
-  if (metricsUrl === null) return true;
+async function compareTotals({ metrics }: Simulation, before: Totals | null, report: Report): Promise<boolean> {
+  if (metrics === null) return true;
+  const { url } = metrics;
   if (before === null) {
-    console.log(`totals not compared: ${metricsUrl} did not answer before the run`);
+    console.log(`totals not compared: ${url} did not answer before the run`);
     return false;
   }
-  const counted = await waitForTotals(metricsUrl, before, report.sent);
+  const counted = await waitForTotals(metrics, before, report.sent);
   if (counted === null) {
-    console.log(`totals not compared: ${metricsUrl} did not answer after the run`);
+    console.log(`totals not compared: ${url} did not answer after the run`);
     return false;
   }
   const isEqual = counted.requests === report.sent && counted.errors === report.failed;

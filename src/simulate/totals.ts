@@ -5,14 +5,22 @@ export interface Totals {
   readonly errors: number;
 }
 
+export interface MetricsSource {
+  readonly url: string;
+  /** Empty: it asks for none. */
+  readonly token: string;
+}
+
 /** Counters are published every so often: that long after the last reply they must have arrived. */
 const settleMs = 5000;
 const pollMs = 100;
 
 /** Null when the metrics cannot be had. */
-export async function readTotals(url: string): Promise<Totals | null> {
+export async function readTotals({ url, token }: MetricsSource): Promise<Totals | null> {
   try {
-    const response = await fetch(url, { headers: { accept: 'application/json' }, signal: AbortSignal.timeout(5000) });
+    const authorization = token === '' ? {} : { authorization: `Bearer ${token}` };
+    const headers = { accept: 'application/json', ...authorization };
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(5000) });
     const metrics = (await response.json()) as { total_requests: number; errors: number };
     return { requests: metrics.total_requests, errors: metrics.errors };
   } catch {
@@ -21,10 +29,10 @@ export async function readTotals(url: string): Promise<Totals | null> {
 }
 
 /** What was counted since `before`: as soon as it is `expected` requests, else after the time that counters need. */
-export async function waitForTotals(url: string, before: Totals, expected: number): Promise<Totals | null> {
+export async function waitForTotals(source: MetricsSource, before: Totals, expected: number): Promise<Totals | null> {
   const deadline = performance.now() + settleMs;
   for (;;) {
-    const now = await readTotals(url);
+    const now = await readTotals(source);
     const counted = now && { requests: now.requests - before.requests, errors: now.errors - before.errors };
     if ((counted !== null && counted.requests >= expected) || performance.now() > deadline) return counted;
     await new Promise((resolve) => setTimeout(resolve, pollMs));

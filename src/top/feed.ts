@@ -13,13 +13,15 @@ export interface FeedListener {
 
 export class Feed {
   readonly #url: string;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #listener: FeedListener;
   #socket: WebSocket | null = null;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  /** @param url of the aggregator: http://host:port */
-  constructor(url: string, listener: FeedListener) {
+  /** @param url of the aggregator: http://host:port; `token`: as its http.token, or empty */
+  constructor(url: string, token: string, listener: FeedListener) {
+    this.#headers = token === '' ? {} : { authorization: `Bearer ${token}` };
     this.#url = `${url.replace(/^http/, 'ws').replace(/\/+$/, '')}/metrics`;
     this.#listener = listener;
     this.#connect();
@@ -32,7 +34,7 @@ export class Feed {
   }
 
   #connect(): void {
-    const socket = new WebSocket(this.#url, { handshakeTimeout: 5000 });
+    const socket = new WebSocket(this.#url, { handshakeTimeout: 5000, headers: this.#headers });
     this.#socket = socket;
     let reason = 'it has closed the connection';
     socket.on('message', (data) => this.#listener.onMetrics(JSON.parse(String(data)) as Metrics));

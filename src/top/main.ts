@@ -8,6 +8,8 @@ import { formatLine, formatScreen } from './render.js';
 export interface TopOptions {
   /** Of an aggregator: http://host:port. */
   readonly url: string;
+  /** As its http.token; empty: it asks for none. */
+  readonly token: string;
   readonly once: boolean;
   readonly json: boolean;
 }
@@ -18,22 +20,22 @@ const lineIntervalMs = 1000;
 const quitKeys = ['q', 'Q', '\u0003'];
 
 /** Throws OperatorError CONFIG_INVALID; with `once`, SERVER_NOT_FOUND when no aggregator answers. */
-export async function top({ url, once, json }: TopOptions): Promise<void> {
+export async function top({ url, token, once, json }: TopOptions): Promise<void> {
   if (!/^https?:\/\/./.test(url)) {
     throw new OperatorError(
       'CONFIG_INVALID',
       `${url} is no address of an aggregator: write it as http://127.0.0.1:8080`,
     );
   }
-  if (once) return printOnce(url, json);
+  if (once) return printOnce(url, token, json);
   process.stdout.on('error', () => process.exit(0)); // whoever read it has had enough
-  if (process.stdout.isTTY && process.stdin.isTTY && !json) return drawUntilQuit(url);
-  return printLines(url, json);
+  if (process.stdout.isTTY && process.stdin.isTTY && !json) return drawUntilQuit(url, token);
+  return printLines(url, token, json);
 }
 
-async function printOnce(url: string, json: boolean): Promise<void> {
+async function printOnce(url: string, token: string, json: boolean): Promise<void> {
   const metrics = await new Promise<Metrics>((resolve, reject) => {
-    const feed = new Feed(url, {
+    const feed = new Feed(url, token, {
       onMetrics: (first) => {
         feed.close();
         resolve(first);
@@ -51,9 +53,9 @@ async function printOnce(url: string, json: boolean): Promise<void> {
   }
 }
 
-function printLines(url: string, json: boolean): Promise<void> {
+function printLines(url: string, token: string, json: boolean): Promise<void> {
   let printedAt = Number.NEGATIVE_INFINITY;
-  new Feed(url, {
+  new Feed(url, token, {
     onMetrics: (metrics) => {
       if (performance.now() - printedAt < lineIntervalMs) return;
       printedAt = performance.now();
@@ -64,7 +66,7 @@ function printLines(url: string, json: boolean): Promise<void> {
   return new Promise(() => {}); // until somebody ends it
 }
 
-function drawUntilQuit(url: string): Promise<void> {
+function drawUntilQuit(url: string, token: string): Promise<void> {
   const { stdin, stdout } = process;
   let metrics: Metrics | null = null;
   let receivedAt = performance.now();
@@ -75,7 +77,7 @@ function drawUntilQuit(url: string): Promise<void> {
     // From the upper left corner, each line cleared behind its end, and all below the last: nothing flickers.
     stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K`).join('\n')}\x1b[J`);
   };
-  const feed = new Feed(url, {
+  const feed = new Feed(url, token, {
     onMetrics: (latest) => {
       [metrics, gone, receivedAt] = [latest, null, performance.now()];
     },

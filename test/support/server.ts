@@ -33,10 +33,13 @@ export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.P
 }
 
 export class TestServer extends TestProcess {
+  readonly #headers: Readonly<Record<string, string>>;
+
   constructor({ args = [], env = {}, cwd = root, hasListeners = false, node = process.execPath }: ServerOptions = {}) {
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
     super(node, [`${root}dist/cli.js`, ...flags], { cwd, env: cleanEnv(env) });
+    this.#headers = env.HTTP_TOKEN === undefined ? {} : { authorization: `Bearer ${env.HTTP_TOKEN}` };
   }
 
   get log(): readonly LogLine[] {
@@ -84,13 +87,15 @@ export class TestServer extends TestProcess {
 
   /** `/metrics` as Prometheus sees it. */
   async prometheus(): Promise<string> {
-    const response = await fetch(`${await this.url()}/metrics`, { headers: { accept: 'text/plain' } });
+    const response = await fetch(`${await this.url()}/metrics`, {
+      headers: { ...this.#headers, accept: 'text/plain' },
+    });
     return response.text();
   }
 
   override async fault(): Promise<string | null> {
     const ready = this.log.find(({ msg }) => msg === 'ready');
-    return typeof ready?.metrics === 'string' ? auditFault(new URL(ready.metrics).origin) : null;
+    return typeof ready?.metrics === 'string' ? auditFault(new URL(ready.metrics).origin, this.#headers) : null;
   }
 
   /** Of all workers that there should be. */
@@ -104,10 +109,10 @@ export class TestServer extends TestProcess {
 }
 
 /** At every moment, each request that was received has an outcome or is in flight. */
-export async function auditFault(url: string): Promise<string | null> {
+export async function auditFault(url: string, headers: Readonly<Record<string, string>> = {}): Promise<string | null> {
   let imbalance = 0;
   const isBalanced = async (): Promise<boolean> => {
-    const metrics = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(1000) })
+    const metrics = await fetch(`${url}/metrics`, { headers, signal: AbortSignal.timeout(1000) })
       .then((response) => response.json() as Promise<Metrics>)
       // Some tests end what answers here.
       .catch(() => null);

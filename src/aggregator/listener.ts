@@ -1,0 +1,81 @@
+// The HTTP server of an aggregator: with TLS or without, and with time limits that slow and silent clients meet.
+
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
+import type { Socket } from 'node:net';
+import { CertificateWatch, readCertificates, usesTls } from '../certificates.js';
+import type { Config } from '../config/load.js';
+import { listenError } from '../errors.js';
+import type { Log } from '../log.js';
+
+export interface HttpListener {
+  readonly server: Server;
+  /** Cuts what is open. */
+  close(): void;
+}
+
+const maxHeaderBytes = 16 * 1024;
+/** How often the time limits are looked at. */
+const checkIntervalMs = 500;
+
+/** Throws OperatorError LISTEN_FAILED, or CONFIG_INVALID when the certificates cannot be used. */
+export async function openListener(http: Config['http'], app: RequestListener, log: Log): Promise<HttpListener> {
+  const { host, port, tls, token } = http;
+  const timeoutMs = http.requestTimeoutSeconds * 1000;
+  const limits = {
+    headersTimeout: timeoutMs,
+    requestTimeout: timeoutMs,
+    keepAliveTimeout: timeoutMs,
+    connectionsCheckingInterval: checkIntervalMs,
+    maxHeaderSize: maxHeaderBytes,
+  };
+  const isSecure = usesTls(tls);
+  const server = isSecure
+    ? createSecureServer({ ...limits, handshakeTimeout: timeoutMs, ...readCertificates(tls, 'http.tls') }, app)
+    : createServer(limits, app);
+  server.maxConnections = http.maxConnections;
+  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => cutSilent(socket, timeoutMs));
+  server.on('tlsClientError', (_error, client) => client.destroy());
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(listenError(error, host, port, 'http.port (HTTP_PORT)')));
+    server.listen({ host, port }, resolve);
+  });
+  if (token === '' && !isLoopback(host)) {
+    log.warn(
+      { host },
+      'who can reach http.host can see all metrics: set http.token (HTTP_TOKEN), or http.host to 127.0.0.1',
+    );
+  }
+  const watch = isSecure ? watchCertificates(http, server as ReturnType<typeof createSecureServer>, log) : null;
+  return {
+    server,
+    close: () => {
+      watch?.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+const isLoopback = (host: string): boolean => /^(localhost|127\..*|::1)$/.test(host);
+
+/** A connection that sends nothing is no request yet, and Node has no time limit for it. */
+function cutSilent(socket: Socket, timeoutMs: number): void {
+  const timer = setTimeout(() => {
+    if (socket.bytesRead === 0) socket.destroy();
+  }, timeoutMs);
+  socket.once('close', () => clearTimeout(timer));
+}
+
+function watchCertificates(
+  { tls }: Config['http'],
+  server: ReturnType<typeof createSecureServer>,
+  log: Log,
+): CertificateWatch {
+  return new CertificateWatch(tls, 'http.tls', {
+    onChange: (renewed) => {
+      server.setSecureContext(renewed);
+      log.info({ certFile: tls.certFile }, 'certificates read again');
+    },
+    onFailure: (reason) => log.error({ reason }, 'new certificates cannot be used: the old ones are served on'),
+  });
+}
