@@ -59,11 +59,21 @@ export function unsentBytes(stream: Duplex): number {
 export function socketOn(handle: RawHandle): Socket {
   const onread = {
     buffer: readBuffer,
-    callback: (bytes: number): boolean => socket.emit('data', readBuffer.subarray(0, bytes)),
+    callback: (bytes: number): boolean => {
+      socket.emit('data', readBuffer.subarray(0, bytes));
+      // Node would go on reading up to 32 times; there is more, and it waits for the next turn of the event loop.
+      if (bytes < readBuffer.length) return true;
+      setImmediate(readOn, socket);
+      return false;
+    },
   };
   const options = { handle, onread, allowHalfOpen: true, pauseOnCreate: true, readable: true, writable: true };
   const socket: Socket = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
   return socket;
+}
+
+function readOn(socket: Socket): void {
+  if (!socket.destroyed && !socket.isPaused()) startReading(socket);
 }
 
 /** The connection of a socket that a server has just accepted, as `socketOn` has it; the socket itself where it cannot. */

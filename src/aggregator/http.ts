@@ -45,7 +45,7 @@ export function createHttpApp({ observer, version, history, guard, corsOrigins }
     const { token } = (request.body ?? {}) as { token?: unknown };
     const cookie = typeof token === 'string' ? guard.cookieFor(token) : null;
     if (cookie !== null) response.setHeader('set-cookie', cookie);
-    response.redirect(303, '/');
+    response.redirect(303, cookie === null ? '/#wrong' : '/');
   });
   app.use((request, response, next) => letIn(guard, request, response, next));
   const text = cachedText(observer, version);

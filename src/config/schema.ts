@@ -237,6 +237,11 @@ format(
   `must be empty or a text of up to ${maxSecretBytes} bytes`,
 );
 format(
+  'tokenOrEmpty',
+  (value) => typeof value === 'string' && /^([\w.~+/-]+=*)?$/.test(value),
+  'must be empty, or letters, digits and any of - . _ ~ + / = (RFC 6750): `openssl rand -hex 32` makes a good one',
+);
+format(
   'tlsVersion',
   (value) => value === 'TLSv1.2' || value === 'TLSv1.3',
   'must be TLSv1.2 or TLSv1.3: older ones are broken',
@@ -510,7 +515,7 @@ export const schema: convict.Schema<Settings> = {
     port: { doc: 'Port of the aggregator.', format: 'portNumber', default: 8080, env: 'HTTP_PORT' },
     token: {
       doc: 'What clients of the aggregator must show: `Authorization: Bearer …`; the page asks for it. Probes need none. Empty: all that can reach it may look.',
-      format: 'textOrEmpty',
+      format: 'tokenOrEmpty',
       default: '',
       env: 'HTTP_TOKEN',
       sensitive: true,

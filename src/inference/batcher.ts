@@ -15,9 +15,9 @@ import { checked, longestHoldMs, runRowByRow, toError } from './outcome.js';
 import type { Memory } from './rows.js';
 import { TimeEstimate } from './time-estimate.js';
 
-/** Batches whose memory is used again, and how large it may be: a larger one costs more to fill than to have. */
+/** Memory of batches that is kept to be used again: some small ones, or a large one. */
 const maxReused = 4;
-const maxReusedBytes = 1 << 20;
+const maxReusedBytes = 16 << 20;
 
 export interface BatcherLimits {
   /** Rows in one call of the model. */
@@ -71,6 +71,7 @@ export class Batcher {
   readonly #closed: Queued[] = [];
   readonly #memories: Memory[] = [];
   #queuedRows = 0;
+  #replyBytes = 0;
   #running = 0;
   #isScheduled = false;
   #hasCompany = true;
@@ -93,6 +94,11 @@ export class Batcher {
   /** Bytes that a row must have, or null when any number will do. */
   get inputBytes(): number | null {
     return this.#lease.model.inputBytes;
+  }
+
+  /** Bytes of a reply, as those of the last batch were; 0 before there was one. */
+  get replyBytes(): number {
+    return this.#replyBytes;
   }
 
   /** Rows that wait for the model. */
@@ -330,6 +336,7 @@ export class Batcher {
   #finish({ batch, lease, closedBy }: Queued, startedAt: number, outcome: BatchOutcome, retriedRows: number): void {
     const runMs = performance.now() - startedAt;
     this.#runEstimate.add(runMs);
+    this.#replyBytes = bytesOfReply(outcome) ?? this.#replyBytes;
     if (!lease.model.mayReplyWithInput) this.#reuse(batch.memory);
     this.#release(lease);
     this.#observe({ batch, outcome, closedBy, startedAt, runMs, retriedRows });
@@ -338,11 +345,20 @@ export class Batcher {
 
   /** Lets a later batch lie where one has lain that is done: memory that is never given back need not be collected. */
   #reuse(memory: Memory): void {
-    if (memory.length <= maxReusedBytes && this.#memories.length < maxReused) this.#memories.push(memory);
+    const kept = this.#memories.reduce((sum, { length }) => sum + length, memory.length);
+    if (kept <= maxReusedBytes && this.#memories.length < maxReused) this.#memories.push(memory);
   }
 
   #release(lease: Lease): void {
     lease.outstanding--;
     if (lease.outstanding === 0) lease.onIdle?.();
   }
+}
+
+/** On average, where replies differ; null when there are none. */
+function bytesOfReply(outcome: BatchOutcome): number | null {
+  if (outcome.kind === 'uniform') return outcome.rowBytes;
+  if (outcome.kind === 'failed') return null;
+  const replies = outcome.rows.filter((row) => row instanceof Uint8Array);
+  return replies.length === 0 ? null : replies.reduce((sum, { length }) => sum + length, 0) / replies.length;
 }

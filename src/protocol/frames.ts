@@ -9,6 +9,8 @@
 // crosses chunks is gathered, in a buffer that grows with the bytes that really came: the length a client announces
 // reserves nothing. No sockets and no timers in here.
 
+import { BufferPool } from './buffer-pool.js';
+
 export type LengthFieldSize = 2 | 4 | 8;
 
 /** The largest payload length that a field of this size can announce; for 8 bytes, that JavaScript counts exactly. */
@@ -52,6 +54,7 @@ export function emptyFrame(lengthFieldSize: LengthFieldSize): Buffer {
 export type FrameStatus = 'frame' | 'incomplete' | 'too-large';
 
 const nothing: Buffer = Buffer.alloc(0);
+const noPool = new BufferPool(0);
 
 export class FrameDecoder {
   /** After `next` returned `frame`: its payload is `source[start, end)`. */
@@ -66,22 +69,29 @@ export class FrameDecoder {
   #at = 0;
   #partial: Buffer = nothing;
   #partialLength = 0;
+  /** A frame that was gathered and is being looked at. */
+  #lent: Buffer = nothing;
   #isBroken = false;
+  readonly #pool: BufferPool;
 
-  constructor(lengthFieldSize: LengthFieldSize, maxPayloadBytes: number) {
+  /** @param pool for frames that come in pieces; with one of its own nothing is used again */
+  constructor(lengthFieldSize: LengthFieldSize, maxPayloadBytes: number, pool: BufferPool = noPool) {
+    this.#pool = pool;
     this.#lengthFieldSize = lengthFieldSize;
     this.maxPayloadBytes = maxPayloadBytes;
   }
 
   /** Takes the bytes that came next; `chunk` must not change before `keep`. */
   push(chunk: Buffer): void {
+    this.#takeBack();
     const rest = this.#chunk.length - this.#at;
     this.#chunk = rest === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#at), chunk]);
     this.#at = 0;
   }
 
-  /** Copies what it still needs of the last chunk: that may be used for something else. */
+  /** Copies what it still needs of the last chunk: that, and what `source` was, may be used for something else. */
   keep(): void {
+    this.#takeBack();
     if (this.#at === this.#chunk.length) this.#chunk = nothing;
     else this.#chunk = Buffer.concat([this.#chunk.subarray(this.#at)]);
     this.#at = 0;
@@ -114,9 +124,23 @@ export class FrameDecoder {
     return this.#partialLength + this.#chunk.length - this.#at;
   }
 
+  /** Nothing more will come, or be asked for. */
+  close(): void {
+    this.#takeBack();
+    this.#pool.give(this.#partial);
+    this.#partial = nothing;
+    this.#partialLength = 0;
+  }
+
   /** Bytes that no frame was made of yet, in order: what another decoder needs to go on in this one's place. */
   unread(): Buffer {
     return Buffer.concat([this.#partial.subarray(0, this.#partialLength), this.#chunk.subarray(this.#at)]);
+  }
+
+  #takeBack(): void {
+    if (this.#lent === nothing) return;
+    this.#pool.give(this.#lent);
+    this.source = this.#lent = nothing;
   }
 
   #readLength(bytes: Buffer, at: number): number {
@@ -148,7 +172,7 @@ export class FrameDecoder {
     if (length > this.maxPayloadBytes) return this.#break();
     this.#gatherUpTo(header + length);
     if (this.#partialLength < header + length) return 'incomplete';
-    this.source = this.#partial;
+    this.source = this.#lent = this.#partial;
     this.start = header;
     this.end = header + length;
     this.#partial = nothing;
@@ -165,8 +189,9 @@ export class FrameDecoder {
   #gather(count: number): void {
     const length = this.#partialLength + count;
     if (length > this.#partial.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#partial.length, 64));
+      const grown = this.#pool.take(Math.max(length, 2 * this.#partial.length, 64));
       this.#partial.copy(grown, 0, 0, this.#partialLength);
+      this.#pool.give(this.#partial);
       this.#partial = grown;
     }
     this.#chunk.copy(this.#partial, this.#partialLength, this.#at, this.#at + count);

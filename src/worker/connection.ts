@@ -13,6 +13,7 @@ import { maxSecretBytes } from '../config/formats.js';
 import type { Batch } from '../inference/batch.js';
 import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
+import type { BufferPool } from '../protocol/buffer-pool.js';
 import { emptyFrame, FrameDecoder, type FrameStatus, type LengthFieldSize } from '../protocol/frames.js';
 import { unsentBytes } from '../raw-handle.js';
 import { farewell } from './farewell.js';
@@ -44,12 +45,19 @@ export interface ConnectionContext {
   readonly recorder: Recorder;
   readonly outbox: Outbox;
   readonly budget: MemoryBudget;
+  /** Memory for frames that come in pieces, and for replies. */
+  readonly pool: BufferPool;
   /** What the first frame must be; null: it is a request like the others. */
   readonly secret: SharedSecret | null;
 }
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
+/** Why input is left for later. */
+type Stop = PauseReason | 'turn';
+
+/** Requests that one connection may bring to a turn of the event loop: others, with few, shall not wait for thousands. */
+const maxRequestsATurn = 256;
 
 /**
  * What there is of a connection beside its socket: all that another worker needs to go on with it. Times are those of
@@ -77,11 +85,12 @@ export class Connection implements Sender, Holder {
   readonly #outbox: Outbox;
   readonly #budget: MemoryBudget;
   readonly #secret: SharedSecret | null;
+  readonly #pool: BufferPool;
   readonly #onClose: (hasMoved: boolean) => void;
   readonly #decoder: FrameDecoder;
   #pending: Segment[] = [];
   #inFlight = 0;
-  /** Bytes of those of them that wait for a model. */
+  /** Bytes of those of them that wait for a model, and that their replies will have. */
   #waitingBytes = 0;
   /** What the budget was told last. */
   #held = 0;
@@ -99,7 +108,8 @@ export class Connection implements Sender, Holder {
   #onQuiet: ((isOpen: boolean) => void) | null = null;
   #hasMoved = false;
   #closeReason: CloseReason | null = null;
-  #pausedBy: PauseReason | null = null;
+  #pausedBy: Stop | null = null;
+  #isYielding = false;
   #isTrusted: boolean;
   readonly #openedAt = performance.now();
   #arrivedAt = 0;
@@ -120,7 +130,7 @@ export class Connection implements Sender, Holder {
   constructor(
     socket: Duplex,
     lane: Lane,
-    { limits, recorder, outbox, budget, secret }: ConnectionContext,
+    { limits, recorder, outbox, budget, secret, pool }: ConnectionContext,
     onClose: (hasMoved: boolean) => void,
     moved: ConnectionState | null = null,
   ) {
@@ -131,11 +141,13 @@ export class Connection implements Sender, Holder {
     this.#outbox = outbox;
     this.#budget = budget;
     this.#secret = secret;
+    this.#pool = pool;
     this.#isTrusted = moved?.isTrusted ?? secret === null;
     this.#onClose = onClose;
     this.#decoder = new FrameDecoder(
       limits.lengthFieldSize,
       this.#isTrusted ? limits.maxPayloadBytes : Math.min(limits.maxPayloadBytes, maxSecretBytes),
+      pool,
     );
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
@@ -295,12 +307,14 @@ export class Connection implements Sender, Holder {
     this.#isInputOver = true;
     this.#budget.leave(this, this.#held);
     if (this.#hasMoved) {
+      this.#decoder.close();
       this.#onClose(true);
       return;
     }
     if (this.#inFlight > 0) this.#abandon();
     this.#recorder.count(this.#closeReason ?? 'closedByClient');
     if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
+    this.#decoder.close();
     this.#inFlight = 0;
     this.#pending = [];
     this.#onQuiet?.(false);
@@ -322,11 +336,12 @@ export class Connection implements Sender, Holder {
     this.#advance();
   }
 
-  #isBlocked(): boolean {
-    if (this.#inFlight >= this.#limits.maxInFlight) return true;
-    if (this.#socket.writableLength + this.#leavingBytes < this.#limits.maxWriteBufferBytes) return false;
+  /** Why nothing more is taken now, beside memory. */
+  #blockedBy(): PauseReason | null {
+    if (this.#inFlight >= this.#limits.maxInFlight) return 'pausedByInFlight';
+    if (this.#socket.writableLength + this.#leavingBytes < this.#limits.maxWriteBufferBytes) return null;
     // Only a stream that needs it announces 'drain', which is what lets us go on; so does the end of leaving.
-    return this.#socket.writableNeedDrain || this.#leavingBytes > 0;
+    return this.#socket.writableNeedDrain || this.#leavingBytes > 0 ? 'pausedByWriteBuffer' : null;
   }
 
   /** Whether all requests that were taken are answered and their replies written. */
@@ -342,19 +357,29 @@ export class Connection implements Sender, Holder {
       if (this.#isQuiet) this.#onQuiet(true);
       return;
     }
-    let isBlocked = this.#decode();
-    this.#flush();
-    while (isBlocked && !this.#isBlocked()) {
-      isBlocked = this.#decode();
+    let stop: Stop | null;
+    let mayRead: boolean;
+    do {
+      stop = this.#decode();
       this.#flush();
-    }
-    const mayRead = this.#hold();
+      mayRead = this.#hold();
+    } while (stop !== null && stop !== 'turn' && mayRead && this.#blockedBy() === null);
+    if (stop === 'turn') this.#goOnNextTurn();
     if (this.#isInputOver) {
-      if (!isBlocked && this.#isQuiet) this.#close();
-    } else if (isBlocked) {
-      this.#pause(this.#inFlight >= this.#limits.maxInFlight ? 'pausedByInFlight' : 'pausedByWriteBuffer');
-    } else if (!mayRead) this.#pause('pausedByMemory');
+      if (stop === null && this.#isQuiet) this.#close();
+    } else if (stop !== null) this.#pause(stop);
+    else if (!mayRead) this.#pause('pausedByMemory');
     else if (this.#pausedBy !== null) this.#resume();
+  }
+
+  /** Others have their turn first. */
+  #goOnNextTurn(): void {
+    if (this.#isYielding) return;
+    this.#isYielding = true;
+    setImmediate(() => {
+      this.#isYielding = false;
+      this.#advance();
+    });
   }
 
   /** Tells the budget what is held; false when nothing more may be read. */
@@ -365,10 +390,10 @@ export class Connection implements Sender, Holder {
   }
 
   /** Counts once for each reason that the connection is paused for, one after the other. */
-  #pause(reason: PauseReason): void {
+  #pause(reason: Stop): void {
     if (this.#pausedBy === reason) return;
     this.#pausedBy = reason;
-    this.#recorder.count(reason);
+    if (reason !== 'turn') this.#recorder.count(reason);
     this.#socket.pause();
   }
 
@@ -377,18 +402,21 @@ export class Connection implements Sender, Holder {
     this.#socket.resume();
   }
 
-  /** Moves whole frames from the decoder to the model; true when it stopped because of a limit. */
-  #decode(): boolean {
+  /** Moves whole frames from the decoder to the model; returns what stopped it, or null when there are no more. */
+  #decode(): Stop | null {
     const { batcher, recorder } = this.#lane;
-    const { inputBytes } = batcher;
+    const { inputBytes, replyBytes } = batcher;
+    const room = this.#budget.room(this, this.#held);
     let segment: Segment | null = null;
     let requests = 0;
-    let isBlocked = false;
+    let stop: Stop | null = null;
     for (;;) {
-      if (this.#inFlight >= this.#limits.maxInFlight || (requests === 0 && this.#isBlocked())) {
-        isBlocked = true;
-        break;
-      }
+      // The replies are not there yet; memory for them must be.
+      if (requests * replyBytes >= room) stop = 'pausedByMemory';
+      else if (requests === maxRequestsATurn) stop = 'turn';
+      else if (requests === 0) stop = this.#blockedBy();
+      else if (this.#inFlight >= this.#limits.maxInFlight) stop = 'pausedByInFlight';
+      if (stop !== null) break;
       const status = this.#decoder.next();
       if (status === 'incomplete') break;
       if (!this.#isTrusted) {
@@ -407,9 +435,10 @@ export class Connection implements Sender, Holder {
         segment = this.#beginSegment(target);
       }
       if (typeof target !== 'string') {
+        const bytes = end - start + replyBytes;
         target.add(source, start, end);
-        segment.bytes += end - start;
-        this.#waitingBytes += end - start;
+        segment.bytes += bytes;
+        this.#waitingBytes += bytes;
       }
       segment.rows++;
       requests++;
@@ -418,7 +447,7 @@ export class Connection implements Sender, Holder {
     segment?.keep();
     if (requests > 0) recorder.count('received', requests);
     this.#watchFrame(requests > 0);
-    return isBlocked;
+    return stop;
   }
 
   /** The first frame must be the secret; with any other the connection ends. */
@@ -469,7 +498,7 @@ export class Connection implements Sender, Holder {
       settled++;
     }
     if (settled === 0) return;
-    const out = Buffer.allocUnsafe(size);
+    const out = this.#pool.takeBriefly(size);
     const now = performance.now();
     let at = 0;
     for (const segment of this.#pending.splice(0, settled)) {
@@ -493,21 +522,24 @@ export class Connection implements Sender, Holder {
     this.#leaving = [];
     this.#leavingBytes = 0;
     if (this.#isClosed) return;
-    this.#write(leaving.length === 1 ? (leaving[0] as Buffer) : Buffer.concat(leaving));
+    const isJoined = leaving.length > 1;
+    const isTaken = this.#write(isJoined ? Buffer.concat(leaving) : (leaving[0] as Buffer));
+    if (isTaken || isJoined) for (const bytes of leaving) this.#pool.give(bytes);
     if (this.#pausedBy !== null || this.#isInputOver || this.#onQuiet !== null) this.#advance();
     else if (!this.#hold()) this.#pause('pausedByMemory');
   }
 
-  #write(bytes: Buffer): void {
+  /** Returns whether the kernel has taken them all at once. */
+  #write(bytes: Buffer): boolean {
     this.#socket.write(bytes);
     this.#sentBytes += bytes.length;
     const { writableLength } = this.#socket;
-    if (writableLength === 0 && this.#writtenBytes === 0) return;
+    if (writableLength === 0 && this.#writtenBytes === 0) return true;
     this.#writtenBytes += bytes.length;
     this.#written.push(bytes);
     for (;;) {
       const [first] = this.#written;
-      if (first === undefined || this.#writtenBytes - first.length < writableLength) return;
+      if (first === undefined || this.#writtenBytes - first.length < writableLength) return false;
       this.#written.shift();
       this.#writtenBytes -= first.length;
     }

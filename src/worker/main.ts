@@ -13,6 +13,7 @@ import { createLog, type Log } from '../log.js';
 import { Recorder } from '../metrics/recorder.js';
 import { defaultSlabFolder, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
+import { BufferPool } from '../protocol/buffer-pool.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
 import { Admission } from './admission.js';
 import { AddressFilter } from './client-address.js';
@@ -24,6 +25,9 @@ import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
 import { SharedSecret } from './shared-secret.js';
 import { TlsGate } from './tls-gate.js';
+
+/** Memory that is kept for frames to come in pieces. */
+const maxPooledBytes = 16 << 20;
 
 ignoreTreeSignals();
 process.once('message', (message: ToWorker) => {
@@ -64,7 +68,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
   const { allow, deny, sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
-  const context = { limits: limitsOf(config), recorder, outbox, budget, secret };
+  const context = { limits: limitsOf(config), recorder, outbox, budget, pool: new BufferPool(maxPooledBytes), secret };
   const server = new WorkerServer({
     context,
     filter: new AddressFilter(allow, deny),

@@ -54,7 +54,7 @@ export class MemoryBudget {
   /** `holder` holds `held` bytes, `before` until now; returns whether it may read on. If not, it is told when it may. */
   hold(holder: Holder, held: number, before: number): boolean {
     this.#change(held - before);
-    if (this.#used < this.#maxBytes || held <= this.#share) {
+    if (this.#used < this.#maxBytes || held < this.#share) {
       this.#line.delete(holder);
       this.#turns.delete(holder);
       return true;
@@ -63,6 +63,12 @@ export class MemoryBudget {
     this.#line.add(holder);
     this.#timer ??= setInterval(this.#nextTurns, turnMs);
     return false;
+  }
+
+  /** Bytes that `holder` may add to what it holds: up to the limit, or to its share, or a little in its turn. */
+  room(holder: Holder, held: number): number {
+    const room = Math.max(this.#maxBytes - this.#used, this.#share - held);
+    return this.#turns.has(holder) ? Math.max(room, readBytes) : room;
   }
 
   get #share(): number {

@@ -10,7 +10,7 @@ export type Refusal = Extract<ModelCounter, `refused${string}` | 'expired'>;
 
 export class Segment implements BatchEntry {
   rows = 0;
-  /** Bytes of its rows in a batch. */
+  /** Bytes of its rows in a batch, and that their replies will have. */
   bytes = 0;
   readonly arrivedAt: number;
   readonly #onSettled: () => void;

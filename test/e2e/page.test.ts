@@ -12,7 +12,7 @@ import { Load } from '../support/load.js';
 import { endProcesses, freePort } from '../support/processes.js';
 import { nodeRecord, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
-import { fetchMetrics } from '../support/server.js';
+import { fetchMetrics, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -72,8 +72,24 @@ describe('the live page', function () {
     expect(complaints).to.deep.equal([]);
     const headers = (await fetch(url)).headers;
     expect(headers.get('content-security-policy'))
-      .to.match(/^default-src 'none'; script-src 'self';/)
+      .to.match(/^default-src 'none';script-src 'self';/)
       .and.not.to.include('unsafe');
+  });
+
+  it('asks for the token, and with it shows everything, live', async () => {
+    const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '2', HTTP_TOKEN: 'open-sesame' } });
+    await open(await server.url());
+    await page.screenshot({ path: `${screenshots}/login.png` });
+    await page.getByLabel('Token').fill('wrong');
+    expect(await page.getByRole('alert').isVisible()).to.equal(false);
+    await page.getByRole('button').click();
+    await page.getByRole('alert').waitFor();
+    await page.getByLabel('Token').fill('open-sesame');
+    await page.getByRole('button').click();
+    await shows('that it is live', '.connection', /Live/);
+    await shows('the workers', tile('Workers'), /^2 of 2/);
+    const unasked = complaints.filter((complaint) => !/401/.test(complaint));
+    expect(unasked).to.deep.equal([]);
   });
 
   it('is small, and there in less than a second', async () => {

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { BufferPool } from '#src/protocol/buffer-pool.js';
 import { emptyFrame, encodeFrame, FrameDecoder, type LengthFieldSize, maxFrameLength } from '#src/protocol/frames.js';
 
 const lengthFieldSizes = fc.constantFrom<LengthFieldSize>(2, 4, 8);
@@ -44,6 +45,36 @@ describe('frames', () => {
       const bytes = [...stream].map((byte) => Buffer.from([byte]));
       expect(decodeAll(new FrameDecoder(size, 10), bytes).frames).to.deep.equal(sent);
     }
+  });
+
+  it('come out as they went in when many decoders share memory', () => {
+    const large = fc.array(fc.uint8Array({ minLength: 3000, maxLength: 20_000 }), { maxLength: 6 });
+    fc.assert(
+      fc.property(large, large, fc.array(fc.nat()), (first, second, places) => {
+        const pool = new BufferPool(1 << 20);
+        const streams = [first, second].map((sent) => ({
+          chunks: cut(Buffer.concat(sent.map((payload) => encodeFrame(payload, 4))), places),
+          decoder: new FrameDecoder(4, 1 << 16, pool),
+          frames: [] as Buffer[],
+        }));
+        for (let i = 0; i < Math.max(...streams.map(({ chunks }) => chunks.length)); i++) {
+          for (const { chunks, decoder, frames } of streams) {
+            const chunk = chunks[i];
+            if (chunk === undefined) continue;
+            decoder.push(chunk);
+            while (decoder.next() === 'frame')
+              frames.push(Buffer.from(decoder.source.subarray(decoder.start, decoder.end)));
+            decoder.keep();
+          }
+        }
+        expect(streams.map(({ frames }) => frames)).to.deep.equal(
+          [first, second].map((sent) => sent.map((p) => Buffer.from(p))),
+        );
+        for (const { decoder } of streams) decoder.close();
+        expect(pool.keptBytes).to.be.at.most(1 << 20);
+      }),
+      { numRuns: 50 },
+    );
   });
 
   it('can be pulled some at a time while more arrives', () => {

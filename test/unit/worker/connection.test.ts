@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { Batcher } from '#src/inference/batcher.js';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
+import { BufferPool } from '#src/protocol/buffer-pool.js';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/connection.js';
 import { MemoryBudget } from '#src/worker/memory-budget.js';
@@ -81,6 +82,7 @@ function serve(
     outbox: new Outbox(() => {}),
     budget: new MemoryBudget(1 << 20),
     secret: null,
+    pool: new BufferPool(1 << 20),
     ...guards,
   };
   const connection = new Connection(wire, lane, context, () => {
