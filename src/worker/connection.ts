@@ -56,8 +56,16 @@ type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 /** Why input is left for later. */
 type Stop = PauseReason | 'turn';
 
-/** Requests that one connection may bring to a turn of the event loop: others, with few, shall not wait for thousands. */
+/** Replies that may not have left the socket. */
+interface Written {
+  readonly bytes: Buffer;
+  readonly isPooled: boolean;
+}
+
+/** What one connection may bring to a turn of the event loop: others, with little, shall not wait for thousands. */
 const maxRequestsATurn = 256;
+/** Of requests and of their replies. */
+const maxBytesATurn = 64 * 1024;
 
 /**
  * What there is of a connection beside its socket: all that another worker needs to go on with it. Times are those of
@@ -98,7 +106,7 @@ export class Connection implements Sender, Holder {
   #leaving: Buffer[] = [];
   #leavingBytes = 0;
   /** Replies that were written to the socket and may not have left it yet: the last bytes of them are unsent. */
-  #written: Buffer[] = [];
+  #written: Written[] = [];
   #writtenBytes = 0;
   /** No further input is taken: the client has ended, broken the protocol or run out of time, or we drain. */
   #isInputOver = false;
@@ -165,7 +173,7 @@ export class Connection implements Sender, Holder {
     this.#frameBegunAt = frameBegunAt;
     this.#activeAt = activeAt;
     if (unread.length > 0) this.#decoder.push(unread);
-    if (unsent.length > 0) this.#write(unsent);
+    if (unsent.length > 0) this.#write(unsent, false);
   }
 
   /** Begins to read. */
@@ -220,7 +228,7 @@ export class Connection implements Sender, Holder {
    * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
    */
   depart(unsentBytes: number): ConnectionState {
-    const written = Buffer.concat(this.#written);
+    const written = Buffer.concat(this.#written.map(({ bytes }) => bytes));
     this.#hasMoved = true;
     this.#socket.destroy();
     return {
@@ -360,7 +368,7 @@ export class Connection implements Sender, Holder {
     let stop: Stop | null;
     let mayRead: boolean;
     do {
-      stop = this.#decode();
+      stop = this.#isYielding ? 'turn' : this.#decode();
       this.#flush();
       mayRead = this.#hold();
     } while (stop !== null && stop !== 'turn' && mayRead && this.#blockedBy() === null);
@@ -409,11 +417,12 @@ export class Connection implements Sender, Holder {
     const room = this.#budget.room(this, this.#held);
     let segment: Segment | null = null;
     let requests = 0;
+    let bytes = 0;
     let stop: Stop | null = null;
     for (;;) {
       // The replies are not there yet; memory for them must be.
       if (requests * replyBytes >= room) stop = 'pausedByMemory';
-      else if (requests === maxRequestsATurn) stop = 'turn';
+      else if (requests === maxRequestsATurn || bytes >= maxBytesATurn) stop = 'turn';
       else if (requests === 0) stop = this.#blockedBy();
       else if (this.#inFlight >= this.#limits.maxInFlight) stop = 'pausedByInFlight';
       if (stop !== null) break;
@@ -435,16 +444,16 @@ export class Connection implements Sender, Holder {
         segment = this.#beginSegment(target);
       }
       if (typeof target !== 'string') {
-        const bytes = end - start + replyBytes;
         target.add(source, start, end);
-        segment.bytes += bytes;
-        this.#waitingBytes += bytes;
+        segment.bytes += end - start + replyBytes;
+        bytes += end - start + replyBytes;
       }
       segment.rows++;
       requests++;
       this.#inFlight++;
     }
     segment?.keep();
+    this.#waitingBytes += bytes;
     if (requests > 0) recorder.count('received', requests);
     this.#watchFrame(requests > 0);
     return stop;
@@ -523,25 +532,29 @@ export class Connection implements Sender, Holder {
     this.#leavingBytes = 0;
     if (this.#isClosed) return;
     const isJoined = leaving.length > 1;
-    const isTaken = this.#write(isJoined ? Buffer.concat(leaving) : (leaving[0] as Buffer));
-    if (isTaken || isJoined) for (const bytes of leaving) this.#pool.give(bytes);
+    this.#write(isJoined ? Buffer.concat(leaving) : (leaving[0] as Buffer), !isJoined);
+    if (isJoined) for (const bytes of leaving) this.#pool.give(bytes);
     if (this.#pausedBy !== null || this.#isInputOver || this.#onQuiet !== null) this.#advance();
     else if (!this.#hold()) this.#pause('pausedByMemory');
   }
 
-  /** Returns whether the kernel has taken them all at once. */
-  #write(bytes: Buffer): boolean {
+  /** @param isPooled whether the bytes go back to the pool when the kernel has taken them */
+  #write(bytes: Buffer, isPooled: boolean): void {
     this.#socket.write(bytes);
     this.#sentBytes += bytes.length;
     const { writableLength } = this.#socket;
-    if (writableLength === 0 && this.#writtenBytes === 0) return true;
+    if (writableLength === 0 && this.#writtenBytes === 0) {
+      if (isPooled) this.#pool.give(bytes);
+      return;
+    }
     this.#writtenBytes += bytes.length;
-    this.#written.push(bytes);
+    this.#written.push({ bytes, isPooled });
     for (;;) {
       const [first] = this.#written;
-      if (first === undefined || this.#writtenBytes - first.length < writableLength) return false;
+      if (first === undefined || this.#writtenBytes - first.bytes.length < writableLength) return;
       this.#written.shift();
-      this.#writtenBytes -= first.length;
+      this.#writtenBytes -= first.bytes.length;
+      if (first.isPooled) this.#pool.give(first.bytes);
     }
   }
 
