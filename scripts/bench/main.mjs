@@ -20,6 +20,7 @@ runTool('typescript', ['--build', 'test/tsconfig.json'], { stdio: ['ignore', 2, 
 const { barChart } = await import('./chart.mjs');
 const { writeMlp } = await import('./mlp.mjs');
 const { cluster } = await import('./cluster.mjs');
+const { floods } = await import('./floods.mjs');
 const { overload } = await import('./overload.mjs');
 const { reload } = await import('./reload.mjs');
 const { stopAll } = await import('./programs.mjs');
@@ -50,10 +51,11 @@ async function measure(folder) {
   const over = await step('overload', () => overload(folder, effort));
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
   const rolling = await step('rolling reloads', () => reload(folder, effort));
-  return { ratios, sizes, beside, crossing, over, many, rolling };
+  const flooded = await step('floods', () => floods(effort));
+  return { ratios, sizes, beside, crossing, over, many, rolling, flooded };
 }
 
-function report({ ratios, sizes, beside, crossing, over, many, rolling }) {
+function report({ ratios, sizes, beside, crossing, over, many, rolling, flooded }) {
   const machine = `${availableParallelism()} × ${cpus()[0]?.model.trim()}, Node ${process.versions.node}`;
   return [
     `Measured on ${machine}, clients and servers on the same cores, two workers; connections × requests in flight on each.`,
@@ -120,6 +122,24 @@ function report({ ratios, sizes, beside, crossing, over, many, rolling }) {
         ['time of a reload of two workers', '', `${number(rolling.reloadMs)} ms`],
         ['connections dropped, replies lost, repeated or out of order', '', `0 of ${number(rolling.replies)} replies`],
       ],
+    ),
+    table(
+      [
+        'flood, beside 1,000 requests/s of well-behaved clients',
+        'of these served',
+        'their p99 before',
+        'and in it',
+        'memory of a worker',
+        'gone after',
+      ],
+      flooded.map(({ kind, count, calm, flooded: span, grownMb, goneMs }) => [
+        `${number(count)} ${kind}`,
+        `${Math.min(100, Math.round((100 * span.served) / span.offered))} %`,
+        `${number(calm.p99Ms)} ms`,
+        `${number(span.p99Ms)} ms`,
+        `+ ${number(grownMb)} MB`,
+        `${number(goneMs / 1000)} s`,
+      ]),
     ),
   ].join('\n\n');
 }

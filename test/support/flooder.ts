@@ -18,7 +18,7 @@ const frame = (bytes: number): Buffer => {
 let opened = 0;
 /** Addresses of their own, since one has not enough ports for a storm. */
 const open = (): Socket => {
-  const localAddress = `127.0.${1 + (opened++ % 32)}.1`;
+  const localAddress = `127.0.0.${2 + (opened++ % 32)}`;
   return connect({ host: '127.0.0.1', port: Number(port), localAddress, noDelay: true }).on('error', () => {});
 };
 /** So many connections at all times, each replaced when it is closed. */
@@ -53,6 +53,8 @@ const floods: Readonly<Record<string, () => void>> = {
   'slow readers': () => hold((socket) => pour(socket.pause(), Buffer.concat(Array<Buffer>(100).fill(frame(10))))),
   /** They have closed their side, or say nothing. */
   'half-open connections': () => hold((socket) => (opened % 2 === 0 ? socket.pause().end() : socket.pause())),
+  /** They have asked once. */
+  'idle connections': () => hold((socket) => void socket.resume().write(frame(256))),
   'connect and reset': () => {
     const next = (): void => {
       const socket = open();
