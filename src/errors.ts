@@ -71,6 +71,12 @@ export const clientErrors = {
     retry: 'no: mend the client',
     counter: 'mltcp_connections_refused_total{reason="handshake"}',
   },
+  NO_DESCRIPTOR: {
+    meaning: 'the process may open no more files (ulimit -n, LimitNOFILE of systemd)',
+    answer: 'close',
+    retry: 'yes, after a pause that grows',
+    counter: 'mltcp_connections_refused_total{reason="descriptors"}',
+  },
   WRONG_SECRET: {
     meaning: 'the first frame is not server.sharedSecret, or did not come in server.payloadTimeoutSeconds',
     answer: 'empty frame, then close',

@@ -245,6 +245,14 @@ const sum = <T>(items: readonly T[], value: (item: T) => number): number =>
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
 
 function refusedConnections(counts: WorkerCounts): number {
-  const { refusedByLimit, refusedByAddressLimit, refusedByRate, refusedByAddress, refusedByHandshake } = counts;
-  return refusedByLimit + refusedByAddressLimit + refusedByRate + refusedByAddress + refusedByHandshake;
+  const { refusedByLimit, refusedByAddressLimit, refusedByRate } = counts;
+  const { refusedByAddress, refusedByHandshake, refusedByDescriptors } = counts;
+  return (
+    refusedByLimit +
+    refusedByAddressLimit +
+    refusedByRate +
+    refusedByAddress +
+    refusedByHandshake +
+    refusedByDescriptors
+  );
 }

@@ -140,13 +140,14 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
     counter('mltcp_connections_accepted_total', 'Connections served.', [{ value: counts.connectionsAccepted }]),
     counter(
       'mltcp_connections_refused_total',
-      'Connections that were not served. limit, address_limit, rate: over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond; raise the limit or look for clients that leak connections. address: server.allow and deny; handshake: no TLS or no good certificate.',
+      'Connections that were not served. limit, address_limit, rate: over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond; raise the limit or look for clients that leak connections. address: server.allow and deny; handshake: no TLS or no good certificate; descriptors: the process may open no more files, raise LimitNOFILE.',
       perReason({
         limit: counts.refusedByLimit,
         address_limit: counts.refusedByAddressLimit,
         rate: counts.refusedByRate,
         address: counts.refusedByAddress,
         handshake: counts.refusedByHandshake,
+        descriptors: counts.refusedByDescriptors,
       }),
     ),
     counter(

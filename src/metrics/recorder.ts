@@ -20,6 +20,8 @@ export const workerCounters = [
   'refusedByAddress',
   /** TLS was not agreed on, or the client's certificate not accepted. */
   'refusedByHandshake',
+  /** The process may open no more files. */
+  'refusedByDescriptors',
   /** Taken over from another worker. */
   'connectionsMoved',
   'closedByClient',

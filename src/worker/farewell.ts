@@ -40,6 +40,11 @@ export class Farewells {
     this.#frame = emptyFrame(lengthFieldSize);
   }
 
+  /** Connections that are being refused. */
+  get lingering(): number {
+    return this.#lingering;
+  }
+
   /** Whoever calls this listens to the socket's errors. */
   refuse(socket: Duplex): void {
     if (this.#lingering >= maxFarewells) {

@@ -17,14 +17,16 @@ export function createProcessGauges(): () => ProcessGauges {
   let at = performance.now();
   let cpuSeconds = cpuSecondsNow();
   let loop = performance.eventLoopUtilization();
+  let rssBytes = 0;
   const delayP99Ms = createDelayGauge();
   return () => {
     const now = performance.now();
     const cpuNow = cpuSecondsNow();
     const loopNow = performance.eventLoopUtilization();
     const elapsedSeconds = (now - at) / 1000;
+    rssBytes = residentBytes() ?? rssBytes;
     const gauges = {
-      rssBytes: process.memoryUsage.rss(),
+      rssBytes,
       cpuSeconds: cpuNow,
       cpuShare: elapsedSeconds > 0 ? (cpuNow - cpuSeconds) / elapsedSeconds : 0,
       eventLoopUtilization: performance.eventLoopUtilization(loopNow, loop).utilization,
@@ -54,6 +56,15 @@ function startDelayHistogram(): IntervalHistogram {
   const histogram = monitorEventLoopDelay({ resolution: delayResolutionMs });
   histogram.enable();
   return histogram;
+}
+
+/** Null when it cannot be had: Node reads a file for it, and this process may have no descriptor left. */
+function residentBytes(): number | null {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return null;
+  }
 }
 
 function cpuSecondsNow(): number {

@@ -17,6 +17,7 @@ import { BufferPool } from '../protocol/buffer-pool.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
 import { Admission } from './admission.js';
 import { AddressFilter } from './client-address.js';
+import { maxSockets } from './descriptors.js';
 import { Handoff } from './handoff.js';
 import { MemoryBudget } from './memory-budget.js';
 import { servedNames, WorkerModels } from './models.js';
@@ -76,7 +77,13 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     handoff,
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
     lanes,
-    onExhausted: () => {},
+    maxSockets: maxSockets(),
+    onExhausted: everySoOften(10_000, () =>
+      log.error(
+        { connections: server.connections },
+        'no descriptor left: connections are refused; raise the limit of open files (ulimit -n, LimitNOFILE), or lower server.maxConnections',
+      ),
+    ),
   });
   const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
   const publishing = new Publishing(message, recorder, gauges);
@@ -134,6 +141,16 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   for (const listener of config.listeners) addresses.push(await server.listen(listener));
   await publishing.start();
   await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
+}
+
+/** Calls `run` at the first time, and then not again before `ms` have passed. */
+function everySoOften(ms: number, run: () => void): () => void {
+  let ranAt = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (performance.now() - ranAt < ms) return;
+    ranAt = performance.now();
+    run();
+  };
 }
 
 /** Spans of batches to an OpenTelemetry collector; null, and nothing loaded, without one. */

@@ -29,7 +29,9 @@ export interface WorkerServerOptions {
   readonly gate: TlsGate | null;
   /** By model, where requests go. */
   readonly lanes: ReadonlyMap<string, Lane>;
-  /** The process has no descriptor left for a connection, or has some again. */
+  /** Connections that the process has descriptors for. */
+  readonly maxSockets: number;
+  /** The process has no descriptor left for a connection: it is lost, the listener is not. */
   onExhausted(): void;
 }
 
@@ -46,6 +48,7 @@ export class WorkerServer {
   readonly #handoff: Handoff;
   readonly #gate: TlsGate | null;
   readonly #lanes: ReadonlyMap<string, Lane>;
+  readonly #maxSockets: number;
   readonly #onExhausted: () => void;
   readonly #farewells: Farewells;
   readonly #servers: Server[] = [];
@@ -56,7 +59,7 @@ export class WorkerServer {
   #ending: Ending | null = null;
   #onEmpty: (() => void) | null = null;
 
-  constructor({ context, filter, admission, handoff, gate, lanes, onExhausted }: WorkerServerOptions) {
+  constructor({ context, filter, admission, handoff, gate, lanes, maxSockets, onExhausted }: WorkerServerOptions) {
     const { limits } = context;
     this.#context = context;
     this.#filter = filter;
@@ -64,6 +67,7 @@ export class WorkerServer {
     this.#handoff = handoff;
     this.#gate = gate;
     this.#lanes = lanes;
+    this.#maxSockets = maxSockets;
     this.#onExhausted = onExhausted;
     this.#farewells = new Farewells(limits);
     const shortest = Math.min(
@@ -76,6 +80,12 @@ export class WorkerServer {
 
   get connections(): number {
     return this.#connections.size;
+  }
+
+  /** Whatever needs a descriptor. */
+  get #sockets(): number {
+    const waiting = this.#admission.waiting + this.#shakingHands.size + this.#handoff.arriving;
+    return this.#connections.size + waiting + this.#farewells.lingering;
   }
 
   get inFlight(): number {
@@ -96,7 +106,7 @@ export class WorkerServer {
       server.once('error', (error) => reject(listenError(error, host, port, 'server.port (PORT)')));
       server.listen({ host, port }, resolve);
     });
-    server.on('error', this.#onExhausted); // the connection is lost, the listener is not
+    server.on('error', this.#onExhausted);
     return { host, port: (server.address() as AddressInfo).port, model };
   }
 
@@ -169,6 +179,12 @@ export class WorkerServer {
     // Until it is served nobody else listens for its end.
     const ignoreError = (): void => {};
     socket.on('error', ignoreError);
+    if (this.#sockets >= this.#maxSockets) {
+      this.#context.recorder.count('refusedByDescriptors');
+      this.#onExhausted();
+      socket.destroy();
+      return;
+    }
     const { remoteAddress } = socket;
     if (remoteAddress === undefined) {
       socket.destroy(); // it has gone already

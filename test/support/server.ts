@@ -22,6 +22,8 @@ export interface ServerOptions {
   readonly hasListeners?: boolean;
   /** The Node that runs it. */
   readonly node?: string;
+  /** Files that each of its processes may have open. */
+  readonly maxOpenFiles?: number;
 }
 
 const slabs = temporaryFolder();
@@ -35,10 +37,13 @@ export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.P
 export class TestServer extends TestProcess {
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor({ args = [], env = {}, cwd = root, hasListeners = false, node = process.execPath }: ServerOptions = {}) {
+  constructor(options: ServerOptions = {}) {
+    const { args = [], env = {}, cwd = root, hasListeners = false, node = process.execPath, maxOpenFiles } = options;
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
-    super(node, [`${root}dist/cli.js`, ...flags], { cwd, env: cleanEnv(env) });
+    const limit = maxOpenFiles === undefined ? [] : ['prlimit', `--nofile=${maxOpenFiles}:${maxOpenFiles}`];
+    const [command, ...rest] = [...limit, node, `${root}dist/cli.js`, ...flags] as [string, ...string[]];
+    super(command, rest, { cwd, env: cleanEnv(env) });
     this.#headers = env.HTTP_TOKEN === undefined ? {} : { authorization: `Bearer ${env.HTTP_TOKEN}` };
   }
 
