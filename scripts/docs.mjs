@@ -2,6 +2,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { threats } from './threats.mjs';
 
 const readmeFile = fileURLToPath(new URL('../README.md', import.meta.url));
 const code = (text) => `\`${text}\``;
@@ -26,7 +27,21 @@ async function tables() {
       const { default: value, doc } = leafSchema(key, entrySchema);
       return [code(key), code(JSON.stringify(value)), doc];
     });
+  const defaultOf = (key) => {
+    const [, ofModel] = key.split('models[].');
+    return ofModel === undefined ? leafSchema(key).default : leafSchema(ofModel, modelSchema).default;
+  };
   return {
+    threats: table(
+      ['threat', 'limit', 'default', 'counter', 'test'],
+      threats.map(({ threat, keys, counter, test }) => [
+        threat,
+        keys.length === 0 ? 'built in' : keys.map(code).join(', '),
+        keys.map((key) => code(JSON.stringify(defaultOf(key)))).join(', '),
+        counter === null ? 'none' : code(counter),
+        `“${test}”`,
+      ]),
+    ),
     'client-errors': table(
       ['code', 'when', 'what the client sees', 'try again?', 'counter'],
       Object.entries(clientErrors).map(([name, { meaning, answer, retry, counter }]) => [

@@ -9,6 +9,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
+import { noRefusals, type RefusalReason } from './refusals.js';
 
 export interface GuardOptions {
   /** Empty: everybody may look. */
@@ -22,8 +23,8 @@ export interface GuardOptions {
 /** Why a request is not answered. */
 export interface Refusal {
   readonly status: 401 | 403 | 413 | 429 | 503;
-  readonly reason: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly message: string;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** Nothing that is asked for here has more to say. */
@@ -51,6 +52,8 @@ export type Middleware = (request: IncomingMessage, response: ServerResponse, ne
 export class Guard {
   /** Sets the headers that make a browser careful. */
   readonly headers: Middleware;
+  /** What it has refused so far. */
+  readonly refusals = noRefusals();
   readonly #digest: Buffer | null;
   readonly #corsOrigins: readonly string[];
   readonly #limiter: RateLimiterMemory;
@@ -72,17 +75,14 @@ export class Guard {
   async checkRequest(request: IncomingMessage): Promise<Refusal | null> {
     const { headers, socket } = request;
     if ('transfer-encoding' in headers || Number(headers['content-length'] ?? 0) > maxBodyBytes) {
-      return { status: 413, reason: `a request here has at most ${maxBodyBytes} bytes` };
+      return this.refuse('size', 413, `a request here has at most ${maxBodyBytes} bytes`);
     }
     try {
       await this.#limiter.consume(socket.remoteAddress ?? '');
       return null;
     } catch {
-      return {
-        status: 429,
-        reason: 'too many requests of this address (http.maxRequestsPerSecond)',
-        headers: { 'retry-after': '1' },
-      };
+      const message = 'too many requests of this address (http.maxRequestsPerSecond)';
+      return this.refuse('rate', 429, message, { 'retry-after': '1' });
     }
   }
 
@@ -91,16 +91,24 @@ export class Guard {
     const { origin, host } = headers;
     if (origin === undefined || this.#corsOrigins.includes(origin)) return null;
     if (URL.canParse(origin) && new URL(origin).host === host) return null;
-    return { status: 403, reason: 'this origin may not look (http.corsOrigins)' };
+    return this.refuse('origin', 403, 'this origin may not look (http.corsOrigins)');
   }
 
   checkToken(request: IncomingMessage): Refusal | null {
     if (this.knows(shownBy(request))) return null;
-    return {
-      status: 401,
-      reason: 'send the token of http.token: Authorization: Bearer …',
-      headers: { 'www-authenticate': 'Bearer' },
-    };
+    const message = 'send the token of http.token: Authorization: Bearer …';
+    return this.refuse('token', 401, message, { 'www-authenticate': 'Bearer' });
+  }
+
+  /** Counts it, too. */
+  refuse(
+    reason: RefusalReason,
+    status: Refusal['status'],
+    message: string,
+    headers: Readonly<Record<string, string>> = {},
+  ): Refusal {
+    this.refusals[reason]++;
+    return { status, message, headers };
   }
 
   /** Whether this is the token, or none is needed; in a time that tells nothing of it. @param shown its digest */

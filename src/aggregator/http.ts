@@ -12,6 +12,7 @@ import { type HistoryPoint, historySeconds } from './history-point.js';
 import { negotiate } from './negotiate.js';
 import type { ClusterObserver } from './observer.js';
 import { metricFamilies } from './prometheus.js';
+import type { Refusals } from './refusals.js';
 
 export interface HttpOptions {
   readonly observer: ClusterObserver;
@@ -48,7 +49,7 @@ export function createHttpApp({ observer, version, history, guard, corsOrigins }
     response.redirect(303, cookie === null ? '/#wrong' : '/');
   });
   app.use((request, response, next) => letIn(guard, request, response, next));
-  const text = cachedText(observer, version);
+  const text = cachedText(observer, version, guard.refusals);
   app.get('/metrics', (request, response) => {
     response.setHeader('cache-control', 'no-store');
     response.setHeader('vary', 'accept');
@@ -82,9 +83,9 @@ function letIn(guard: Guard, request: Request, response: Response, next: NextFun
   } else refuse(response, refusal);
 }
 
-function refuse(response: Response, { status, reason, headers = {} }: Refusal): void {
+function refuse(response: Response, { status, message, headers }: Refusal): void {
   if (status === 413) response.setHeader('connection', 'close'); // the rest of it is not read
-  response.status(status).set(headers).json({ error: reason });
+  response.status(status).set(headers).json({ error: message });
 }
 
 function answerProbes(app: Express, observer: ClusterObserver): void {
@@ -100,14 +101,14 @@ function answerProbes(app: Express, observer: ClusterObserver): void {
 }
 
 /** Made once a look for each form, however many ask; while there is no look, its age grows. */
-function cachedText(observer: ClusterObserver, version: string): (form: TextFormat) => string {
+function cachedText(observer: ClusterObserver, version: string, refusals: Refusals): (form: TextFormat) => string {
   const made = new Map<TextFormat, { state: ClusterState; at: number; text: string }>();
   return (form) => {
     const { state } = observer;
     const now = performance.now();
     const known = made.get(form);
     if (known?.state === state && now - known.at < 1000) return known.text;
-    const families = metricFamilies(state, version, observer.ageMs);
+    const families = metricFamilies(state, version, observer.ageMs, refusals);
     const text = formatText(families, form);
     made.set(form, { state, at: now, text });
     return text;

@@ -78,13 +78,13 @@ export class LiveFeeds {
         (isNew ? await this.#guard.checkRequest(request) : null);
       if (refusal === null) return next();
       response.writeHead(refusal.status, { 'content-type': 'application/json' });
-      response.end(JSON.stringify({ error: refusal.reason }));
+      response.end(JSON.stringify({ error: refusal.message }));
     });
     this.#io.use(({ request, handshake }, next) => {
       const { token } = handshake.auth as { token?: unknown };
       const isKnown = typeof token === 'string' && this.#guard.knows(digest(token));
       const refusal = isKnown ? null : this.#guard.checkToken(request);
-      next(refusal === null ? undefined : new Error(refusal.reason));
+      next(refusal === null ? undefined : new Error(refusal.message));
     });
   }
 
@@ -96,8 +96,8 @@ export class LiveFeeds {
       this.#guard.checkToken(request) ??
       this.#checkRoom();
     if (refusal !== null) {
-      const { status, reason } = refusal;
-      const body = JSON.stringify({ error: reason });
+      const { status, message } = refusal;
+      const body = JSON.stringify({ error: message });
       socket.end(
         `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
       );
@@ -113,13 +113,13 @@ export class LiveFeeds {
 
   #checkRoom(): Refusal | null {
     if (this.#ws.clients.size + this.#io.engine.clientsCount < this.#maxClients) return null;
-    return { status: 503, reason: 'too many live clients (http.maxLiveClients)' };
+    return this.#guard.refuse('live_clients', 503, 'too many live clients (http.maxLiveClients)');
   }
 
   readonly #ping = (): void => {
     for (const client of this.#ws.clients) {
-      if (!this.#alive.delete(client)) client.terminate();
-      else client.ping();
+      if (this.#alive.delete(client)) client.ping();
+      else this.#drop(client, 'silent');
     }
   };
 
@@ -163,7 +163,12 @@ export class LiveFeeds {
 
   #sendTo(client: WebSocket, json: string): void {
     if (client.readyState !== WebSocket.OPEN) return;
-    if (client.bufferedAmount > Math.max(minBufferedBytes, maxUpdatesBehind * json.length)) client.terminate();
+    if (client.bufferedAmount > Math.max(minBufferedBytes, maxUpdatesBehind * json.length)) this.#drop(client, 'slow');
     else client.send(json);
+  }
+
+  #drop(client: WebSocket, reason: 'silent' | 'slow'): void {
+    this.#guard.refusals[reason]++;
+    client.terminate();
   }
 }

@@ -18,6 +18,7 @@ import { type HttpListener, openListener } from './listener.js';
 import { LiveFeeds } from './live.js';
 import { ClusterObserver } from './observer.js';
 import { metricFamilies } from './prometheus.js';
+import type { Refusals } from './refusals.js';
 import { joinTeam, type Team } from './team.js';
 
 export interface Aggregator {
@@ -72,7 +73,7 @@ export async function openAggregator(
     await history.append(historyPoint(metrics, now)).catch(() => {});
     await team?.care(observer).catch(() => {});
   }, 1000);
-  const exporting = await startExport(config, observer, team, log);
+  const exporting = await startExport(config, observer, team, guard.refusals, log);
   const { port } = server.address() as AddressInfo;
   const host = http.host.includes(':') ? `[${http.host}]` : http.host;
   return {
@@ -94,6 +95,7 @@ async function startExport(
   { otlp, cluster }: Config,
   observer: ClusterObserver,
   team: Team | null,
+  refusals: Refusals,
   log: Log,
 ): Promise<Exporting | null> {
   if (otlp.endpoint === '') return null;
@@ -102,7 +104,7 @@ async function startExport(
   const look = () => {
     if (observer.isStale || team?.isLeader === false) return null;
     const { state } = observer;
-    const families = metricFamilies(state, version, observer.ageMs);
+    const families = metricFamilies(state, version, observer.ageMs, refusals);
     return { families, since: Date.parse(state.metrics.initial_time), at: state.now };
   };
   const sender = { instance: `aggregator ${process.pid}`, version, cluster: cluster.name };

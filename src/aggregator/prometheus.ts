@@ -6,14 +6,23 @@ import type { Census } from '../metrics/merge.js';
 import type { ModelHistogram } from '../metrics/recorder.js';
 import type { ModelCounts } from '../metrics/snapshot.js';
 import { batchRowsLabel, type ClusterState } from './cluster-view.js';
+import { noRefusals, type Refusals } from './refusals.js';
 
 /** Upper bounds in seconds: a small model answers in tens of microseconds, an overloaded one in seconds. */
 export const durationBounds = [
   0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 ] as const;
 
-/** @param ageMs time since the records could be read */
-export function metricFamilies(state: ClusterState, version: string, ageMs = 0): readonly MetricFamily[] {
+/**
+ * @param ageMs time since the records could be read
+ * @param refusals of the aggregator that answers
+ */
+export function metricFamilies(
+  state: ClusterState,
+  version: string,
+  ageMs = 0,
+  refusals: Refusals = noRefusals(),
+): readonly MetricFamily[] {
   const { counts, metrics, census } = state;
   const { workers } = census;
   const models = Object.entries(counts.models);
@@ -224,6 +233,11 @@ export function metricFamilies(state: ClusterState, version: string, ageMs = 0):
       'mltcp_snapshot_age_seconds',
       "Age of the oldest node's data. When it grows, Redis or a primary is slow or gone.",
       [{ value: metrics.snapshot_age_ms === null ? Number.NaN : metrics.snapshot_age_ms / 1000 }],
+    ),
+    counter(
+      'mltcp_http_refusals_total',
+      'Clients that this aggregator refused or dropped. token, origin: they may not look; rate, size, live_clients: over http.maxRequestsPerSecond, 4 KiB, http.maxLiveClients; slow, silent: WebSockets that do not read, or do not answer a ping.',
+      perReason(refusals),
     ),
     gauge(
       'mltcp_aggregator_data_age_seconds',

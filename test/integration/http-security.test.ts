@@ -159,12 +159,19 @@ describe('HTTP', () => {
     expect((await fetch(`${url}/login`, { method: 'POST', body })).status).to.equal(413);
     expect((await fetch(`${url}/metrics`, { headers: { 'x-long': 'x'.repeat(20_000) } })).status).to.equal(431);
     const statuses = await Promise.all(Array.from({ length: 60 }, async () => (await fetch(`${url}/metrics`)).status));
-    expect(statuses.filter((status) => status === 429).length).to.be.at.least(20);
+    const refused = statuses.filter((status) => status === 429).length;
+    expect(refused).to.be.at.least(20);
     const late = await until('a later second', async () => {
       const response = await fetch(`${url}/metrics`);
       return response.status === 200 && response;
     });
     expect(late.status).to.equal(200);
+    const text = await until('the counters', async () => {
+      const shown = await server.prometheus();
+      return shown.startsWith('# HELP') && shown;
+    });
+    expect(text).to.include('mltcp_http_refusals_total{reason="size"} 1\n');
+    expect(Number(/_refusals_total\{reason="rate"\} (\d+)/.exec(text)?.[1])).to.be.at.least(refused);
   });
 
   it('cuts who sends slowly, or nothing, and who is one too many', async () => {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { ClusterView } from '#src/aggregator/cluster-view.js';
 import { metricFamilies } from '#src/aggregator/prometheus.js';
@@ -38,5 +38,27 @@ describe('every error that a client can see', () => {
   it('has a counter that /metrics shows', () => {
     const families = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '').map(({ name }) => name);
     for (const { counter } of Object.values(clientErrors)) expect(families).to.include(counter.split('{')[0]);
+  });
+});
+
+describe('every threat of the README', () => {
+  it('has a counter that /metrics shows, and a test', async () => {
+    const { threats } = (await import(`${root}scripts/threats.mjs`)) as {
+      threats: readonly { readonly counter: string | null; readonly test: string }[];
+    };
+    const shown = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '').flatMap(
+      ({ name, samples }) => [name, ...samples.map(({ labels }) => `${name}{reason="${labels?.reason}"}`)],
+    );
+    const tests = ['unit', 'integration', 'e2e']
+      .flatMap((kind) =>
+        readdirSync(`${root}test/${kind}`, { recursive: true, encoding: 'utf8' }).map((file) => `${kind}/${file}`),
+      )
+      .filter((file) => file.endsWith('.test.ts'))
+      .map((file) => readFileSync(`${root}test/${file}`, 'utf8'))
+      .join('\n');
+    for (const { counter, test } of threats) {
+      if (counter !== null) expect(shown).to.include(counter);
+      expect(tests, test).to.include(test);
+    }
   });
 });

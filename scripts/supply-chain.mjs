@@ -1,0 +1,85 @@
+// `npm run supply-chain`: what the product is made of, as far as it comes from others. Writes a bill of materials
+// (CycloneDX) to build/sbom.cdx.json, checks every licence, asks for known vulnerabilities, and ends with 1 when
+// something is not as it should be.
+
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { install, root } from './prepare.mjs';
+
+/** Licences that ask for nothing but their text to be kept. */
+const permissive = ['MIT', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', 'Apache-2.0', '0BSD', 'CC0-1.0', 'Unlicense'];
+
+const npm = (cwd, ...args) => spawnSync('npm', args, { cwd, encoding: 'utf8', maxBuffer: 1 << 26 });
+
+/** Whether one of the licences of an SPDX expression (`MIT OR CC0-1.0`) is permissive. */
+const isPermissive = (licence = '') =>
+  licence
+    .replace(/[()]/g, '')
+    .split(' OR ')
+    .some((one) => one.split(' AND ').every((part) => permissive.includes(part.trim())));
+
+/** What is installed with the product: name, version, licence, as the lock file has it. */
+export function productPackages() {
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  return Object.entries(packages)
+    .filter(([path, { dev }]) => path !== '' && !dev)
+    .map(([path, { version, license }]) => ({
+      name: path.replace(/^.*node_modules\//, ''),
+      version,
+      licence: license,
+    }));
+}
+
+/** Packages whose licence is not known to be harmless. */
+export const doubtfulLicences = () => productPackages().filter(({ licence }) => !isPermissive(licence));
+
+/**
+ * The bill of materials as text. It is made where there is nothing but the product: beside packages for development,
+ * npm leaves out some that both use.
+ */
+export function billOfMaterials() {
+  const folder = mkdtempSync(join(tmpdir(), 'ml-tcp-sbom-'));
+  try {
+    const { devDependencies: _, ...manifest } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest));
+    copyFileSync(join(root, 'package-lock.json'), join(folder, 'package-lock.json'));
+    const pruned = npm(folder, 'install', '--package-lock-only', '--ignore-scripts', '--no-audit', '--no-fund');
+    if (pruned.status !== 0) throw new Error(`npm install --package-lock-only failed: ${pruned.stderr}`);
+    const made = npm(folder, 'sbom', '--package-lock-only', '--sbom-format=cyclonedx', '--sbom-type=application');
+    if (made.status !== 0) throw new Error(`npm sbom failed: ${made.stderr}`);
+    return made.stdout;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** By severity, how many packages of the product have known vulnerabilities; null when nobody could be asked. */
+export function vulnerabilities() {
+  const { stdout } = npm(root, 'audit', '--omit=dev', '--json');
+  try {
+    return JSON.parse(stdout).metadata?.vulnerabilities ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function main() {
+  install();
+  mkdirSync(join(root, 'build'), { recursive: true });
+  writeFileSync(join(root, 'build/sbom.cdx.json'), billOfMaterials());
+  const packages = productPackages();
+  console.log(`${packages.length} packages in the product; bill of materials: build/sbom.cdx.json`);
+  const doubtful = doubtfulLicences();
+  for (const { name, version, licence } of doubtful) console.log(`${name}@${version}: licence ${licence}`);
+  if (doubtful.length === 0) console.log('licences: all permissive');
+  const found = vulnerabilities();
+  if (found === null) console.log('vulnerabilities: the registry could not be asked');
+  else console.log(`vulnerabilities: ${found.critical} critical, ${found.high} high, ${found.moderate} moderate`);
+  const isBad = doubtful.length > 0 || (found !== null && found.critical + found.high > 0);
+  process.exit(isBad ? 1 : 0);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) main();
