@@ -25,20 +25,28 @@ function plainly(bytes, size) {
 export function fuzz(data) {
   if (data.length < 3) return;
   const size = [2, 4, 8][data[0] % 3];
-  const cutEvery = 1 + data[1] * data[2];
+  const cutEvery = 1 + data[1] * (data[2] & 15);
+  // As a connection does that may not take more for now: the rest is pulled later.
+  const pulls = data[2] >> 4 || Number.POSITIVE_INFINITY;
   const bytes = data.subarray(3);
   const decoder = new FrameDecoder(size, maxPayloadBytes, pool);
   const frames = [];
   let end = 'incomplete';
+  const pull = (most) => {
+    for (let i = 0; i < most; i++) {
+      end = decoder.next();
+      if (end !== 'frame') return;
+      frames.push(Buffer.from(decoder.source.subarray(decoder.start, decoder.end)));
+    }
+  };
   for (let at = 0; at < bytes.length && end !== 'too-large'; at += cutEvery) {
     const chunk = Buffer.from(bytes.subarray(at, at + cutEvery));
     decoder.push(chunk);
-    for (end = decoder.next(); end === 'frame'; end = decoder.next()) {
-      frames.push(Buffer.from(decoder.source.subarray(decoder.start, decoder.end)));
-    }
+    pull(pulls);
     decoder.keep();
     chunk.fill(0xdd);
   }
+  pull(Number.POSITIVE_INFINITY);
   decoder.close();
   const wanted = plainly(bytes, size);
   const isSame =
