@@ -108,7 +108,7 @@ export const threats = [
   {
     threat: 'HTTP clients that send slowly, or nothing',
     keys: ['http.requestTimeoutSeconds'],
-    counter: null,
+    counter: 'mltcp_http_refusals_total{reason="timeout"}',
     test: 'cuts who sends slowly, or nothing, and who is one too many',
   },
   {

@@ -1,12 +1,14 @@
 // The HTTP server of an aggregator: with TLS or without, and with time limits that slow and silent clients meet.
 
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { CertificateWatch, readCertificates, usesTls } from '../certificates.js';
 import type { Config } from '../config/load.js';
 import { listenError } from '../errors.js';
 import type { Log } from '../log.js';
+import type { Refusals } from './refusals.js';
 
 export interface HttpListener {
   readonly server: Server;
@@ -19,7 +21,12 @@ const maxHeaderBytes = 16 * 1024;
 const checkIntervalMs = 500;
 
 /** Throws OperatorError LISTEN_FAILED, or CONFIG_INVALID when the certificates cannot be used. */
-export async function openListener(http: Config['http'], app: RequestListener, log: Log): Promise<HttpListener> {
+export async function openListener(
+  http: Config['http'],
+  app: RequestListener,
+  refusals: Refusals,
+  log: Log,
+): Promise<HttpListener> {
   const { host, port, tls, token } = http;
   const timeoutMs = http.requestTimeoutSeconds * 1000;
   const limits = {
@@ -34,8 +41,16 @@ export async function openListener(http: Config['http'], app: RequestListener, l
     ? createSecureServer({ ...limits, handshakeTimeout: timeoutMs, ...readCertificates(tls, 'http.tls') }, app)
     : createServer(limits, app);
   server.maxConnections = http.maxConnections;
-  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => cutSilent(socket, timeoutMs));
+  server.on('drop', () => refusals.connections++);
+  server.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) =>
+    cutSilent(socket, timeoutMs, () => refusals.timeout++),
+  );
   server.on('tlsClientError', (_error, client) => client.destroy());
+  server.on('clientError', (error: NodeJS.ErrnoException, client) => {
+    if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') refusals.timeout++;
+    else if (error.code === 'HPE_HEADER_OVERFLOW') refusals.size++;
+    answerBadRequest(error, client);
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(listenError(error, host, port, 'http.port (HTTP_PORT)')));
     server.listen({ host, port }, resolve);
@@ -59,11 +74,21 @@ export async function openListener(http: Config['http'], app: RequestListener, l
 const isLoopback = (host: string): boolean => /^(localhost|127\..*|::1)$/.test(host);
 
 /** A connection that sends nothing is no request yet, and Node has no time limit for it. */
-function cutSilent(socket: Socket, timeoutMs: number): void {
+function cutSilent(socket: Socket, timeoutMs: number, onCut: () => void): void {
   const timer = setTimeout(() => {
-    if (socket.bytesRead === 0) socket.destroy();
+    if (socket.bytesRead > 0) return;
+    onCut();
+    socket.destroy();
   }, timeoutMs);
   socket.once('close', () => clearTimeout(timer));
+}
+
+/** As Node does it where nobody counts. */
+function answerBadRequest({ code }: NodeJS.ErrnoException, client: Duplex): void {
+  const statuses: Readonly<Record<string, number>> = { ERR_HTTP_REQUEST_TIMEOUT: 408, HPE_HEADER_OVERFLOW: 431 };
+  const status = statuses[code ?? ''] ?? 400;
+  if (!client.writable) client.destroy();
+  else client.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\n\r\n`, () => client.destroy());
 }
 
 function watchCertificates(

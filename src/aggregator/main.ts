@@ -48,7 +48,7 @@ export async function openAggregator(
   const app = createHttpApp({ observer, version: packageVersion(), history, guard, corsOrigins });
   let listener: HttpListener;
   try {
-    listener = await openListener(http, app, log);
+    listener = await openListener(http, app, guard.refusals, log);
   } catch (error) {
     observer.close();
     await source.close();

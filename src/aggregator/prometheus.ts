@@ -236,7 +236,7 @@ export function metricFamilies(
     ),
     counter(
       'mltcp_http_refusals_total',
-      'Clients that this aggregator refused or dropped. token, origin: they may not look; rate, size, live_clients: over http.maxRequestsPerSecond, 4 KiB, http.maxLiveClients; slow, silent: WebSockets that do not read, or do not answer a ping.',
+      'Clients that this aggregator refused or dropped. token, origin: they may not look; rate, size, connections, timeout, live_clients: over http.maxRequestsPerSecond, 4 KiB, http.maxConnections, requestTimeoutSeconds, maxLiveClients; slow, silent: WebSockets that do not read, or do not answer a ping.',
       perReason(refusals),
     ),
     gauge(

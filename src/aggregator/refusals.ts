@@ -1,6 +1,16 @@
 // How often this aggregator has refused or dropped a client of its own, and why.
 
-export const refusalReasons = ['token', 'origin', 'rate', 'size', 'live_clients', 'slow', 'silent'] as const;
+export const refusalReasons = [
+  'token',
+  'origin',
+  'rate',
+  'size',
+  'connections',
+  'timeout',
+  'live_clients',
+  'slow',
+  'silent',
+] as const;
 
 export type RefusalReason = (typeof refusalReasons)[number];
 

@@ -15,10 +15,10 @@ import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
 import type { BufferPool } from '../protocol/buffer-pool.js';
 import { emptyFrame, FrameDecoder, type FrameStatus, type LengthFieldSize } from '../protocol/frames.js';
-import { unsentBytes } from '../raw-handle.js';
 import { farewell } from './farewell.js';
 import type { Holder, MemoryBudget } from './memory-budget.js';
 import type { Outbox, Sender } from './outbox.js';
+import { Outflow } from './outflow.js';
 import { type Refusal, repliesSize, Segment, writeReplies } from './segment.js';
 import type { SharedSecret } from './shared-secret.js';
 
@@ -56,12 +56,6 @@ type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 /** Why input is left for later. */
 type Stop = PauseReason | 'turn';
 
-/** Replies that may not have left the socket. */
-interface Written {
-  readonly bytes: Buffer;
-  readonly isPooled: boolean;
-}
-
 /** What one connection may bring to a turn of the event loop: others, with little, shall not wait for thousands. */
 const maxRequestsATurn = 256;
 /** Of requests and of their replies. */
@@ -93,7 +87,7 @@ export class Connection implements Sender, Holder {
   readonly #outbox: Outbox;
   readonly #budget: MemoryBudget;
   readonly #secret: SharedSecret | null;
-  readonly #pool: BufferPool;
+  readonly #outflow: Outflow;
   readonly #onClose: (hasMoved: boolean) => void;
   readonly #decoder: FrameDecoder;
   #pending: Segment[] = [];
@@ -102,12 +96,6 @@ export class Connection implements Sender, Holder {
   #waitingBytes = 0;
   /** What the budget was told last. */
   #held = 0;
-  /** Replies that are counted and leave in a moment. */
-  #leaving: Buffer[] = [];
-  #leavingBytes = 0;
-  /** Replies that were written to the socket and may not have left it yet: the last bytes of them are unsent. */
-  #written: Written[] = [];
-  #writtenBytes = 0;
   /** No further input is taken: the client has ended, broken the protocol or run out of time, or we drain. */
   #isInputOver = false;
   #isClosed = false;
@@ -126,10 +114,6 @@ export class Connection implements Sender, Holder {
   #activeAt = performance.now();
   /** Whether anything has come since it was last allowed to read. */
   #hasRead = false;
-  /** Bytes of replies that were written, and how many of them the client's side had taken, and when it took the last. */
-  #sentBytes = 0;
-  #takenBytes = 0;
-  #takenAt = 0;
 
   /**
    * @param onClose told whether the connection goes on in another worker
@@ -149,7 +133,7 @@ export class Connection implements Sender, Holder {
     this.#outbox = outbox;
     this.#budget = budget;
     this.#secret = secret;
-    this.#pool = pool;
+    this.#outflow = new Outflow(socket, pool);
     this.#isTrusted = moved?.isTrusted ?? secret === null;
     this.#onClose = onClose;
     this.#decoder = new FrameDecoder(
@@ -173,7 +157,7 @@ export class Connection implements Sender, Holder {
     this.#frameBegunAt = frameBegunAt;
     this.#activeAt = activeAt;
     if (unread.length > 0) this.#decoder.push(unread);
-    if (unsent.length > 0) this.#write(unsent, false);
+    this.#outflow.adopt(unsent);
   }
 
   /** Begins to read. */
@@ -228,12 +212,12 @@ export class Connection implements Sender, Holder {
    * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
    */
   depart(unsentBytes: number): ConnectionState {
-    const written = Buffer.concat(this.#written.map(({ bytes }) => bytes));
+    const unsent = this.#outflow.lastWritten(unsentBytes);
     this.#hasMoved = true;
     this.#socket.destroy();
     return {
       unread: this.#decoder.unread(),
-      unsent: written.subarray(written.length - unsentBytes),
+      unsent,
       arrivedAt: this.#arrivedAt,
       frameBegunAt: this.#frameBegunAt,
       activeAt: this.#activeAt,
@@ -254,7 +238,7 @@ export class Connection implements Sender, Holder {
 
   /** Enforces the time limits; to be called every so often with the monotonic clock. */
   checkTimeouts(now: number): void {
-    if (this.#isStuck(now)) {
+    if (this.#outflow.isStuck(now, this.#limits.writeTimeoutMs)) {
       this.#closeReason ??= 'closedByWriteTimeout';
       this.#socket.destroy();
       return;
@@ -276,17 +260,6 @@ export class Connection implements Sender, Holder {
 
   #isFrameOverdue(now: number): boolean {
     return this.#frameBegunAt > 0 && now - this.#frameBegunAt >= this.#limits.payloadTimeoutMs;
-  }
-
-  /** Whether the client has taken nothing of its replies for longer than it may. */
-  #isStuck(now: number): boolean {
-    const unsent = this.#socket.writableLength === 0 ? 0 : unsentBytes(this.#socket);
-    const taken = this.#sentBytes - unsent;
-    if (unsent === 0 || taken > this.#takenBytes || this.#takenAt === 0) {
-      this.#takenBytes = taken;
-      this.#takenAt = now;
-    }
-    return now - this.#takenAt >= this.#limits.writeTimeoutMs;
   }
 
   /** The model has answered, or a deadline has passed, for one of the pending segments. */
@@ -347,14 +320,14 @@ export class Connection implements Sender, Holder {
   /** Why nothing more is taken now, beside memory. */
   #blockedBy(): PauseReason | null {
     if (this.#inFlight >= this.#limits.maxInFlight) return 'pausedByInFlight';
-    if (this.#socket.writableLength + this.#leavingBytes < this.#limits.maxWriteBufferBytes) return null;
+    if (this.#outflow.bytes < this.#limits.maxWriteBufferBytes) return null;
     // Only a stream that needs it announces 'drain', which is what lets us go on; so does the end of leaving.
-    return this.#socket.writableNeedDrain || this.#leavingBytes > 0 ? 'pausedByWriteBuffer' : null;
+    return this.#socket.writableNeedDrain || this.#outflow.isLeaving ? 'pausedByWriteBuffer' : null;
   }
 
   /** Whether all requests that were taken are answered and their replies written. */
   get #isQuiet(): boolean {
-    return this.#pending.length === 0 && this.#leavingBytes === 0;
+    return this.#pending.length === 0 && !this.#outflow.isLeaving;
   }
 
   /** Takes as much of the input as the limits allow, and closes when all of it is done. */
@@ -393,7 +366,7 @@ export class Connection implements Sender, Holder {
   /** Tells the budget what is held; false when nothing more may be read. */
   #hold(): boolean {
     const before = this.#held;
-    this.#held = this.#decoder.bufferedBytes + this.#waitingBytes + this.#leavingBytes + this.#socket.writableLength;
+    this.#held = this.#decoder.bufferedBytes + this.#waitingBytes + this.#outflow.bytes;
     return this.#budget.hold(this, this.#held, before);
   }
 
@@ -507,7 +480,7 @@ export class Connection implements Sender, Holder {
       settled++;
     }
     if (settled === 0) return;
-    const out = this.#pool.takeBriefly(size);
+    const out = this.#outflow.take(size);
     const now = performance.now();
     let at = 0;
     for (const segment of this.#pending.splice(0, settled)) {
@@ -521,41 +494,15 @@ export class Connection implements Sender, Holder {
     }
     this.#recorder.count('bytesSent', size);
     this.#activeAt = now;
-    this.#leavingBytes += size;
-    if (this.#leaving.push(out) === 1) this.#outbox.post(this);
+    if (this.#outflow.post(out)) this.#outbox.post(this);
   }
 
   /** Lets the replies leave; to be called by the outbox. */
   send(): void {
-    const leaving = this.#leaving;
-    this.#leaving = [];
-    this.#leavingBytes = 0;
+    this.#outflow.leave();
     if (this.#isClosed) return;
-    const isJoined = leaving.length > 1;
-    this.#write(isJoined ? Buffer.concat(leaving) : (leaving[0] as Buffer), !isJoined);
-    if (isJoined) for (const bytes of leaving) this.#pool.give(bytes);
     if (this.#pausedBy !== null || this.#isInputOver || this.#onQuiet !== null) this.#advance();
     else if (!this.#hold()) this.#pause('pausedByMemory');
-  }
-
-  /** @param isPooled whether the bytes go back to the pool when the kernel has taken them */
-  #write(bytes: Buffer, isPooled: boolean): void {
-    this.#socket.write(bytes);
-    this.#sentBytes += bytes.length;
-    const { writableLength } = this.#socket;
-    if (writableLength === 0 && this.#writtenBytes === 0) {
-      if (isPooled) this.#pool.give(bytes);
-      return;
-    }
-    this.#writtenBytes += bytes.length;
-    this.#written.push({ bytes, isPooled });
-    for (;;) {
-      const [first] = this.#written;
-      if (first === undefined || this.#writtenBytes - first.bytes.length < writableLength) return;
-      this.#written.shift();
-      this.#writtenBytes -= first.bytes.length;
-      if (first.isPooled) this.#pool.give(first.bytes);
-    }
   }
 
   #answered(requests: number, durationMs: number): void {
@@ -564,6 +511,7 @@ export class Connection implements Sender, Holder {
   }
 
   #close(lastBytes?: Buffer): void {
+    if (this.#isSayingFarewell) return;
     this.#isSayingFarewell = true;
     farewell(this.#socket, this.#limits.payloadTimeoutMs, lastBytes);
   }

@@ -170,7 +170,7 @@ describe('HTTP', () => {
       const shown = await server.prometheus();
       return shown.startsWith('# HELP') && shown;
     });
-    expect(text).to.include('mltcp_http_refusals_total{reason="size"} 1\n');
+    expect(text).to.include('mltcp_http_refusals_total{reason="size"} 2\n');
     expect(Number(/_refusals_total\{reason="rate"\} (\d+)/.exec(text)?.[1])).to.be.at.least(refused);
   });
 
@@ -191,6 +191,9 @@ describe('HTTP', () => {
     let closed = 0;
     for (const socket of many) socket.once('close', () => closed++);
     await until('all to be closed', () => closed === 40);
+    const text = await server.prometheus();
+    expect(text).to.match(/_refusals_total\{reason="connections"\} (2\d|3\d|40)\n/);
+    expect(text).to.match(/_refusals_total\{reason="timeout"\} [1-9]/);
     expect((await fetch(`${url}/healthz`)).status).to.equal(200);
   });
 
