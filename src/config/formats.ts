@@ -2,6 +2,9 @@
 
 import { isIP } from 'node:net';
 
+/** Of one node. */
+export const maxWorkers = 1024;
+
 /** Longest shared secret in bytes; a first frame that announces more is not read. */
 export const maxSecretBytes = 256;
 

@@ -4,8 +4,8 @@
 
 import { randomBytes } from 'node:crypto';
 import { describeRedis } from '../config/describe.js';
+import { maxWorkers } from '../config/formats.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
-import { maxWorkers } from '../config/schema.js';
 import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';

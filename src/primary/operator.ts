@@ -1,6 +1,6 @@
 // Does what an operator asks for over the control socket.
 
-import { maxWorkers } from '../config/schema.js';
+import { maxWorkers } from '../config/formats.js';
 import type { Operation, ServerStatus } from '../operations.js';
 import type { Operate } from './control-server.js';
 
