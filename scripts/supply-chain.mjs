@@ -66,15 +66,23 @@ export function vulnerabilities() {
   }
 }
 
+function countBy(names) {
+  const counts = {};
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
+}
+
 function main() {
   install();
   mkdirSync(join(root, 'build'), { recursive: true });
   writeFileSync(join(root, 'build/sbom.cdx.json'), billOfMaterials());
   const packages = productPackages();
   console.log(`${packages.length} packages in the product; bill of materials: build/sbom.cdx.json`);
+  const counts = Object.entries(countBy(packages.map(({ licence }) => licence ?? 'none')));
+  console.log(`licences: ${counts.map(([licence, count]) => `${licence} ${count}`).join(', ')}`);
   const doubtful = doubtfulLicences();
   for (const { name, version, licence } of doubtful) console.log(`${name}@${version}: licence ${licence}`);
-  if (doubtful.length === 0) console.log('licences: all permissive');
+  if (doubtful.length === 0) console.log('all of them are permissive');
   const found = vulnerabilities();
   if (found === null) console.log('vulnerabilities: the registry could not be asked');
   else console.log(`vulnerabilities: ${found.critical} critical, ${found.high} high, ${found.moderate} moderate`);
