@@ -133,7 +133,7 @@ function report({ ratios, sizes, beside, crossing, over, many, rolling, flooded 
         'gone after',
       ],
       flooded.map(({ kind, count, calm, flooded: span, grownMb, goneMs }) => [
-        `${number(count)} ${kind}`,
+        `${count.toLocaleString('en')} ${kind}`,
         `${Math.min(100, Math.round((100 * span.served) / span.offered))} %`,
         `${number(calm.p99Ms)} ms`,
         `${number(span.p99Ms)} ms`,

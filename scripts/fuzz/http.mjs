@@ -40,6 +40,7 @@ export const seeds = [
   request('GET /metrics HTTP/1.1', token, 'accept: text/plain'),
   request('GET /api/history HTTP/1.1', token),
   request('GET /metrics HTTP/1.1', token, ...webSocket),
+  request('GET // HTTP/1.1', token, ...webSocket),
   request('GET /socket.io/?EIO=4&transport=polling HTTP/1.1', token),
   request('GET /socket.io/?EIO=4&transport=websocket HTTP/1.1', token, ...webSocket),
   Buffer.concat([

@@ -38,6 +38,8 @@ export class LiveFeeds {
   readonly #guard: Guard;
   readonly #maxClients: number;
   readonly #alive = new WeakSet<WebSocket>();
+  /** Of Socket.IO clients that are connected. */
+  readonly #sessions = new Set<string>();
   readonly #timers: readonly NodeJS.Timeout[];
   #isAlone = false;
 
@@ -59,8 +61,7 @@ export class LiveFeeds {
       socket.emit('metrics', this.#observer.metrics());
     });
     server.on('upgrade', (request, socket, head) => {
-      if (new URL(request.url ?? '/', 'http://localhost').pathname === '/metrics')
-        void this.#upgrade(request, socket, head);
+      if (/^\/metrics(\?|$)/.test(request.url ?? '')) void this.#upgrade(request, socket, head);
     });
     const timers = [setInterval(this.#broadcast, streamIntervalMs), setInterval(this.#ping, pingIntervalMs)];
     this.#timers = team === null ? timers : [...timers, setInterval(this.#countTeam, 1000)];
@@ -68,14 +69,18 @@ export class LiveFeeds {
 
   /** A token may also come in the `auth` of a Socket.IO client, which is there only when it has connected. */
   #guardSocketIo(): void {
+    this.#io.engine.on('connection', (session: { readonly id: string } & NodeJS.EventEmitter) => {
+      this.#sessions.add(session.id);
+      session.once('close', () => this.#sessions.delete(session.id));
+    });
     this.#io.engine.use(this.#guard.headers);
     this.#io.engine.use(async (request: IncomingMessage, response: ServerResponse, next: () => void) => {
-      const isNew = !/[?&]sid=/.test(request.url ?? '');
+      const sid = /[?&]sid=([\w-]+)/.exec(request.url ?? '')?.[1];
+      // Polling clients ask many times a second for what is theirs already.
+      const isNew = sid === undefined || !this.#sessions.has(sid);
       const refusal =
         this.#guard.checkOrigin(request) ??
-        (isNew ? this.#checkRoom() : null) ??
-        // Polling clients ask many times a second for what is theirs already.
-        (isNew ? await this.#guard.checkRequest(request) : null);
+        (isNew ? ((await this.#guard.checkRequest(request)) ?? this.#checkRoom()) : null);
       if (refusal === null) return next();
       response.writeHead(refusal.status, { 'content-type': 'application/json' });
       response.end(JSON.stringify({ error: refusal.message }));
@@ -100,6 +105,7 @@ export class LiveFeeds {
       const body = JSON.stringify({ error: message });
       socket.end(
         `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+        () => socket.destroy(),
       );
       return;
     }

@@ -387,18 +387,18 @@ export class Connection implements Sender, Holder {
   #decode(): Stop | null {
     const { batcher, recorder } = this.#lane;
     const { inputBytes, replyBytes } = batcher;
-    const room = this.#budget.room(this, this.#held);
+    const places = this.#limits.maxInFlight - this.#inFlight;
+    const affordable = this.#affordable(replyBytes);
+    const most = Math.min(places, affordable, maxRequestsATurn);
     let segment: Segment | null = null;
     let requests = 0;
     let bytes = 0;
-    let stop: Stop | null = null;
-    for (;;) {
-      // The replies are not there yet; memory for them must be.
-      if (requests * replyBytes >= room) stop = 'pausedByMemory';
-      else if (requests === maxRequestsATurn || bytes >= maxBytesATurn) stop = 'turn';
-      else if (requests === 0) stop = this.#blockedBy();
-      else if (this.#inFlight >= this.#limits.maxInFlight) stop = 'pausedByInFlight';
-      if (stop !== null) break;
+    let stop: Stop | null = this.#blockedBy();
+    while (stop === null) {
+      if (requests >= most || bytes >= maxBytesATurn) {
+        stop = requests >= affordable ? 'pausedByMemory' : requests >= places ? 'pausedByInFlight' : 'turn';
+        break;
+      }
       const status = this.#decoder.next();
       if (status === 'incomplete') break;
       if (!this.#isTrusted) {
@@ -430,6 +430,12 @@ export class Connection implements Sender, Holder {
     if (requests > 0) recorder.count('received', requests);
     this.#watchFrame(requests > 0);
     return stop;
+  }
+
+  /** Requests whose replies there is memory for: they are not there yet, and must find it. */
+  #affordable(replyBytes: number): number {
+    const room = this.#budget.room(this, this.#held);
+    return room <= 0 ? 0 : Math.ceil(room / replyBytes);
   }
 
   /** The first frame must be the secret; with any other the connection ends. */

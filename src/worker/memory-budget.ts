@@ -55,8 +55,8 @@ export class MemoryBudget {
   hold(holder: Holder, held: number, before: number): boolean {
     this.#change(held - before);
     if (this.#used < this.#maxBytes || held < this.#share) {
-      this.#line.delete(holder);
-      this.#turns.delete(holder);
+      if (this.#line.size > 0) this.#line.delete(holder);
+      if (this.#turns.size > 0) this.#turns.delete(holder);
       return true;
     }
     if (this.#turns.has(holder)) return true;

@@ -255,7 +255,21 @@ describe('HTTP', () => {
       { numRuns: 100 },
     );
     expect((await fetch(`${url}/healthz`)).status).to.equal(200);
-    expect(server.count('worker died')).to.equal(0);
+    expect(server.count('aggregator died; inference goes on')).to.equal(0);
+  });
+
+  it('survives an upgrade to what is no address', async () => {
+    const server = new TestServer({ env: dummy });
+    const url = await server.url();
+    const upgrade = 'HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n';
+    for (const target of ['//', 'http://', '/metrics?%', '*', '/%']) {
+      const socket = rawTo(url).resume();
+      const closed = once(socket, 'close');
+      socket.write(`GET ${target} ${upgrade}`);
+      await within(10_000, `the end of an upgrade to ${target}`, closed);
+    }
+    expect((await fetch(`${url}/healthz`)).status).to.equal(200);
+    expect(server.output).to.not.match(/fatal|aggregator died/);
   });
 
   it('with TLS serves who trusts its certificate, and not what is sent plainly', async () => {
