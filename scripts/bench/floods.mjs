@@ -6,7 +6,7 @@ import { endProcesses } from '../../build/test/support/processes.js';
 export async function floods({ seconds }) {
   const reports = [];
   for (const kind of Object.keys(kinds)) {
-    reports.push({ kind, count: kinds[kind], ...(await measureFlood(kind, 2 * seconds)) });
+    reports.push({ kind, count: kinds[kind].count, ...(await measureFlood(kind, 2 * seconds)) });
     await endProcesses();
   }
   return reports;

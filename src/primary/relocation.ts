@@ -77,9 +77,11 @@ export class Relocation {
   begin(from: WorkerHandle, move: Extract<FromWorker, { kind: 'move' }>, handle: RawHandle | undefined): void {
     const { id, model, address } = move;
     const to = this.#leastLoaded(from, model);
-    if (handle === undefined || to === null) {
+    // What a worker said last may be heard after its end; what is left of the connection then never comes.
+    const hasEnded = !this.#options.workers().includes(from);
+    if (handle === undefined || to === null || hasEnded) {
       handle?.close();
-      this.#lost(from, 'no other worker could take it');
+      this.#lost(from, hasEnded ? 'the worker that gave it away died' : 'no other worker could take it');
       return;
     }
     this.#moves.set(id, { from, to, handle, state: 'begun' });

@@ -4,27 +4,24 @@
 
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import { descriptors, flooder, floodLimits, floods, measureFlood, residentMb } from '../support/flood.js';
+import { ceilingMb, descriptors, flooder, floods, measureFlood, residentMb } from '../support/flood.js';
 import { Load } from '../support/load.js';
 import { endProcesses } from '../support/processes.js';
 import { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
 
-/** What a worker may need more than when it is idle, in MB: the formula of the README's section on security. */
-const ceilingMb = 2 * floodLimits.maxBufferedMb + 0.02 * floodLimits.maxConnections + 200;
-
 describe('a flood of', function () {
   this.timeout(90_000);
   afterEach(endProcesses);
 
-  for (const kind of Object.keys(floods)) {
+  for (const [kind, flood] of Object.entries(floods)) {
     it(`${kind} leaves well-behaved clients served, memory bounded, and nothing behind`, async () => {
       const { flooded, after, wrong, grownMb, hasLostWorkers } = await measureFlood(kind, 4);
       expect(wrong, 'replies that are missing or wrong').to.equal(0);
       expect(hasLostWorkers).to.equal(false);
       expect(flooded.served / flooded.offered).to.be.at.least(0.8);
       expect(after.served / after.offered).to.be.at.least(0.8);
-      expect(grownMb).to.be.at.most(ceilingMb);
+      expect(grownMb).to.be.at.most(ceilingMb(flood));
     });
   }
 });

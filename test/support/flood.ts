@@ -10,22 +10,30 @@ import { TestServer } from './server.js';
 import { type Span, SteadyClients } from './steady.js';
 import { until } from './until.js';
 
-/** By kind, how many connections at once, or in all. */
-export const floods: Readonly<Record<string, number>> = {
-  'slow senders': 900,
-  'half frames': 300,
-  'slow readers': 200,
-  'half-open connections': 900,
-  'connect and reset': 50,
-  'more connections than are allowed': 50_000,
-  'frames of the maximum size': 100,
-  'pipelines of tiny frames': 20,
+interface Flood {
+  /** Connections at once, or in all. */
+  readonly count: number;
+  /** Of the server. */
+  readonly maxConnections: number;
+}
+
+export const floods: Readonly<Record<string, Flood>> = {
+  'slow senders': { count: 2500, maxConnections: 3000 },
+  'half frames': { count: 300, maxConnections: 1000 },
+  'slow readers': { count: 200, maxConnections: 1000 },
+  'half-open connections': { count: 2500, maxConnections: 3000 },
+  'connect and reset': { count: 50, maxConnections: 1000 },
+  'more connections than are allowed': { count: 50_000, maxConnections: 1000 },
+  'frames of the maximum size': { count: 100, maxConnections: 1000 },
+  'pipelines of tiny frames': { count: 20, maxConnections: 1000 },
 };
 
-export const floodLimits = { maxConnections: 1000, maxBufferedMb: 16 };
+/** What a worker may need more than when it is idle, in MB: the formula of the README's section on security. */
+export const ceilingMb = ({ maxConnections }: Flood): number => 2 * maxBufferedMb + 0.02 * maxConnections + 200;
+
+const maxBufferedMb = 16;
 const settings = [
-  `server.maxConnections=${floodLimits.maxConnections}`,
-  `server.maxBufferedMb=${floodLimits.maxBufferedMb}`,
+  `server.maxBufferedMb=${maxBufferedMb}`,
   'server.payloadTimeoutSeconds=4',
   'server.writeTimeoutSeconds=4',
 ];
@@ -48,7 +56,8 @@ export interface FloodReport {
 
 /** Throws when something of the flood is left five seconds after its end. */
 export async function measureFlood(kind: string, seconds: number): Promise<FloodReport> {
-  const env = { MODEL: 'dummy', RESPONSE_SIZE: '1000', WORKERS: '2' };
+  const { count, maxConnections } = floods[kind] as Flood;
+  const env = { MODEL: 'dummy', RESPONSE_SIZE: '1000', WORKERS: '2', MAX_CONNECTIONS: String(maxConnections) };
   const server = new TestServer({ env, args: settings.flatMap((setting) => ['--set', setting]) });
   setPriority(server.pid, constants.priority.PRIORITY_BELOW_NORMAL);
   const port = await server.port();
@@ -73,7 +82,7 @@ export async function measureFlood(kind: string, seconds: number): Promise<Flood
     const watch = setInterval(() => {
       for (const { pid, mb } of before) grownMb = Math.max(grownMb, residentMb(pid) - mb);
     }, 50);
-    const hostile = flooder(kind, port, floods[kind] as number);
+    const hostile = flooder(kind, port, count);
     await hostile.line('the flood', (line) => line.startsWith('flooding'));
     const flooded = await spanOf(seconds * 1000);
     clearInterval(watch);

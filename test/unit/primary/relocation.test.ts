@@ -1,0 +1,73 @@
+import { expect } from 'chai';
+import { createLog } from '#src/log.js';
+import { ConnectionLedger } from '#src/primary/connection-ledger.js';
+import { Relocation } from '#src/primary/relocation.js';
+import type { WorkerHandle } from '#src/primary/worker-handle.js';
+import type { RawHandle } from '#src/raw-handle.js';
+
+/** What relocation uses of a worker. */
+function worker(slot: number) {
+  const config = { server: { lengthFieldSize: 4 }, listeners: [{ model: 'm' }] };
+  const sent: { kind: string }[] = [];
+  const fake = {
+    slot,
+    pid: slot,
+    state: 'ready',
+    revision: 1,
+    connections: 1,
+    peers: new Map([['a', 1]]),
+    deployment: { revision: 1, config },
+    send: (message: { kind: string }) => void sent.push(message),
+  };
+  return { handle: fake as unknown as WorkerHandle, sent };
+}
+
+function connection(): { handle: RawHandle; isClosed: () => boolean } {
+  let isClosed = false;
+  const close = (): void => {
+    isClosed = true;
+  };
+  return { handle: { close } as unknown as RawHandle, isClosed: () => isClosed };
+}
+
+describe('a connection that moves', () => {
+  const limits = { maxConnections: 10, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0 };
+  const log = createLog({ level: 'silent', format: 'json' }, { role: 'primary', node: 'n' });
+  const move = { kind: 'move', id: '1.1', model: 'm', address: 'a' } as const;
+
+  function relocationOf(workers: readonly WorkerHandle[]) {
+    let lost = 0;
+    const relocation = new Relocation({
+      ledger: new ConnectionLedger(limits, 0),
+      log,
+      workers: () => workers,
+      wantedRevision: () => 1,
+      isReloading: () => false,
+      onLost: () => {
+        lost++;
+      },
+    });
+    relocation.stop();
+    return { relocation, lost: () => lost };
+  }
+
+  it('goes to another worker, and is let go of here when that has it', () => {
+    const [from, to] = [worker(0), worker(1)];
+    const { relocation, lost } = relocationOf([from.handle, to.handle]);
+    const { handle, isClosed } = connection();
+    relocation.begin(from.handle, move, handle);
+    expect(to.sent.map(({ kind }) => kind)).to.deep.equal(['adopt']);
+    relocation.adopted({ kind: 'adopted', id: '1.1' });
+    expect([isClosed(), lost()]).to.deep.equal([true, 0]);
+  });
+
+  it('is closed when its worker has ended before the word of it came: nobody would ever complete it', () => {
+    const [from, to] = [worker(0), worker(1)];
+    const { relocation, lost } = relocationOf([to.handle]);
+    const { handle, isClosed } = connection();
+    relocation.gone(from.handle);
+    relocation.begin(from.handle, move, handle);
+    expect([isClosed(), lost()]).to.deep.equal([true, 1]);
+    expect(to.sent).to.deep.equal([]);
+  });
+});
