@@ -77,11 +77,9 @@ export class Relocation {
   begin(from: WorkerHandle, move: Extract<FromWorker, { kind: 'move' }>, handle: RawHandle | undefined): void {
     const { id, model, address } = move;
     const to = this.#leastLoaded(from, model);
-    // What a worker said last may be heard after its end; what is left of the connection then never comes.
-    const hasEnded = !this.#options.workers().includes(from);
-    if (handle === undefined || to === null || hasEnded) {
+    if (handle === undefined || to === null) {
       handle?.close();
-      this.#lost(from, hasEnded ? 'the worker that gave it away died' : 'no other worker could take it');
+      this.#lost(from, 'no other worker could take it');
       return;
     }
     this.#moves.set(id, { from, to, handle, state: 'begun' });

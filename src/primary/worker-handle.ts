@@ -6,8 +6,8 @@ import type { FromWorker, ListenAddress, ToWorker } from '../control.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
 import type { RawHandle } from '../raw-handle.js';
 import type { Deployment } from './deployment.js';
-import { closeInTransit } from './in-transit.js';
 import type { MemberView, WorkerState } from './plan.js';
+import { mindChannel } from './worker-channel.js';
 
 export class WorkerHandle implements MemberView {
   readonly slot: number;
@@ -32,7 +32,7 @@ export class WorkerHandle implements MemberView {
 
   constructor(worker: Worker, slot: number, incarnation: number, deployment: Deployment) {
     this.#worker = worker;
-    closeInTransit(worker.process);
+    mindChannel(worker.process);
     this.slot = slot;
     this.incarnation = incarnation;
     this.deployment = deployment;
@@ -54,8 +54,12 @@ export class WorkerHandle implements MemberView {
     this.#worker.on('message', listener as (message: FromWorker, handle: unknown) => void);
   }
 
+  /** Calls `listener` when it has ended, and all that it said before has been heard. */
   onExit(listener: (exitCode: number | null, signal: string | null) => void): void {
-    this.#worker.once('exit', listener);
+    this.#worker.once('exit', (exitCode: number | null, signal: string | null) => {
+      if (this.#worker.isConnected()) this.#worker.once('disconnect', () => listener(exitCode, signal));
+      else listener(exitCode, signal);
+    });
   }
 
   /** A message to a worker that is just dying is lost with it; its exit is what counts then. */

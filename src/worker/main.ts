@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net';
 import { usesTls } from '../certificates.js';
+import { hearOfEnd } from '../channel.js';
 import { clusterIdentity } from '../config/describe.js';
 import { type Config, packageVersion } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
@@ -31,6 +32,7 @@ import { TlsGate } from './tls-gate.js';
 const maxPooledBytes = 16 << 20;
 
 ignoreTreeSignals();
+hearOfEnd(process);
 process.once('message', (message: ToWorker) => {
   if (message.kind !== 'boot') return;
   const { config, slot } = message;

@@ -1,6 +1,8 @@
 // Events at random under load, for a while; then calm, and a look at all that was promised.
 
+import { mkdirSync, writeFileSync } from 'node:fs';
 import type { Metrics } from '#src/aggregator/metrics.js';
+import { root } from '../support/processes.js';
 import { until } from '../support/until.js';
 import { faultOf } from '../support/witness.js';
 import { ChaosCluster } from './cluster.js';
@@ -23,28 +25,51 @@ export interface ChaosReport {
   readonly looks: number;
   /** What should not have been, in words. */
   readonly faults: readonly string[];
+  /** Where it is written what happened, when there are faults. */
+  readonly log?: string;
 }
 
 /** The memory of a primary may grow by this: its heap, and what forking leaves behind. */
 const toleratedMb = 64;
 
 export async function runChaos({ seconds, seed, say = () => {} }: ChaosOptions): Promise<ChaosReport> {
-  const dice = new Dice(seed);
+  const story: string[] = [];
+  const tell = (line: string): void => {
+    const entry = `${new Date().toISOString()} ${line}`;
+    story.push(entry);
+    say(entry);
+  };
   const cluster = await ChaosCluster.start();
+  const report = await befall(cluster, { seconds, seed, say: tell }).catch((error: Error) => ({
+    events: story.length,
+    replies: cluster.replies,
+    lost: cluster.lost,
+    longestGapMs: Number.NaN,
+    looks: 0,
+    faults: [error.message],
+  }));
+  if (report.faults.length === 0) return report;
+  const log = `${root}build/chaos-${seed}.log`;
+  mkdirSync(`${root}build`, { recursive: true });
+  writeFileSync(log, [...story, ...report.faults, cluster.log].join('\n'));
+  return { ...report, log };
+}
+
+async function befall(cluster: ChaosCluster, { seconds, seed, say }: Required<ChaosOptions>): Promise<ChaosReport> {
+  const dice = new Dice(seed);
   const replied = (): boolean => cluster.witnesses.every((witness) => witness.replied > 100);
   await until('the load to begin', replied);
   const port = new PortWatch(cluster);
   const totals = new TotalsWatch(cluster);
   const startedAt = performance.now();
-  const clock = (): string => `${((performance.now() - startedAt) / 1000).toFixed(1)} s`.padStart(7);
   let happened = 0;
   while (performance.now() - startedAt < seconds * 1000) {
     await new Promise((resolve) => setTimeout(resolve, dice.between(50, 700)));
     const did = await dice.pick(events)(cluster, dice);
     happened++;
-    say(`${clock()}  ${did}`);
+    say(did);
   }
-  say(`${clock()}  calm`);
+  say('calm');
   const faults: string[] = [];
   const expectThat = (isSo: boolean, otherwise: string): void => {
     if (!isSo) faults.push(otherwise);

@@ -6,7 +6,7 @@ import { readSlabs } from '#src/metrics/slab.js';
 import type { ServerStatus } from '#src/operations.js';
 import { startNode, TestAggregator } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
-import { freePort, isRunning, root, workersOf } from '../support/processes.js';
+import { freePort, isRunning, root, type TestProcess, workersOf } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import type { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -32,6 +32,8 @@ export class ChaosCluster {
   readonly #folder: string;
   /** Every process that was ever seen below a primary. */
   readonly #seen = new Set<number>();
+  /** Primaries and aggregators that there were. */
+  readonly #started: TestProcess[] = [];
 
   private constructor(port: number, folder: string, redis: RedisServer, node: TestServer, aggregator: TestAggregator) {
     this.port = port;
@@ -39,6 +41,7 @@ export class ChaosCluster {
     this.redis = redis;
     this.node = node;
     this.aggregator = aggregator;
+    this.#started.push(node, aggregator);
     this.baseline = this.footprint();
     this.witnesses = Array.from(
       { length: clients },
@@ -99,16 +102,19 @@ export class ChaosCluster {
     this.aggregator.signal('SIGKILL');
     await this.aggregator.ended();
     this.aggregator = await TestAggregator.start({ REDIS_URL: this.redis.url }, Number(port));
+    this.#started.push(this.aggregator);
   }
 
   /** Kills the primary and starts it again under its name, at once. Workers of the old one end, hung ones as well. */
   async restartNode(): Promise<void> {
     const workers = this.workers;
     const { child } = this.node;
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error('the primary has ended by itself');
     const exited = new Promise((resolve) => child.once('exit', resolve)); // a hung worker holds its output open
     child.kill('SIGKILL');
     await exited;
     this.node = startChaosNode(this.#folder, this.port, this.redis);
+    this.#started.push(this.node);
     await this.node.event('ready');
     this.baseline = this.footprint();
     const haveEnded = (): boolean => !workers.some(isRunning);
@@ -117,20 +123,25 @@ export class ChaosCluster {
 
   /** Resolves when the number of workers is `initialWorkers` again and nothing changes any more. */
   async settle(): Promise<void> {
-    await until(
-      'the node to settle',
-      async () => {
-        const { code } = await this.node.operate('scale', String(initialWorkers));
-        if (code !== 0) return false;
-        const { state, workers } = await this.status();
-        return (
-          state === 'serving' &&
-          workers.length === initialWorkers &&
-          workers.every((worker) => worker.state === 'ready')
-        );
-      },
-      { timeoutMs: 40_000 },
-    );
+    let seen = 'nothing';
+    const isSettled = async (): Promise<boolean> => {
+      const { code, output } = await this.node.operate('scale', String(initialWorkers));
+      seen = output;
+      if (code !== 0) return false;
+      const { state, workers } = await this.status();
+      seen = `${state}: ${JSON.stringify(workers)}`;
+      return (
+        state === 'serving' && workers.length === initialWorkers && workers.every((worker) => worker.state === 'ready')
+      );
+    };
+    await until('the node to settle', isSettled, { timeoutMs: 40_000 }).catch((error: Error) => {
+      throw new Error(`${error.message}; it is ${seen}`, { cause: error });
+    });
+  }
+
+  /** What all primaries and aggregators so far have printed, one after the other. */
+  get log(): string {
+    return this.#started.map((process) => `process ${process.pid}\n${process.output}\n`).join('\n');
   }
 
   metricsWhen(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
@@ -161,6 +172,7 @@ function startChaosNode(folder: string, port: number, redis: RedisServer): TestS
     `cluster.hangTimeoutMs=${hangTimeoutMs}`,
     'cluster.bootTimeoutSeconds=5',
     'server.maxConnections=500',
+    'log.level=debug',
   ];
   const args = ['--config', `${folder}/config.json`, '--port', String(port), ...settings.flatMap((s) => ['--set', s])];
   return startNode({ ...env, WORKERS: String(initialWorkers) }, { args });

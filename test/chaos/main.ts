@@ -13,10 +13,12 @@ if (!(seconds > 0 && Number.isInteger(seed))) {
 }
 console.log(`seed ${seed}`);
 try {
-  const { faults, ...figures } = await runChaos({ seconds, seed, say: console.log });
+  const { faults, log, ...figures } = await runChaos({ seconds, seed, say: console.log });
   console.log(figures);
   for (const fault of faults) console.error(`FAULT: ${fault}`);
-  console.log(faults.length === 0 ? 'everything held' : `run it again with --seconds ${seconds} --seed ${seed}`);
+  console.log(
+    faults.length === 0 ? 'everything held' : `what happened is in ${log}; again: --seconds ${seconds} --seed ${seed}`,
+  );
   process.exitCode = faults.length === 0 ? 0 : 1;
 } finally {
   await endProcesses();

@@ -61,13 +61,17 @@ describe('a connection that moves', () => {
     expect([isClosed(), lost()]).to.deep.equal([true, 0]);
   });
 
-  it('is closed when its worker has ended before the word of it came: nobody would ever complete it', () => {
-    const [from, to] = [worker(0), worker(1)];
-    const { relocation, lost } = relocationOf([to.handle]);
-    const { handle, isClosed } = connection();
-    relocation.gone(from.handle);
-    relocation.begin(from.handle, move, handle);
-    expect([isClosed(), lost()]).to.deep.equal([true, 1]);
-    expect(to.sent).to.deep.equal([]);
+  it('is lost, and closed, when either worker ends before it has moved whole', () => {
+    for (const ended of ['from', 'to'] as const) {
+      const [from, to] = [worker(0), worker(1)];
+      const { relocation, lost } = relocationOf([from.handle, to.handle]);
+      const { handle, isClosed } = connection();
+      relocation.begin(from.handle, move, handle);
+      relocation.gone({ from, to }[ended].handle);
+      expect(lost()).to.equal(1);
+      if (ended === 'from') relocation.adopted({ kind: 'adopted', id: '1.1' }); // told that nothing more comes
+      expect(to.sent.map(({ kind }) => kind)).to.deep.equal(ended === 'to' ? ['adopt'] : ['adopt', 'adopt-state']);
+      expect(isClosed()).to.equal(true);
+    }
   });
 });

@@ -1,0 +1,133 @@
+// Workers and primaries that die in the worst moment: while a connection is on its way from one process to another. The
+// primary is stopped meanwhile, so that it finds all at once when it goes on.
+
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { expect } from 'chai';
+import type { ServerStatus } from '#src/operations.js';
+import { temporaryFolder } from '../support/folder.js';
+import { endProcesses, freePort, isRunning, root, workersOf } from '../support/processes.js';
+import { RawClient } from '../support/raw-client.js';
+import { TestServer } from '../support/server.js';
+import { until } from '../support/until.js';
+
+/** It has ended, and its parent does not know it yet. */
+const isZombie = (pid: number): boolean => /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+const hasStopped = (pid: number): boolean => /\) T /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+
+async function stop(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  await until(`process ${pid} to stand still`, () => hasStopped(pid));
+}
+
+async function kill(pid: number): Promise<void> {
+  process.kill(pid, 'SIGKILL');
+  await until(`process ${pid} to end`, () => isZombie(pid));
+}
+
+async function expectNobodyForgotten(clients: readonly RawClient[]): Promise<void> {
+  for (const client of clients) client.send(Buffer.from('x'));
+  await until('each client to be answered or told', () =>
+    clients.every(({ replies, socket }) => replies.length > 0 || socket.closed || socket.readableEnded),
+  );
+}
+
+function connect(port: number, count: number): Promise<readonly RawClient[]> {
+  return Promise.all(Array.from({ length: count }, () => RawClient.connect(port)));
+}
+
+const descriptorsOf = ({ pid }: TestServer): number => readdirSync(`/proc/${pid}/fd`).length;
+
+describe('a death in the worst moment', () => {
+  afterEach(endProcesses);
+
+  it('of workers that connections are just given to: the primary lives, and no client is forgotten', async () => {
+    const port = await freePort(); // with 0 the next workers would have another one
+    const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '2', PORT: String(port) }, hasListeners: true });
+    await server.event('ready');
+    const workers = workersOf(server);
+    for (const pid of workers) await stop(pid);
+    await stop(server.pid);
+    const clients = await connect(port, 8);
+    for (const pid of workers) await kill(pid);
+    server.signal('SIGCONT');
+    await expectNobodyForgotten(clients);
+    await until('both replacements', () => server.count('worker replaced') === 2);
+    expect(workersOf(server)).to.have.lengthOf(2);
+    const [again] = await connect(port, 1);
+    again?.send(Buffer.from('x'));
+    await again?.replied(1);
+  });
+
+  it('of a worker that has not taken a moving connection yet: the next client is not given to it', async () => {
+    const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '1' } });
+    const port = await server.port();
+    const [first] = workersOf(server);
+    const moving = await connect(port, 40);
+    const status = async (): Promise<ServerStatus> =>
+      JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
+    await server.operate('scale', '2');
+    const second = workersOf(server).find((pid) => pid !== first) as number;
+    await stop(second);
+    const hasSome = async (): Promise<boolean> =>
+      (await status()).workers.some(({ pid, connections }) => pid === second && connections > 0);
+    await until('connections to move', hasSome);
+    const before = descriptorsOf(server);
+    await stop(server.pid);
+    await kill(second);
+    const clients = await connect(port, 8);
+    server.signal('SIGCONT');
+    await expectNobodyForgotten([...clients, ...moving]);
+    await server.event('worker replaced');
+    for (const client of [...clients, ...moving]) client.destroy();
+    await until('no descriptor left behind', () => descriptorsOf(server) < before);
+  });
+
+  it('of a worker that has just asked to listen: the primary lives', async () => {
+    const folder = temporaryFolder();
+    const trap = `${folder}/trap`;
+    writeFileSync(
+      `${folder}/trap.mjs`,
+      `import { existsSync } from 'node:fs';
+       const { send } = process;
+       if (existsSync('${trap}')) process.send = (...args) => {
+         send.apply(process, args);
+         if (args[0].act === 'queryServer') process.kill(process.pid, 'SIGKILL');
+       };
+       export default () => ({ infer: (payloads) => payloads });`,
+    );
+    const models = [{ name: 'trap', backend: 'module', path: `${folder}/trap.mjs` }];
+    writeFileSync(`${folder}/config.json`, JSON.stringify({ models, server: { model: 'trap' } }));
+    const server = new TestServer({ args: ['--config', `${folder}/config.json`, '--workers', '1'] });
+    const [client] = await connect(await server.port(), 1);
+    writeFileSync(trap, '');
+    server.signal('SIGTTIN');
+    await server.event('worker died');
+    rmSync(trap);
+    await server.event('worker added');
+    client?.send(Buffer.from('x'));
+    await client?.replied(1);
+  });
+
+  it('of the primary while a connection leaves a worker: the worker ends as well', async () => {
+    const folder = temporaryFolder();
+    const gate = `${folder}/gate`;
+    const model = { name: 'gate', backend: 'module', path: `${root}test/support/models/gate.mjs`, settings: { gate } };
+    const config = { models: [{ ...model, execution: 'thread' }], server: { model: 'gate' } };
+    writeFileSync(`${folder}/config.json`, JSON.stringify(config));
+    const server = new TestServer({ args: ['--config', `${folder}/config.json`, '--workers', '2'] });
+    const clients = await connect(await server.port(), 4);
+    writeFileSync(gate, '');
+    for (const client of clients) client.send(Buffer.from('x'));
+    await server.metricsWhen('all requests in flight', ({ in_flight }) => in_flight === 4);
+    const leaving = workersOf(server)[1] as number;
+    const others = workersOf(server);
+    server.signal('SIGTTOU'); // its connections move when the model has answered
+    await server.event('scaling');
+    await until('the worker to have heard', () => readFileSync(`/proc/${leaving}/stat`, 'utf8') !== '');
+    await stop(server.pid);
+    rmSync(gate);
+    await Promise.all(clients.map((client) => client.replied(1)));
+    process.kill(server.pid, 'SIGKILL');
+    await until('all workers to end', () => !others.some(isRunning), { timeoutMs: 5000 });
+  });
+});
