@@ -46,6 +46,7 @@ export interface WorkerBoot {
   readonly run: string;
   readonly slot: number;
   readonly incarnation: number;
+  readonly primaryPid: number;
 }
 
 export type ToWorker =

@@ -45,9 +45,12 @@ export class Slab {
   readonly #recorder: Recorder;
   readonly #counts: Uint8Array;
 
-  /** Throws Error when the file cannot be made: no space, or no right to write there. */
-  constructor(folder: string, owner: SlabOwner, recorder: Recorder) {
-    const { pid, ppid: primaryPid } = process;
+  /**
+   * Throws Error when the file cannot be made: no space, or no right to write there.
+   * @param primaryPid who takes the counts over; not for us to ask: it may have gone already
+   */
+  constructor(folder: string, owner: SlabOwner, primaryPid: number, recorder: Recorder) {
+    const { pid } = process;
     const header: Header = { ...owner, primaryPid, pid, models: recorder.modelNames, layout: recorderLayout };
     const { buffer, byteOffset, byteLength } = recorder.slab;
     this.#recorder = recorder;

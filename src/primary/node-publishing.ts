@@ -10,6 +10,8 @@ import type { WorkerHandle } from './worker-handle.js';
 
 /** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
 const orphanGraceMs = 1500;
+/** One that was just starting when its primary was killed may open its slab as late as this. */
+const latestOrphanMs = 10_000;
 
 export interface NodePublishingOptions {
   readonly config: Config;
@@ -25,16 +27,17 @@ export class NodePublishing {
   readonly #cluster: string;
   readonly #estate: Estate;
   readonly #timer: NodeJS.Timeout;
+  readonly #folder: string;
   #orphans: readonly DepartedSlab[];
   #underWay: Promise<void> | null = null;
 
   constructor(options: NodePublishingOptions) {
-    const { cluster, metrics } = options.config;
-    const folder = metrics.slabFolder || defaultSlabFolder();
+    const { metrics } = options.config;
+    this.#folder = metrics.slabFolder || defaultSlabFolder();
     this.#options = options;
     this.#cluster = clusterIdentity(options.config);
-    this.#estate = new Estate(folder);
-    this.#orphans = orphans(folder, { cluster: this.#cluster, node: cluster.node });
+    this.#estate = new Estate(this.#folder);
+    this.#orphans = this.#findOrphans();
     this.#timer = setInterval(() => void this.publish(), metrics.publishIntervalMs);
   }
 
@@ -74,7 +77,12 @@ export class NodePublishing {
     await this.#publishOrphans();
   }
 
+  #findOrphans(): readonly DepartedSlab[] {
+    return orphans(this.#folder, { cluster: this.#cluster, node: this.#options.config.cluster.node });
+  }
+
   async #publishOrphans(): Promise<void> {
+    if (process.uptime() * 1000 < latestOrphanMs) this.#orphans = this.#findOrphans();
     for (const orphan of this.#orphans) {
       if (isWorking(orphan)) {
         // It ends by itself when its primary has gone, unless it hangs.

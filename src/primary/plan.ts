@@ -52,8 +52,14 @@ export function plan(fleet: readonly SlotView[], wish: Wish, now: number): reado
   const hopeless = wanted.find(({ bootFailures }) => bootFailures >= wish.maxBootFailures);
   if (hopeless !== undefined) return [{ kind: 'give-up', slot: hopeless.slot }];
   const actions = wanted.flatMap((slot) => replaceOutdated(slot, wish, now));
-  const surplus = fleet.filter(({ slot }) => slot >= wish.workers).flatMap(({ members }) => members.filter(isStaying));
-  return [...actions, ...surplus.map(retire), ...nextSuccessor(wanted, wish, now)];
+  return [...actions, ...surplus(fleet, wish).map(retire), ...nextSuccessor(wanted, wish, now)];
+}
+
+/** Workers beyond the wish. Those that serve stay until one of the others does: the port is never closed for it. */
+function surplus(fleet: readonly SlotView[], { workers }: Wish): readonly MemberView[] {
+  const isServed = fleet.some(({ slot, members }) => slot < workers && members.some(({ state }) => state === 'ready'));
+  const beyond = fleet.filter(({ slot }) => slot >= workers).flatMap(({ members }) => members.filter(isStaying));
+  return isServed ? beyond : beyond.filter(({ state }) => state === 'starting');
 }
 
 const isStaying = ({ state }: MemberView): boolean => state !== 'leaving';

@@ -230,8 +230,8 @@ export class Supervisor {
     switch (message.kind) {
       case 'hello': {
         const { config, versions } = worker.deployment;
-        const { incarnation } = worker;
-        worker.send({ kind: 'boot', config, versions, run: this.#run, slot: worker.slot, incarnation });
+        const { slot, incarnation } = worker;
+        worker.send({ kind: 'boot', config, versions, run: this.#run, slot, incarnation, primaryPid: process.pid });
         break;
       }
       case 'ready':
@@ -308,6 +308,8 @@ export class Supervisor {
   #noteExit(slot: Slot, worker: WorkerHandle, how: string): void {
     if (worker.state !== 'leaving') this.#noteDeath(slot, worker, how);
     else if (!worker.hasServed) return;
+    else if (how !== 'exit code 0' && worker.killedFor === null)
+      this.#log.error(obituary(worker, how), 'worker died while it left');
     else if (slot.members.length === 0) {
       slot.hasServed = false;
       this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker removed');

@@ -1,9 +1,9 @@
-// What node:cluster leaves undone when a worker dies while it is spoken to.
+// What node:cluster leaves undone when a worker goes while it is spoken to.
 //
-// Connections: the primary accepts, and forgets a connection that it has sent to a worker that dies before it has taken
-// it: such a client would be connected to nobody for ever. Seen from here, these are handles sent with `newconn` that
-// have no `ack`; when the channel has ended they are closed, as all other connections of that worker are, and their
-// clients can connect again.
+// Connections: the primary accepts, and sends each to a worker with `newconn`. One that the worker has not acknowledged
+// when its channel ends is forgotten, and so is one that the worker sends back, since it listens no more, when nobody
+// else listens either: such a client would be connected to nobody for ever. Both are closed here, as all other
+// connections of that worker are, and the clients can connect again.
 //
 // Replies: one that cannot be sent any more would be an 'error' event that nobody listens to, which ends the primary. The
 // worker's end is heard of anyway.
@@ -11,34 +11,67 @@
 import type { ChildProcess } from 'node:child_process';
 import { hearOfEnd } from '../channel.js';
 
+/** Of those of node:cluster (lib/internal/cluster), what is looked at here. */
 interface ClusterMessage {
   readonly cmd?: string;
   readonly act?: string;
   readonly seq?: number;
+  /** Of which message this is the answer. */
   readonly ack?: number;
+  /** Of a listener; in an answer, the worker listens there from now on. */
+  readonly key?: string;
+  readonly errno?: number | null;
+  readonly accepted?: boolean;
 }
 
 interface Closable {
   close(): void;
 }
 
+interface Transit {
+  readonly handle: Closable;
+  readonly listeners: ReadonlySet<ChildProcess> | undefined;
+}
+
+/** Who listens, by key; a set that becomes empty is never filled again, as in node:cluster. */
+const listening = new Map<string, Set<ChildProcess>>();
+
+function join(key: string, child: ChildProcess): void {
+  const listeners = listening.get(key) ?? new Set();
+  listening.set(key, listeners.add(child));
+}
+
+function leave(key: string, child: ChildProcess): void {
+  const listeners = listening.get(key);
+  listeners?.delete(child);
+  if (listeners?.size === 0) listening.delete(key);
+}
+
 const ignore = (): void => {};
 
 export function mindChannel(child: ChildProcess): void {
   hearOfEnd(child);
-  const inTransit = new Map<number, Closable>();
+  const inTransit = new Map<number, Transit>();
   const send = child.send as (...args: unknown[]) => boolean;
   child.send = ((...args: unknown[]) => {
     const [message, handle] = args as [ClusterMessage | undefined, Closable | undefined];
-    if (message?.act === 'newconn' && message.seq !== undefined && handle) inTransit.set(message.seq, handle);
-    const isOfCluster = message?.cmd === 'NODE_CLUSTER';
-    return isOfCluster ? send.call(child, message, handle, {}, ignore) : send.apply(child, args);
+    if (message?.cmd !== 'NODE_CLUSTER') return send.apply(child, args);
+    const { act, seq, ack, key, errno } = message;
+    if (key !== undefined && ack !== undefined && !errno) join(key, child);
+    if (key !== undefined && seq !== undefined && act === 'newconn' && handle)
+      inTransit.set(seq, { handle, listeners: listening.get(key) });
+    return send.call(child, message, handle, {}, ignore);
   }) as typeof child.send;
-  child.on('internalMessage', ({ ack }: ClusterMessage) => {
-    if (ack !== undefined) inTransit.delete(ack);
+  child.on('internalMessage', ({ act, ack, key, accepted }: ClusterMessage) => {
+    if (act === 'close' && key !== undefined) leave(key, child);
+    const transit = ack === undefined ? undefined : inTransit.get(ack);
+    if (ack === undefined || transit === undefined) return;
+    inTransit.delete(ack);
+    if (accepted === false && (transit.listeners?.size ?? 0) === 0) transit.handle.close();
   });
   child.once('disconnect', () => {
-    for (const handle of inTransit.values()) handle.close();
+    for (const key of [...listening.keys()]) leave(key, child);
+    for (const { handle } of inTransit.values()) handle.close();
     inTransit.clear();
   });
 }

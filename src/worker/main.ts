@@ -51,7 +51,7 @@ process.once('message', (message: ToWorker) => {
     process.exit(1);
   });
 });
-await sendToPrimary({ kind: 'hello' });
+await sendToPrimary({ kind: 'hello' }).catch(() => process.exit(1)); // the primary has gone: there is nothing to be
 
 async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
@@ -164,10 +164,14 @@ async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | nul
 }
 
 /** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */
-function openSlab({ config, run, slot, incarnation }: WorkerBoot, recorder: Recorder, log: Log): Slab | null {
+function openSlab(
+  { config, run, slot, incarnation, primaryPid }: WorkerBoot,
+  recorder: Recorder,
+  log: Log,
+): Slab | null {
   const owner = { cluster: clusterIdentity(config), node: config.cluster.node, run, slot, incarnation };
   try {
-    return new Slab(config.metrics.slabFolder || defaultSlabFolder(), owner, recorder);
+    return new Slab(config.metrics.slabFolder || defaultSlabFolder(), owner, primaryPid, recorder);
   } catch (error) {
     log.warn({ err: error }, 'no room for counters that outlive this worker: a kill may lose its last counts');
     return null;

@@ -141,6 +141,7 @@ export class WorkerServer {
     if (arrival.state === null) {
       arrival.socket.destroy();
       this.#admission.release(arrival.address);
+      this.#checkEmpty();
     } else {
       this.#context.recorder.count('connectionsMoved');
       this.#serve(arrival, arrival.state);

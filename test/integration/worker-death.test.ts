@@ -35,6 +35,14 @@ function connect(port: number, count: number): Promise<readonly RawClient[]> {
   return Promise.all(Array.from({ length: count }, () => RawClient.connect(port)));
 }
 
+/** Its model answers when there is no file at `gate`. */
+function gatedServer(gate: string, workers: number): TestServer {
+  const model = { name: 'gate', backend: 'module', path: `${root}test/support/models/gate.mjs`, settings: { gate } };
+  const file = `${gate}.json`;
+  writeFileSync(file, JSON.stringify({ models: [{ ...model, execution: 'thread' }], server: { model: 'gate' } }));
+  return new TestServer({ args: ['--config', file, '--workers', String(workers)] });
+}
+
 const descriptorsOf = ({ pid }: TestServer): number => readdirSync(`/proc/${pid}/fd`).length;
 
 describe('a death in the worst moment', () => {
@@ -108,26 +116,51 @@ describe('a death in the worst moment', () => {
     await client?.replied(1);
   });
 
+  it('of nobody: a connection that comes when the last worker has just stopped listening is closed', async () => {
+    const gate = `${temporaryFolder()}/gate`;
+    const server = gatedServer(gate, 1);
+    const port = await server.port();
+    const [busy] = await connect(port, 1);
+    writeFileSync(gate, '');
+    busy?.send(Buffer.from('x'));
+    await server.metricsWhen('a request in flight', ({ in_flight }) => in_flight === 1);
+    const [worker] = workersOf(server);
+    await stop(worker as number);
+    server.signal('SIGTERM');
+    await until('the drain', () => server.log.some(({ msg }) => msg.startsWith('draining')));
+    const [late] = await connect(port, 1);
+    process.kill(worker as number, 'SIGCONT');
+    await late?.serverEnded();
+    rmSync(gate);
+    await busy?.replied(1);
+    expect(await server.ended()).to.include({ code: 0 });
+  });
+
+  it('of the primary before its workers have begun: they end, and no error is ours', async () => {
+    const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '4' } });
+    const workers = await until('workers', () => (workersOf(server).length === 4 ? workersOf(server) : null), {
+      intervalMs: 1,
+    });
+    process.kill(server.pid, 'SIGKILL');
+    await until('all workers to end', () => !workers.some(isRunning), { timeoutMs: 5000 });
+    await server.exited;
+    expect(server.output).not.to.include('dist/'); // Node itself may say that the channel has gone
+  });
+
   it('of the primary while a connection leaves a worker: the worker ends as well', async () => {
-    const folder = temporaryFolder();
-    const gate = `${folder}/gate`;
-    const model = { name: 'gate', backend: 'module', path: `${root}test/support/models/gate.mjs`, settings: { gate } };
-    const config = { models: [{ ...model, execution: 'thread' }], server: { model: 'gate' } };
-    writeFileSync(`${folder}/config.json`, JSON.stringify(config));
-    const server = new TestServer({ args: ['--config', `${folder}/config.json`, '--workers', '2'] });
+    const gate = `${temporaryFolder()}/gate`;
+    const server = gatedServer(gate, 2);
     const clients = await connect(await server.port(), 4);
     writeFileSync(gate, '');
     for (const client of clients) client.send(Buffer.from('x'));
     await server.metricsWhen('all requests in flight', ({ in_flight }) => in_flight === 4);
-    const leaving = workersOf(server)[1] as number;
-    const others = workersOf(server);
+    const workers = workersOf(server);
     server.signal('SIGTTOU'); // its connections move when the model has answered
     await server.event('scaling');
-    await until('the worker to have heard', () => readFileSync(`/proc/${leaving}/stat`, 'utf8') !== '');
     await stop(server.pid);
     rmSync(gate);
     await Promise.all(clients.map((client) => client.replied(1)));
     process.kill(server.pid, 'SIGKILL');
-    await until('all workers to end', () => !others.some(isRunning), { timeoutMs: 5000 });
+    await until('all workers to end', () => !workers.some(isRunning), { timeoutMs: 5000 });
   });
 });

@@ -43,7 +43,7 @@ describe('the counts in a slab', () => {
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
         const recorder = new Recorder(names);
         const { owner, file } = ownerOf(folder);
-        const slab = new Slab(folder, owner, recorder);
+        const slab = new Slab(folder, owner, process.ppid, recorder);
         let written = recorder.snapshot();
         for (const act of actions) {
           if (act.kind === 'worker') recorder.count(act.counter, act.by);
@@ -63,7 +63,7 @@ describe('the counts in a slab', () => {
 
   it('are not read from a file that is none, cut short, or of another version', () => {
     const { owner, file } = ownerOf(folder);
-    new Slab(folder, owner, new Recorder(names)).close();
+    new Slab(folder, owner, process.ppid, new Recorder(names)).close();
     expect(readSlab(join(folder, 'missing'))).to.equal(null);
     for (const bytes of ['', 'nonsense', '{"layout":"other"}\0']) {
       writeFileSync(join(folder, 'other.slab'), bytes);
@@ -78,7 +78,7 @@ describe('the counts in a slab', () => {
   it('of all workers are found, and nothing else', () => {
     const own = temporaryFolder();
     const { owner } = ownerOf(own);
-    new Slab(own, owner, new Recorder([])).close();
+    new Slab(own, owner, process.ppid, new Recorder([])).close();
     writeFileSync(join(own, 'notes.txt'), 'x');
     expect(readSlabs(own).map((slab) => slab.owner)).to.deep.equal([owner]);
     expect(readSlabs(join(own, 'missing'))).to.deep.equal([]);

@@ -40,6 +40,12 @@ describe('the plan for the fleet', () => {
     expect(plan(leaving, { ...wish, workers: 1 }, 0)).to.deep.equal([]);
   });
 
+  it('lets a surplus worker serve until one of the others does', () => {
+    const one = { ...wish, workers: 1 };
+    expect(plan(fleet('1 starting', '1', '1 starting'), one, 0)).to.deep.equal([{ kind: 'retire', incarnation: 20 }]);
+    expect(plan(fleet('1', '1'), one, 0)).to.deep.equal([{ kind: 'retire', incarnation: 10 }]);
+  });
+
   it('leaves a fleet alone that is as it should be', () => {
     expect(plan(fleet('1', '1 starting'), wish, 0)).to.deep.equal([]);
   });
@@ -83,7 +89,7 @@ describe('the plan for the fleet', () => {
       expect(plan(fleet({ workers: '1', notBefore: 700 }), next, 100)).to.deep.equal([{ kind: 'wait', until: 700 }]);
     });
 
-    it('always comes to an end, never has a slot without a worker, and never more than one beside those wanted', () => {
+    it('always comes to an end, never has a slot without a worker or the port without one, and never two beside those wanted', () => {
       const event = fc.record({ kind: fc.constantFrom('ready', 'gone', 'die', 'reload', 'scale'), at: fc.nat() });
       fc.assert(
         fc.property(fc.array(event, { maxLength: 60 }), (events) => {
@@ -161,6 +167,8 @@ class SimulatedFleet {
 
   #retire(incarnation: number): void {
     const isIt = (member: MemberView): boolean => member.incarnation === incarnation;
+    const ready = this.#slots.flatMap(({ members }) => members.filter(({ state }) => state === 'ready'));
+    expect(ready.some(isIt) && ready.length === 1, 'the last one that serves is retired').to.equal(false);
     for (const { members } of this.#slots) for (const member of members.filter(isIt)) member.state = 'leaving';
   }
 }
