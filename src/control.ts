@@ -17,8 +17,17 @@ export type ReloadResult =
 /** By model: what came of a reload. */
 export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 
-/** What becomes of a connection that asks for a place; a refusal by the name of its counter. */
-export type Verdict = 'granted' | 'refusedByLimit' | 'refusedByAddressLimit' | 'refusedByRate';
+/** Why there is no place for a connection; by the name of its counter. */
+type Full = 'refusedByLimit' | 'refusedByAddressLimit' | 'refusedByRate';
+
+/** What becomes of a connection that asks for a place. */
+export type Verdict = 'granted' | Full;
+
+/** Why a connection is closed by the primary. */
+export type Refusal = Full | 'refusedByAddress';
+
+/** How many connections it has closed. */
+export type Refusals = readonly (readonly [reason: Refusal, count: number])[];
 
 export interface ListenAddress {
   readonly host: string;
@@ -53,6 +62,8 @@ export type ToWorker =
   | WorkerBoot
   /** The answers to `admit`, for the connections that asked first. */
   | { readonly kind: 'admitted'; readonly verdicts: readonly Verdict[] }
+  /** Connections that the primary has closed itself; to be counted. */
+  | { readonly kind: 'turned-away'; readonly refusals: Refusals }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
   /** Answer what is in flight, close all connections, and end. */
   | { readonly kind: 'drain' }

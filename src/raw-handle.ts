@@ -16,6 +16,8 @@ export interface RawHandle {
   readonly bytesWritten: number;
   /** Those of them that the kernel has not taken yet. */
   readonly writeQueueSize: number;
+  /** Fills in `address`; returns 0, or less when there is no peer any more. */
+  getpeername(peer: { address?: string }): number;
   readStart(): number;
   readStop(): number;
   close(): void;
@@ -26,6 +28,12 @@ export function rawHandleOf(socket: Socket): RawHandle | null {
   if (socket instanceof TLSSocket) return null;
   const handle = (socket as unknown as { _handle?: RawHandle | null })._handle;
   return typeof handle?.readStop === 'function' ? handle : null;
+}
+
+/** Whether the client has reset the connection, read from or not. Unknown with TLS: then false. */
+export function isReset(socket: Socket): boolean {
+  const handle = rawHandleOf(socket);
+  return handle !== null && handle.getpeername({}) !== 0;
 }
 
 /** Nothing more is read from the kernel. What was read before is still in the socket. */

@@ -34,14 +34,28 @@ export class ConnectionLedger {
   /** What is to become of new connections from these addresses; those that are granted are `holder`'s from here on. */
   admit(holder: ConnectionHolder, addresses: readonly string[], now: number): readonly Verdict[] {
     return addresses.map((address) => {
-      const verdict = this.#judge(address, now);
+      const verdict = this.foresee(address, now);
       if (verdict === 'granted') {
         this.#taken++;
+        this.#allowance--;
         add(this.#peers, address, 1);
         hold(holder, address, 1);
       }
       return verdict;
     });
+  }
+
+  /** What would become of a connection from this address. */
+  foresee(address: string, now: number): Verdict {
+    const { maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond } = this.#limits;
+    if (this.#taken >= maxConnections) return 'refusedByLimit';
+    if (maxConnectionsPerAddress > 0 && (this.#peers.get(address) ?? 0) >= maxConnectionsPerAddress)
+      return 'refusedByAddressLimit';
+    if (maxNewConnectionsPerSecond === 0) return 'granted';
+    const earned = ((now - this.#allowedAt) / 1000) * maxNewConnectionsPerSecond;
+    this.#allowance = Math.min(maxNewConnectionsPerSecond, this.#allowance + earned);
+    this.#allowedAt = now;
+    return this.#allowance < 1 ? 'refusedByRate' : 'granted';
   }
 
   release(holder: ConnectionHolder, addresses: readonly string[]): void {
@@ -63,20 +77,6 @@ export class ConnectionLedger {
   /** A worker that is gone holds nothing. */
   releaseAll(holder: ConnectionHolder): void {
     for (const [address, count] of [...holder.peers]) this.#release(holder, address, count);
-  }
-
-  #judge(address: string, now: number): Verdict {
-    const { maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond } = this.#limits;
-    if (this.#taken >= maxConnections) return 'refusedByLimit';
-    if (maxConnectionsPerAddress > 0 && (this.#peers.get(address) ?? 0) >= maxConnectionsPerAddress)
-      return 'refusedByAddressLimit';
-    if (maxNewConnectionsPerSecond === 0) return 'granted';
-    const earned = ((now - this.#allowedAt) / 1000) * maxNewConnectionsPerSecond;
-    this.#allowance = Math.min(maxNewConnectionsPerSecond, this.#allowance + earned);
-    this.#allowedAt = now;
-    if (this.#allowance < 1) return 'refusedByRate';
-    this.#allowance--;
-    return 'granted';
   }
 
   #release(holder: ConnectionHolder, address: string, count: number): void {

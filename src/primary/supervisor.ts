@@ -8,6 +8,7 @@ import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { RawHandle } from '../raw-handle.js';
 import { ConnectionLedger } from './connection-ledger.js';
+import { Doorway } from './doorway.js';
 import { HangWatch } from './hang-watch.js';
 import { obituary } from './obituary.js';
 import { type Action, plan } from './plan.js';
@@ -37,6 +38,7 @@ export class Supervisor {
   readonly #events: SupervisorEvents;
   readonly #rollout: Rollout;
   readonly #ledger: ConnectionLedger;
+  readonly #doorway: Doorway;
   readonly #relocation: Relocation;
   readonly #hangWatch: HangWatch;
   readonly #slots: Slot[] = [];
@@ -55,6 +57,11 @@ export class Supervisor {
     this.#events = events;
     this.#rollout = new Rollout(config, versions);
     this.#ledger = new ConnectionLedger(config.server, performance.now());
+    this.#doorway = new Doorway(this.#ledger, config.server, (refusals) => {
+      const counting = this.workers.find(({ state }) => state === 'ready');
+      counting?.send({ kind: 'turned-away', refusals });
+      return counting !== undefined;
+    });
     this.#wanted = config.cluster.workers;
     this.#relocation = new Relocation({
       ledger: this.#ledger,
@@ -122,12 +129,12 @@ export class Supervisor {
     await this.#handoffCheck;
     if (this.#isStopping) throw new Error('the server is stopping');
     const isDone = this.#rollout.begin(config, versions);
-    this.#ledger.limits = config.server;
+    this.#doorway.limits = config.server;
     this.#reconcile();
     try {
       await isDone;
     } catch (error) {
-      this.#ledger.limits = this.#rollout.wanted.config.server;
+      this.#doorway.limits = this.#rollout.wanted.config.server;
       this.#reconcile();
       throw error;
     }
@@ -206,7 +213,8 @@ export class Supervisor {
   }
 
   #fork(slot: Slot): void {
-    const worker = new WorkerHandle(cluster.fork(), slot.slot, ++this.#incarnations, this.#rollout.wanted);
+    const turnsAway = (handle: RawHandle): boolean => this.#doorway.turnsAway(handle);
+    const worker = new WorkerHandle(cluster.fork(), slot.slot, ++this.#incarnations, this.#rollout.wanted, turnsAway);
     slot.add(worker);
     this.#events.onFork(worker);
     worker.onMessage((message, handle) => this.#receive(slot, worker, message, handle));

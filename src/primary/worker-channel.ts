@@ -10,6 +10,7 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { hearOfEnd } from '../channel.js';
+import type { RawHandle } from '../raw-handle.js';
 
 /** Of those of node:cluster (lib/internal/cluster), what is looked at here. */
 interface ClusterMessage {
@@ -24,12 +25,8 @@ interface ClusterMessage {
   readonly accepted?: boolean;
 }
 
-interface Closable {
-  close(): void;
-}
-
 interface Transit {
-  readonly handle: Closable;
+  readonly handle: RawHandle;
   readonly listeners: ReadonlySet<ChildProcess> | undefined;
 }
 
@@ -49,17 +46,25 @@ function leave(key: string, child: ChildProcess): void {
 
 const ignore = (): void => {};
 
-export function mindChannel(child: ChildProcess): void {
+/** @param turnsAway asked for each connection: whether to close it, and not to send it */
+export function mindChannel(child: ChildProcess, turnsAway: (handle: RawHandle) => boolean): void {
   hearOfEnd(child);
   const inTransit = new Map<number, Transit>();
   const send = child.send as (...args: unknown[]) => boolean;
   child.send = ((...args: unknown[]) => {
-    const [message, handle] = args as [ClusterMessage | undefined, Closable | undefined];
+    const [message, handle] = args as [ClusterMessage | undefined, RawHandle | undefined];
     if (message?.cmd !== 'NODE_CLUSTER') return send.apply(child, args);
     const { act, seq, ack, key, errno } = message;
     if (key !== undefined && ack !== undefined && !errno) join(key, child);
-    if (key !== undefined && seq !== undefined && act === 'newconn' && handle)
+    if (key !== undefined && seq !== undefined && act === 'newconn' && handle) {
+      if (turnsAway(handle)) {
+        // As if the worker had taken it: node:cluster closes it, and goes on with the next.
+        const taken: ClusterMessage = { cmd: 'NODE_CLUSTER', ack: seq, accepted: true };
+        process.nextTick(() => child.emit('internalMessage', taken));
+        return true;
+      }
       inTransit.set(seq, { handle, listeners: listening.get(key) });
+    }
     return send.call(child, message, handle, {}, ignore);
   }) as typeof child.send;
   child.on('internalMessage', ({ act, ack, key, accepted }: ClusterMessage) => {

@@ -30,9 +30,16 @@ export class WorkerHandle implements MemberView {
   readonly peers = new Map<string, number>();
   readonly #worker: Worker;
 
-  constructor(worker: Worker, slot: number, incarnation: number, deployment: Deployment) {
+  /** @param turnsAway asked for each connection that is on its way to the worker: whether to close it instead */
+  constructor(
+    worker: Worker,
+    slot: number,
+    incarnation: number,
+    deployment: Deployment,
+    turnsAway: (handle: RawHandle) => boolean,
+  ) {
     this.#worker = worker;
-    mindChannel(worker.process);
+    mindChannel(worker.process, turnsAway);
     this.slot = slot;
     this.incarnation = incarnation;
     this.deployment = deployment;

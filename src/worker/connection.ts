@@ -59,7 +59,7 @@ type Stop = PauseReason | 'turn';
 /** What one connection may bring to a turn of the event loop: others, with little, shall not wait for thousands. */
 const maxRequestsATurn = 256;
 /** Of requests and of their replies. */
-const maxBytesATurn = 64 * 1024;
+const maxBytesATurn = 32 * 1024;
 
 /**
  * What there is of a connection beside its socket: all that another worker needs to go on with it. Times are those of

@@ -17,7 +17,6 @@ import type { Tracing } from '../otlp.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
 import { Admission } from './admission.js';
-import { AddressFilter } from './client-address.js';
 import { maxSockets } from './descriptors.js';
 import { Handoff } from './handoff.js';
 import { MemoryBudget } from './memory-budget.js';
@@ -69,12 +68,11 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     servedNames(config).map((name) => [name, { batcher: models.get(name).batcher, recorder: recorder.model(name) }]),
   );
   const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
-  const { allow, deny, sharedSecret, tls, payloadTimeoutSeconds } = config.server;
+  const { sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
   const context = { limits: limitsOf(config), recorder, outbox, budget, pool: new BufferPool(maxPooledBytes), secret };
   const server = new WorkerServer({
     context,
-    filter: new AddressFilter(allow, deny),
     admission,
     handoff,
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
@@ -114,6 +112,9 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     switch (order.kind) {
       case 'admitted':
         return admission.receive(order.verdicts);
+      case 'turned-away':
+        for (const [reason, count] of order.refusals) recorder.count(reason, count);
+        return;
       case 'drain':
         return drain();
       case 'retire':

@@ -1,13 +1,13 @@
 // The TCP listeners of one worker, and the connections that came through them or from another worker.
 //
-//   accepted ─▶ address filter ─▶ a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
+//   accepted ─▶ a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { clientKey, plainAddress } from '../client-address.js';
 import type { ListenAddress, ToWorker, Verdict } from '../control.js';
 import { listenError } from '../errors.js';
-import { type RawHandle, withSharedReads } from '../raw-handle.js';
+import { isReset, type RawHandle, withSharedReads } from '../raw-handle.js';
 import type { Admission } from './admission.js';
-import { type AddressFilter, clientKey, plainAddress } from './client-address.js';
 import { Connection, type ConnectionContext, type ConnectionState, type Lane } from './connection.js';
 import { Farewells } from './farewell.js';
 import type { Handoff, Origin } from './handoff.js';
@@ -22,7 +22,6 @@ export interface Listener {
 
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
-  readonly filter: AddressFilter;
   readonly admission: Admission;
   readonly handoff: Handoff;
   /** What listeners with TLS let clients through; null when there is none. */
@@ -43,7 +42,6 @@ type Ending = { readonly kind: 'drain' } | { readonly kind: 'retire'; readonly m
 
 export class WorkerServer {
   readonly #context: ConnectionContext;
-  readonly #filter: AddressFilter;
   readonly #admission: Admission;
   readonly #handoff: Handoff;
   readonly #gate: TlsGate | null;
@@ -59,10 +57,9 @@ export class WorkerServer {
   #ending: Ending | null = null;
   #onEmpty: (() => void) | null = null;
 
-  constructor({ context, filter, admission, handoff, gate, lanes, maxSockets, onExhausted }: WorkerServerOptions) {
+  constructor({ context, admission, handoff, gate, lanes, maxSockets, onExhausted }: WorkerServerOptions) {
     const { limits } = context;
     this.#context = context;
-    this.#filter = filter;
     this.#admission = admission;
     this.#handoff = handoff;
     this.#gate = gate;
@@ -191,17 +188,11 @@ export class WorkerServer {
       socket.destroy(); // it has gone already
       return;
     }
-    const peer = plainAddress(remoteAddress);
-    if (!this.#filter.admits(peer)) {
-      this.#context.recorder.count('refusedByAddress');
-      socket.destroy();
-      return;
-    }
-    const address = clientKey(peer);
+    const address = clientKey(plainAddress(remoteAddress));
     this.#admission.request(address, (verdict) => {
       socket.off('error', ignoreError);
       if (verdict !== 'granted') this.#refuse(socket, listener, verdict);
-      else if (socket.destroyed || this.#ending?.kind === 'drain') {
+      else if (socket.destroyed || isReset(socket) || this.#ending?.kind === 'drain') {
         socket.destroy();
         this.#admission.release(address);
       } else if (listener.tls) this.#shakeHands(socket, listener, address);

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { AddressFilter, clientKey, plainAddress } from '#src/client-address.js';
 import { isAddressRange } from '#src/config/formats.js';
-import { AddressFilter, clientKey, plainAddress } from '#src/worker/client-address.js';
 
 describe('who may connect', () => {
   it('is everybody, unless somebody is named', () => {
