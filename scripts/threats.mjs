@@ -7,7 +7,7 @@ export const threats = [
     threat: 'more connections than the machine can serve; connecting and resetting in a loop',
     keys: ['server.maxConnections'],
     counter: 'mltcp_connections_refused_total{reason="limit"}',
-    test: 'holds the connection limit over all workers, and gives places back',
+    test: 'in a storm beyond the limit tells the first, closes the others, serves who is there, and counts all',
   },
   {
     threat: 'one client that takes all places',

@@ -20,8 +20,15 @@ export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 /** Why there is no place for a connection; by the name of its counter. */
 type Full = 'refusedByLimit' | 'refusedByAddressLimit' | 'refusedByRate';
 
-/** What becomes of a connection that asks for a place. */
+/** Whether there is a place for a connection. */
 export type Verdict = 'granted' | Full;
+
+/** What the primary says of a connection that it gives to a worker. */
+export interface Place {
+  /** Of the client, as limits for each client go by. */
+  readonly address: string;
+  readonly verdict: Verdict;
+}
 
 /** Why a connection is closed by the primary. */
 export type Refusal = Full | 'refusedByAddress';
@@ -60,8 +67,6 @@ export interface WorkerBoot {
 
 export type ToWorker =
   | WorkerBoot
-  /** The answers to `admit`, for the connections that asked first. */
-  | { readonly kind: 'admitted'; readonly verdicts: readonly Verdict[] }
   /** Connections that the primary has closed itself; to be counted. */
   | { readonly kind: 'turned-away'; readonly refusals: Refusals }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
@@ -92,8 +97,7 @@ export type FromWorker =
     }
   | BootFailed
   | { readonly kind: 'models-reloaded'; readonly results: ReloadResults }
-  /** New connections ask for places under the limits of the machine; each says which client it is of. */
-  | { readonly kind: 'admit'; readonly addresses: readonly string[] }
+  /** Connections have ended: these clients' places are free. */
   | { readonly kind: 'released'; readonly addresses: readonly string[] }
   /** A connection is to move; its handle comes with it. */
   | { readonly kind: 'move'; readonly id: string; readonly model: string; readonly address: string }

@@ -166,7 +166,7 @@ export const schema: convict.Schema<Settings> = {
       env: 'LENGTH_FIELD_SIZE',
     },
     maxConnections: {
-      doc: 'Connections that the whole machine serves at once; one more is answered with an empty frame and closed.',
+      doc: 'Connections that the whole machine serves at once; one more is answered with an empty frame and closed. In a storm a hundred a second are told so, the others only closed.',
       format: 'count',
       default: 100,
       env: 'MAX_CONNECTIONS',

@@ -1,5 +1,5 @@
-// Who holds how many of the machine's connections. Workers ask here before they serve one, so that limits hold over all
-// of them, however the kernel or the cluster module spread the connections.
+// Who holds how many of the machine's connections. Each asks here before a worker has it, so that limits hold over all
+// of them, however node:cluster spreads the connections.
 
 import type { Verdict } from '../control.js';
 
@@ -31,31 +31,15 @@ export class ConnectionLedger {
     this.#allowedAt = now;
   }
 
-  /** What is to become of new connections from these addresses; those that are granted are `holder`'s from here on. */
-  admit(holder: ConnectionHolder, addresses: readonly string[], now: number): readonly Verdict[] {
-    return addresses.map((address) => {
-      const verdict = this.foresee(address, now);
-      if (verdict === 'granted') {
-        this.#taken++;
-        this.#allowance--;
-        add(this.#peers, address, 1);
-        hold(holder, address, 1);
-      }
-      return verdict;
-    });
-  }
-
-  /** What would become of a connection from this address. */
-  foresee(address: string, now: number): Verdict {
-    const { maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond } = this.#limits;
-    if (this.#taken >= maxConnections) return 'refusedByLimit';
-    if (maxConnectionsPerAddress > 0 && (this.#peers.get(address) ?? 0) >= maxConnectionsPerAddress)
-      return 'refusedByAddressLimit';
-    if (maxNewConnectionsPerSecond === 0) return 'granted';
-    const earned = ((now - this.#allowedAt) / 1000) * maxNewConnectionsPerSecond;
-    this.#allowance = Math.min(maxNewConnectionsPerSecond, this.#allowance + earned);
-    this.#allowedAt = now;
-    return this.#allowance < 1 ? 'refusedByRate' : 'granted';
+  /** What is to become of a new connection from this address; one that is granted is `holder`'s from here on. */
+  admit(holder: ConnectionHolder, address: string, now: number): Verdict {
+    const verdict = this.#judge(address, now);
+    if (verdict !== 'granted') return verdict;
+    this.#taken++;
+    this.#allowance--;
+    add(this.#peers, address, 1);
+    hold(holder, address, 1);
+    return verdict;
   }
 
   release(holder: ConnectionHolder, addresses: readonly string[]): void {
@@ -77,6 +61,18 @@ export class ConnectionLedger {
   /** A worker that is gone holds nothing. */
   releaseAll(holder: ConnectionHolder): void {
     for (const [address, count] of [...holder.peers]) this.#release(holder, address, count);
+  }
+
+  #judge(address: string, now: number): Verdict {
+    const { maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond } = this.#limits;
+    if (this.#taken >= maxConnections) return 'refusedByLimit';
+    if (maxConnectionsPerAddress > 0 && (this.#peers.get(address) ?? 0) >= maxConnectionsPerAddress)
+      return 'refusedByAddressLimit';
+    if (maxNewConnectionsPerSecond === 0) return 'granted';
+    const earned = ((now - this.#allowedAt) / 1000) * maxNewConnectionsPerSecond;
+    this.#allowance = Math.min(maxNewConnectionsPerSecond, this.#allowance + earned);
+    this.#allowedAt = now;
+    return this.#allowance < 1 ? 'refusedByRate' : 'granted';
   }
 
   #release(holder: ConnectionHolder, address: string, count: number): void {

@@ -1,13 +1,13 @@
-// Connections that no worker need see. The primary accepts all that come; those whose client has gone already, or may
-// not connect, are closed at once, and in a storm beyond the limits those beyond as well. So a storm costs the workers,
-// which serve the others, next to nothing. All other connections go to a worker, which asks for a place and tells a
-// client that there is none.
+// What becomes of connections that the primary has accepted, before a worker has any trouble with them. Those whose
+// client has gone already, or may not connect, are closed at once, and in a storm beyond the limits those beyond as well:
+// so a storm costs the workers, which serve the others, next to nothing. All others go to a worker with their place, or
+// for their client to be told that there is none.
 
 import { AddressFilter, clientKey, plainAddress } from '../client-address.js';
 import type { Config } from '../config/load.js';
-import type { Refusal, Refusals } from '../control.js';
+import type { Place, Refusal, Refusals } from '../control.js';
 import type { RawHandle } from '../raw-handle.js';
-import type { ConnectionLedger } from './connection-ledger.js';
+import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js';
 
 /** Clients beyond the limits that are told so each second; beyond that telling would be what the storm is made for. */
 export const maxToldPerSecond = 100;
@@ -37,15 +37,21 @@ export class Doorway {
     this.#filter = new AddressFilter(server.allow, server.deny);
   }
 
-  /** Whether a connection that has just been accepted is to be closed. */
-  turnsAway(handle: RawHandle): boolean {
+  /** What to tell `worker` of a connection that it is to have; null when the connection is to be closed. */
+  admit(handle: RawHandle, worker: ConnectionHolder): Place | null {
     const peer: { address?: string } = {};
-    if (handle.getpeername(peer) !== 0 || peer.address === undefined) return true;
-    const address = plainAddress(peer.address);
-    if (!this.#filter.admits(address)) return this.#refuse('refusedByAddress');
+    if (handle.getpeername(peer) !== 0 || peer.address === undefined) return null;
+    const plain = plainAddress(peer.address);
+    if (!this.#filter.admits(plain)) return this.#refuse('refusedByAddress');
     const now = performance.now();
-    const verdict = this.#ledger.foresee(clientKey(address), now);
-    return verdict !== 'granted' && !this.#mayTell(now) && this.#refuse(verdict);
+    const address = clientKey(plain);
+    const verdict = this.#ledger.admit(worker, address, now);
+    return verdict === 'granted' || this.#mayTell(now) ? { address, verdict } : this.#refuse(verdict);
+  }
+
+  /** The worker listens no more, and has sent the connection back. */
+  sentBack({ address, verdict }: Place, worker: ConnectionHolder): void {
+    if (verdict === 'granted') this.#ledger.release(worker, [address]);
   }
 
   #mayTell(now: number): boolean {
@@ -56,10 +62,10 @@ export class Doorway {
     return ++this.#told <= maxToldPerSecond;
   }
 
-  #refuse(reason: Refusal): true {
+  #refuse(reason: Refusal): null {
     this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
     this.#timer ??= setTimeout(this.#send, gatherMs);
-    return true;
+    return null;
   }
 
   readonly #send = (): void => {

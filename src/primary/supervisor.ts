@@ -213,8 +213,13 @@ export class Supervisor {
   }
 
   #fork(slot: Slot): void {
-    const turnsAway = (handle: RawHandle): boolean => this.#doorway.turnsAway(handle);
-    const worker = new WorkerHandle(cluster.fork(), slot.slot, ++this.#incarnations, this.#rollout.wanted, turnsAway);
+    const worker = new WorkerHandle(
+      cluster.fork(),
+      slot.slot,
+      ++this.#incarnations,
+      this.#rollout.wanted,
+      this.#doorway,
+    );
     slot.add(worker);
     this.#events.onFork(worker);
     worker.onMessage((message, handle) => this.#receive(slot, worker, message, handle));
@@ -252,11 +257,6 @@ export class Supervisor {
       case 'models-reloaded':
         this.#events.onModelsReloaded(worker, message.results);
         break;
-      case 'admit': {
-        const verdicts = this.#ledger.admit(worker, message.addresses, performance.now());
-        worker.send({ kind: 'admitted', verdicts });
-        break;
-      }
       case 'released':
         this.#ledger.release(worker, message.addresses);
         break;

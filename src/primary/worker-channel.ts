@@ -10,6 +10,7 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { hearOfEnd } from '../channel.js';
+import type { Place } from '../control.js';
 import type { RawHandle } from '../raw-handle.js';
 
 /** Of those of node:cluster (lib/internal/cluster), what is looked at here. */
@@ -23,10 +24,21 @@ interface ClusterMessage {
   readonly key?: string;
   readonly errno?: number | null;
   readonly accepted?: boolean;
+  /** Ours: what the worker is told of a connection. */
+  place?: Place;
+}
+
+/** Asked for each connection that is on its way to a worker. */
+export interface Gate {
+  /** What to tell of it; null: it is to be closed. */
+  admit(handle: RawHandle): Place | null;
+  /** The worker has not taken it. */
+  sentBack(place: Place): void;
 }
 
 interface Transit {
   readonly handle: RawHandle;
+  readonly place: Place;
   readonly listeners: ReadonlySet<ChildProcess> | undefined;
 }
 
@@ -46,8 +58,7 @@ function leave(key: string, child: ChildProcess): void {
 
 const ignore = (): void => {};
 
-/** @param turnsAway asked for each connection: whether to close it, and not to send it */
-export function mindChannel(child: ChildProcess, turnsAway: (handle: RawHandle) => boolean): void {
+export function mindChannel(child: ChildProcess, gate: Gate): void {
   hearOfEnd(child);
   const inTransit = new Map<number, Transit>();
   const send = child.send as (...args: unknown[]) => boolean;
@@ -57,13 +68,15 @@ export function mindChannel(child: ChildProcess, turnsAway: (handle: RawHandle) 
     const { act, seq, ack, key, errno } = message;
     if (key !== undefined && ack !== undefined && !errno) join(key, child);
     if (key !== undefined && seq !== undefined && act === 'newconn' && handle) {
-      if (turnsAway(handle)) {
+      const place = gate.admit(handle);
+      if (place === null) {
         // As if the worker had taken it: node:cluster closes it, and goes on with the next.
         const taken: ClusterMessage = { cmd: 'NODE_CLUSTER', ack: seq, accepted: true };
         process.nextTick(() => child.emit('internalMessage', taken));
         return true;
       }
-      inTransit.set(seq, { handle, listeners: listening.get(key) });
+      message.place = place;
+      inTransit.set(seq, { handle, place, listeners: listening.get(key) });
     }
     return send.call(child, message, handle, {}, ignore);
   }) as typeof child.send;
@@ -72,7 +85,9 @@ export function mindChannel(child: ChildProcess, turnsAway: (handle: RawHandle) 
     const transit = ack === undefined ? undefined : inTransit.get(ack);
     if (ack === undefined || transit === undefined) return;
     inTransit.delete(ack);
-    if (accepted === false && (transit.listeners?.size ?? 0) === 0) transit.handle.close();
+    if (accepted !== false) return;
+    gate.sentBack(transit.place);
+    if ((transit.listeners?.size ?? 0) === 0) transit.handle.close();
   });
   child.once('disconnect', () => {
     for (const key of [...listening.keys()]) leave(key, child);

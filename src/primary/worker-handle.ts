@@ -6,6 +6,7 @@ import type { FromWorker, ListenAddress, ToWorker } from '../control.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
 import type { RawHandle } from '../raw-handle.js';
 import type { Deployment } from './deployment.js';
+import type { Doorway } from './doorway.js';
 import type { MemberView, WorkerState } from './plan.js';
 import { mindChannel } from './worker-channel.js';
 
@@ -30,16 +31,13 @@ export class WorkerHandle implements MemberView {
   readonly peers = new Map<string, number>();
   readonly #worker: Worker;
 
-  /** @param turnsAway asked for each connection that is on its way to the worker: whether to close it instead */
-  constructor(
-    worker: Worker,
-    slot: number,
-    incarnation: number,
-    deployment: Deployment,
-    turnsAway: (handle: RawHandle) => boolean,
-  ) {
+  /** @param doorway where each connection passes that is on its way to the worker */
+  constructor(worker: Worker, slot: number, incarnation: number, deployment: Deployment, doorway: Doorway) {
     this.#worker = worker;
-    mindChannel(worker.process, turnsAway);
+    mindChannel(worker.process, {
+      admit: (handle) => doorway.admit(handle, this),
+      sentBack: (place) => doorway.sentBack(place, this),
+    });
     this.slot = slot;
     this.incarnation = incarnation;
     this.deployment = deployment;

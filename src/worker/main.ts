@@ -16,12 +16,12 @@ import { defaultSlabFolder, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
-import { Admission } from './admission.js';
 import { maxSockets } from './descriptors.js';
 import { Handoff } from './handoff.js';
 import { MemoryBudget } from './memory-budget.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Outbox } from './outbox.js';
+import { Places } from './places.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
 import { SharedSecret } from './shared-secret.js';
@@ -58,10 +58,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const slab = openSlab(message, recorder, log);
   const tracing = await startTracing(message);
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
-  const admission = new Admission({
-    ask: (addresses) => void sendToPrimary({ kind: 'admit', addresses }).catch(() => {}),
-    release: (addresses) => void sendToPrimary({ kind: 'released', addresses }).catch(() => {}),
-  });
+  const places = new Places((addresses) => void sendToPrimary({ kind: 'released', addresses }).catch(() => {}));
   const outbox = new Outbox(() => slab?.write());
   const handoff = new Handoff(sendToPrimary, String(message.incarnation));
   const lanes = new Map(
@@ -73,7 +70,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const context = { limits: limitsOf(config), recorder, outbox, budget, pool: new BufferPool(maxPooledBytes), secret };
   const server = new WorkerServer({
     context,
-    admission,
+    places,
     handoff,
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
     lanes,
@@ -110,8 +107,6 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   let checked: Socket | null = null;
   const obey = async (order: ToWorker, handle: unknown): Promise<void> => {
     switch (order.kind) {
-      case 'admitted':
-        return admission.receive(order.verdicts);
       case 'turned-away':
         for (const [reason, count] of order.refusals) recorder.count(reason, count);
         return;

@@ -3,14 +3,13 @@
 //   accepted ─▶ a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { clientKey, plainAddress } from '../client-address.js';
 import type { ListenAddress, ToWorker, Verdict } from '../control.js';
 import { listenError } from '../errors.js';
 import { isReset, type RawHandle, withSharedReads } from '../raw-handle.js';
-import type { Admission } from './admission.js';
 import { Connection, type ConnectionContext, type ConnectionState, type Lane } from './connection.js';
 import { Farewells } from './farewell.js';
 import type { Handoff, Origin } from './handoff.js';
+import type { Places } from './places.js';
 import type { TlsGate } from './tls-gate.js';
 
 export interface Listener {
@@ -22,7 +21,7 @@ export interface Listener {
 
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
-  readonly admission: Admission;
+  readonly places: Places;
   readonly handoff: Handoff;
   /** What listeners with TLS let clients through; null when there is none. */
   readonly gate: TlsGate | null;
@@ -42,7 +41,7 @@ type Ending = { readonly kind: 'drain' } | { readonly kind: 'retire'; readonly m
 
 export class WorkerServer {
   readonly #context: ConnectionContext;
-  readonly #admission: Admission;
+  readonly #places: Places;
   readonly #handoff: Handoff;
   readonly #gate: TlsGate | null;
   readonly #lanes: ReadonlyMap<string, Lane>;
@@ -57,10 +56,10 @@ export class WorkerServer {
   #ending: Ending | null = null;
   #onEmpty: (() => void) | null = null;
 
-  constructor({ context, admission, handoff, gate, lanes, maxSockets, onExhausted }: WorkerServerOptions) {
+  constructor({ context, places, handoff, gate, lanes, maxSockets, onExhausted }: WorkerServerOptions) {
     const { limits } = context;
     this.#context = context;
-    this.#admission = admission;
+    this.#places = places;
     this.#handoff = handoff;
     this.#gate = gate;
     this.#lanes = lanes;
@@ -81,8 +80,7 @@ export class WorkerServer {
 
   /** Whatever needs a descriptor. */
   get #sockets(): number {
-    const waiting = this.#admission.waiting + this.#shakingHands.size + this.#handoff.arriving;
-    return this.#connections.size + waiting + this.#farewells.lingering;
+    return this.#connections.size + this.#shakingHands.size + this.#handoff.arriving + this.#farewells.lingering;
   }
 
   get inFlight(): number {
@@ -137,7 +135,7 @@ export class WorkerServer {
     if (arrival === null) return;
     if (arrival.state === null) {
       arrival.socket.destroy();
-      this.#admission.release(arrival.address);
+      this.#places.release(arrival.address);
       this.#checkEmpty();
     } else {
       this.#context.recorder.count('connectionsMoved');
@@ -169,36 +167,26 @@ export class WorkerServer {
   }
 
   #checkEmpty(): void {
-    const coming = this.#admission.waiting + this.#handoff.arriving + this.#shakingHands.size;
+    const coming = this.#handoff.arriving + this.#shakingHands.size;
     if (this.#ending !== null && this.#connections.size === 0 && coming === 0) this.#onEmpty?.();
   }
 
   #accept(socket: Socket, listener: Listener): void {
-    // Until it is served nobody else listens for its end.
-    const ignoreError = (): void => {};
-    socket.on('error', ignoreError);
-    if (this.#sockets >= this.#maxSockets) {
+    const { address, verdict } = this.#places.arriving;
+    if (verdict !== 'granted') this.#refuse(socket, listener, verdict);
+    else if (this.#sockets >= this.#maxSockets) {
       this.#context.recorder.count('refusedByDescriptors');
       this.#onExhausted();
-      socket.destroy();
-      return;
-    }
-    const { remoteAddress } = socket;
-    if (remoteAddress === undefined) {
-      socket.destroy(); // it has gone already
-      return;
-    }
-    const address = clientKey(plainAddress(remoteAddress));
-    this.#admission.request(address, (verdict) => {
-      socket.off('error', ignoreError);
-      if (verdict !== 'granted') this.#refuse(socket, listener, verdict);
-      else if (socket.destroyed || isReset(socket) || this.#ending?.kind === 'drain') {
-        socket.destroy();
-        this.#admission.release(address);
-      } else if (listener.tls) this.#shakeHands(socket, listener, address);
-      else this.#begin({ socket: withSharedReads(socket), model: listener.model, address });
-      this.#checkEmpty();
-    });
+      this.#forget(socket, address);
+    } else if (isReset(socket)) this.#forget(socket, address);
+    else if (listener.tls) this.#shakeHands(socket, listener, address);
+    else this.#begin({ socket: withSharedReads(socket), model: listener.model, address });
+  }
+
+  /** Before it was served. */
+  #forget(socket: Socket, address: string): void {
+    socket.on('error', () => {}).destroy();
+    this.#places.release(address);
   }
 
   /** With an empty frame, where there is no TLS to be agreed on first. */
@@ -216,10 +204,10 @@ export class WorkerServer {
       this.#shakingHands.delete(socket);
       if (secured === null) {
         this.#context.recorder.count('refusedByHandshake');
-        this.#admission.release(address);
+        this.#places.release(address);
       } else if (this.#ending !== null) {
         secured.destroy();
-        this.#admission.release(address);
+        this.#places.release(address);
       } else this.#begin({ socket: secured, model, address });
       this.#checkEmpty();
     });
@@ -235,7 +223,7 @@ export class WorkerServer {
     const onClose = (hasMoved: boolean): void => {
       this.#connections.delete(connection);
       this.#tellCompany();
-      if (!hasMoved) this.#admission.release(address); // the place of one that moves goes with it
+      if (!hasMoved) this.#places.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
     };
     const lane = this.#lanes.get(model);

@@ -1,6 +1,7 @@
 // The TCP port of a real server, against clients that are broken, hostile, slow or in a hurry.
 
 import { expect } from 'chai';
+import { maxToldPerSecond } from '#src/primary/doorway.js';
 import { endProcesses } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
@@ -199,6 +200,24 @@ describe('the TCP port', () => {
       return undefined;
     });
     next.destroy();
+  });
+
+  it('in a storm beyond the limit tells the first, closes the others, serves who is there, and counts all', async () => {
+    const server = new TestServer({ env: { ...dummy, MAX_CONNECTIONS: '1', WORKERS: '2' } });
+    const port = await server.port();
+    const served = await RawClient.connect(port);
+    served.send(Buffer.from('x'));
+    await served.replied(1);
+    const clients = await Promise.all(Array.from({ length: 400 }, () => RawClient.connect(port)));
+    await Promise.all(clients.map((client) => client.serverEnded()));
+    const told = clients.filter(({ replies }) => replies.length > 0);
+    expect(told.length).to.be.within(maxToldPerSecond, 399);
+    expect(new Set(told.map(({ replies }) => String(replies)))).to.deep.equal(new Set(['']));
+    for (const client of clients) client.destroy();
+    await server.metricsWhen('400 refusals', ({ connections_refused }) => connections_refused === 400);
+    expect(await server.prometheus()).to.match(/mltcp_connections_refused_total\{.*reason="limit"\} 400\n/);
+    served.send(Buffer.from('x'));
+    await served.replied(2);
   });
 
   it('pauses a client that never reads, keeps its memory bounded and serves the others', async function () {

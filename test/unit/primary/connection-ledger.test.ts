@@ -1,10 +1,18 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import type { Verdict } from '#src/control.js';
 import { type ConnectionHolder, ConnectionLedger } from '#src/primary/connection-ledger.js';
 
 const unlimited = { maxConnections: 1000, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0 };
 const holder = (): ConnectionHolder => ({ connections: 0, peers: new Map() });
 const many = (address: string, count: number): string[] => Array<string>(count).fill(address);
+
+const admit = (
+  ledger: ConnectionLedger,
+  worker: ConnectionHolder,
+  addresses: readonly string[],
+  now: number,
+): Verdict[] => addresses.map((address) => ledger.admit(worker, address, now));
 
 describe('the connection ledger', () => {
   it('never grants more than its limits, over all workers and for each address, and forgets none', () => {
@@ -28,7 +36,7 @@ describe('the connection ledger', () => {
           const held = worker.peers.get(address) ?? 0;
           if (kind === 'admit') {
             const room = Math.min(count, 10 - all(), 5 - of(address));
-            const verdicts = ledger.admit(worker, many(address, count), 0);
+            const verdicts = admit(ledger, worker, many(address, count), 0);
             expect(verdicts.filter((verdict) => verdict === 'granted')).to.have.length(room);
           }
           if (kind === 'release') ledger.release(worker, many(address, Math.min(count, held)));
@@ -45,7 +53,7 @@ describe('the connection ledger', () => {
 
   it('says which limit it was', () => {
     const ledger = new ConnectionLedger({ ...unlimited, maxConnections: 3, maxConnectionsPerAddress: 2 }, 0);
-    expect(ledger.admit(holder(), ['a', 'a', 'a', 'b', 'c'], 0)).to.deep.equal([
+    expect(admit(ledger, holder(), ['a', 'a', 'a', 'b', 'c'], 0)).to.deep.equal([
       'granted',
       'granted',
       'refusedByAddressLimit',
@@ -57,11 +65,11 @@ describe('the connection ledger', () => {
   it('takes so many new connections a second, and as many at once when it was quiet before', () => {
     const ledger = new ConnectionLedger({ ...unlimited, maxNewConnectionsPerSecond: 10 }, 0);
     const granted = (count: number, now: number): number =>
-      ledger.admit(holder(), many('a', count), now).filter((verdict) => verdict === 'granted').length;
+      admit(ledger, holder(), many('a', count), now).filter((verdict) => verdict === 'granted').length;
     expect(granted(15, 0)).to.equal(10);
     expect(granted(15, 500)).to.equal(5);
     expect(granted(15, 500)).to.equal(0);
     expect(granted(50, 60_000)).to.equal(10);
-    expect(ledger.admit(holder(), ['a'], 60_000)).to.deep.equal(['refusedByRate']);
+    expect(ledger.admit(holder(), 'a', 60_000)).to.equal('refusedByRate');
   });
 });
