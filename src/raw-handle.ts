@@ -20,7 +20,7 @@ export interface RawHandle {
   getpeername(peer: { address?: string }): number;
   readStart(): number;
   readStop(): number;
-  close(): void;
+  close(onClosed?: () => void): void;
 }
 
 /** Null when the socket is closed, or is none that lies on a handle of its own (TLS). */
@@ -49,6 +49,25 @@ export function startReading(socket: Socket): void {
   if (handle === null) return;
   handle.reading = true;
   handle.readStart();
+}
+
+/**
+ * Keeps a handle open while it is being sent, whoever closes it meanwhile; returns what ends that. Otherwise libuv drops
+ * the message with a handle that has closed before the channel took it, and says so to nobody; and Node, which waits for
+ * every handle to be confirmed before it sends anything else, would never send anything again.
+ */
+export function holdOpen(handle: RawHandle): () => void {
+  let closing: Parameters<RawHandle['close']> | null = null;
+  Object.defineProperty(handle, 'close', {
+    configurable: true,
+    value: (...args: Parameters<RawHandle['close']>) => {
+      closing = args;
+    },
+  });
+  return () => {
+    Reflect.deleteProperty(handle, 'close');
+    if (closing !== null) handle.close(...closing);
+  };
 }
 
 /** How many of the bytes that were written to the socket, the last ones, the kernel has not taken. */

@@ -10,7 +10,15 @@
 
 import type { Socket } from 'node:net';
 import type { FromWorker, MovedState, ToWorker } from '../control.js';
-import { type RawHandle, rawHandleOf, socketOn, startReading, stopReading, unsentBytes } from '../raw-handle.js';
+import {
+  holdOpen,
+  type RawHandle,
+  rawHandleOf,
+  socketOn,
+  startReading,
+  stopReading,
+  unsentBytes,
+} from '../raw-handle.js';
 import type { Connection, ConnectionState } from './connection.js';
 
 /** Connections that move at once: more would stand still for longer, each waiting for the others. */
@@ -67,12 +75,15 @@ export class Handoff {
     const handle = (await connection.quiesce()) ? rawHandleOf(socket) : null;
     if (handle === null) return false;
     const id = `${this.#prefix}.${++this.#sequence}`;
+    const release = holdOpen(handle);
     try {
       await this.#send({ kind: 'move', id, model, address }, handle);
     } catch {
       startReading(socket);
       connection.stay();
       return false;
+    } finally {
+      release();
     }
     // It may have been closed while the handle was on its way: reset by the client, or cut by us.
     const state = rawHandleOf(socket) === null ? null : toShared(connection.depart(unsentBytes(socket)));

@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '#src/errors.js';
 import { root, TestProcess } from './processes.js';
 import { TestServer } from './server.js';
 import { type Span, SteadyClients } from './steady.js';
@@ -90,11 +91,8 @@ export async function measureFlood(kind: string, seconds: number): Promise<Flood
     await hostile.exited;
     const endedAt = performance.now();
     const limit = { timeoutMs: recoveryMs };
-    await until(
-      'the connections of the flood to be gone',
-      async () => (await server.metrics()).connections === steadyConnections,
-      limit,
-    );
+    const areGone = async (): Promise<boolean> => (await server.metrics()).connections === steadyConnections;
+    await until('the connections of the flood to be gone', areGone, limit);
     for (const { pid, descriptors: had } of before) {
       await until('its descriptors to be gone', () => descriptors(pid) <= had + steadyConnections, limit);
     }
@@ -102,6 +100,8 @@ export async function measureFlood(kind: string, seconds: number): Promise<Flood
     const after = await spanOf(1000);
     const hasLostWorkers = String(await server.workerPids()) !== String(pids);
     return { calm, flooded, after, wrong: steady.wrong, grownMb, goneMs, hasLostWorkers };
+  } catch (error) {
+    throw new Error(`${messageOf(error)}; the server said:\n${server.output}`, { cause: error });
   } finally {
     steady.destroy();
   }
