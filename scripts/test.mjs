@@ -13,6 +13,7 @@ const programs = [
   { name: 'ip', debian: 'iproute2', isRequired: false },
   { name: 'chromium', debian: 'chromium', isRequired: false },
   { name: 'faketime', debian: 'faketime', isRequired: false },
+  { name: 'strace', debian: 'strace', isRequired: false },
 ];
 
 /** Where the packages of test/public-models.txt are unpacked. */

@@ -130,6 +130,12 @@ export const threats = [
     test: 'stops neither inference nor reloads',
   },
   {
+    threat: 'a library that reports to its makers',
+    keys: ['onnxRuntime.disableTelemetry'],
+    counter: null,
+    test: 'of a server with models inline and in threads, a reload, and all clients',
+  },
+  {
     threat: 'secrets in what people see',
     keys: ['server.sharedSecret', 'http.token', 'redis.url', 'redis.sentinelPassword'],
     counter: null,

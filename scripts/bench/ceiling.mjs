@@ -5,7 +5,7 @@
 
 import cluster from 'node:cluster';
 import { createServer } from 'node:net';
-import ort from 'onnxruntime-node';
+import ort from '../../dist/inference/backends/onnx-runtime.js';
 
 const [kind, workers, model] = process.argv.slice(2);
 

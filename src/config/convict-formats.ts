@@ -107,6 +107,16 @@ format(
     return pythonLevels[level] ?? level;
   },
 );
+format(
+  'switch',
+  (value) => typeof value === 'boolean',
+  'must be true or false (in the environment also 1, 0, yes, no, on, off)',
+  (value) => {
+    const text = String(value).toLowerCase();
+    if (['true', '1', 'yes', 'on'].includes(text)) return true;
+    return ['false', '0', 'no', 'off'].includes(text) ? false : value;
+  },
+);
 format('booleanOrNull', (value) => value === null || typeof value === 'boolean', 'must be true or false');
 format('list', Array.isArray, 'must be a list');
 format(

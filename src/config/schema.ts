@@ -44,6 +44,7 @@ export interface Settings {
   };
   models: ModelEntry[];
   listeners: ListenerEntry[];
+  onnxRuntime: { disableTelemetry: boolean };
   redis: {
     url: string;
     nodes: string[];
@@ -290,6 +291,14 @@ export const schema: convict.Schema<Settings> = {
     doc: 'TCP listeners: a list of {host, port, model, tls}. Empty means one: server.port serving server.model.',
     format: 'list',
     default: [],
+  },
+  onnxRuntime: {
+    disableTelemetry: {
+      doc: 'Whether ONNX Runtime is kept from reporting to its makers: it would look up hosts of theirs, send to them, and write under $XDG_CACHE_HOME or ~/.cache. False lets it.',
+      format: 'switch',
+      default: true,
+      env: 'ORT_DISABLE_TELEMETRY',
+    },
   },
   redis: {
     url: {

@@ -31,6 +31,12 @@ export function readyEvent(config: Config, { addresses, models }: Served, metric
   };
 }
 
+/** Nothing leaves the machine without a word of it. */
+export function warnOfTelemetry({ onnxRuntime }: Config, log: Log): void {
+  if (!onnxRuntime.disableTelemetry)
+    log.warn('ONNX Runtime may report to its makers: onnxRuntime.disableTelemetry is false');
+}
+
 /** A line for each model of a worker that has changed or could not. */
 export function logModelReload(log: Log, { slot, pid }: WorkerHandle, results: ReloadResults): void {
   for (const [model, result] of Object.entries(results)) {

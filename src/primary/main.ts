@@ -14,7 +14,7 @@ import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { AggregatorChild } from './aggregator-child.js';
-import { logModelReload, readyEvent, type Served, serverStatus } from './announce.js';
+import { logModelReload, readyEvent, type Served, serverStatus, warnOfTelemetry } from './announce.js';
 import { type ControlServer, openControl } from './control-server.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
@@ -125,6 +125,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       reload: async (next, nextVersions) => {
         await supervisor.reload(next, nextVersions);
         nodeRecord.reloads++;
+        warnOfTelemetry(next, log);
       },
       scale,
     },
@@ -166,6 +167,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     },
   );
   log.debug({ workers, run }, 'starting');
+  warnOfTelemetry(config, log);
   const operate = operateWith({
     status,
     reload: () => reloader.reload('command'),

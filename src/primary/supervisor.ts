@@ -213,11 +213,13 @@ export class Supervisor {
   }
 
   #fork(slot: Slot): void {
+    const deployment = this.#rollout.wanted;
+    const { disableTelemetry } = deployment.config.onnxRuntime;
     const worker = new WorkerHandle(
-      cluster.fork(),
+      cluster.fork({ ORT_DISABLE_TELEMETRY: disableTelemetry ? '1' : '0' }),
       slot.slot,
       ++this.#incarnations,
-      this.#rollout.wanted,
+      deployment,
       this.#doorway,
     );
     slot.add(worker);

@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import ort from 'onnxruntime-node';
 import { loadOnnxModel } from '#src/inference/backends/onnx.js';
+import ort from '#src/inference/backends/onnx-runtime.js';
 import { type Dtype, dtypes, typedView } from '#src/inference/backends/tensor.js';
 import type { Model } from '#src/inference/model.js';
 import { temporaryFolder } from '../support/folder.js';

@@ -4,9 +4,9 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import ort from 'onnxruntime-node';
 import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
+import ort from './onnx-runtime.js';
 import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from './tensor.js';
 
 interface Signature {

@@ -8,6 +8,7 @@
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import '../backends/onnx-telemetry.js'; // a thread cannot do it
 import type { Replies, RowSource } from '../batch.js';
 import type { ModelSource } from '../catalogue.js';
 import { type Model, ThreadCrashedError } from '../model.js';
