@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildPackages } from './packages.mjs';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -48,6 +49,7 @@ export function install() {
 export function build() {
   runTool('typescript', ['--build', 'tsconfig.json'], { stdio: ['ignore', 2, 2] });
   buildPage();
+  buildPackages();
 }
 
 /** The live page: one script, one style sheet, and what is served as it is. */

@@ -7,6 +7,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { vendoredPackages } from './packages.mjs';
 import { install, root } from './prepare.mjs';
 
 /** Licences that ask for nothing but their text to be kept. */
@@ -21,17 +22,31 @@ const isPermissive = (licence = '') =>
     .split(' OR ')
     .some((one) => one.split(' AND ').every((part) => permissive.includes(part.trim())));
 
-/** What is installed with the product: name, version, licence, as the lock file has it. */
-export function productPackages() {
+const nameOf = (path) => path.replace(/^.*node_modules\//, '');
+
+/** What is installed with the product, or inside of it: path, and entry of the lock file. */
+function productEntries() {
   const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
-  return Object.entries(packages)
-    .filter(([path, { dev }]) => path !== '' && !dev)
-    .map(([path, { version, license }]) => ({
-      name: path.replace(/^.*node_modules\//, ''),
-      version,
-      licence: license,
-    }));
+  return Object.entries(packages).filter(
+    ([path, { dev }]) => path !== '' && (!dev || vendoredPackages.includes(nameOf(path))),
+  );
 }
+
+/** The same: name, version, licence, and whether it is inside of ours instead of being installed. */
+export function productPackages() {
+  return productEntries().map(([path, { version, license, dev }]) => ({
+    name: nameOf(path),
+    version,
+    licence: license,
+    isVendored: dev === true,
+  }));
+}
+
+/** Packages that would run code when they are installed. */
+export const packagesWithInstallScript = () =>
+  productEntries()
+    .filter(([, { dev, hasInstallScript }]) => !dev && hasInstallScript)
+    .map(([path]) => nameOf(path));
 
 /** Packages whose licence is not known to be harmless. */
 export const doubtfulLicences = () => productPackages().filter(({ licence }) => !isPermissive(licence));
@@ -50,17 +65,44 @@ export function billOfMaterials() {
     if (pruned.status !== 0) throw new Error(`npm install --package-lock-only failed: ${pruned.stderr}`);
     const made = npm(folder, 'sbom', '--package-lock-only', '--sbom-format=cyclonedx', '--sbom-type=application');
     if (made.status !== 0) throw new Error(`npm sbom failed: ${made.stderr}`);
-    return made.stdout;
+    const bill = JSON.parse(made.stdout);
+    for (const component of vendoredComponents()) {
+      bill.components.push(component);
+      bill.dependencies[0].dependsOn.push(component['bom-ref']);
+    }
+    return JSON.stringify(bill, null, 2);
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
+/** Packages inside of ours, as npm writes those that are installed. */
+const vendoredComponents = () =>
+  productPackages()
+    .filter(({ isVendored }) => isVendored)
+    .map(({ name, version, licence }) => ({
+      'bom-ref': `${name}@${version}`,
+      type: 'library',
+      name,
+      version,
+      scope: 'required',
+      purl: `pkg:npm/${name}@${version}`,
+      licenses: [{ license: { id: licence } }],
+    }));
+
 /** By severity, how many packages of the product have known vulnerabilities; null when nobody could be asked. */
 export function vulnerabilities() {
-  const { stdout } = npm(root, 'audit', '--omit=dev', '--json');
+  const { stdout } = npm(root, 'audit', '--json');
   try {
-    return JSON.parse(stdout).metadata?.vulnerabilities ?? null;
+    const { vulnerabilities: found } = JSON.parse(stdout);
+    const product = new Set(productEntries().map(([path]) => path));
+    const counts = { critical: 0, high: 0, moderate: 0 };
+    for (const { severity, nodes, via } of Object.values(found)) {
+      // Those whose own code it is, not all that depend on them: some of these are not in the product.
+      const isItsOwn = via.some((reason) => typeof reason === 'object');
+      if (isItsOwn && severity in counts && nodes.some((path) => product.has(path))) counts[severity]++;
+    }
+    return counts;
   } catch {
     return null;
   }

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { buildPackages } from './packages.mjs';
 import { buildPage, install, root, runTool } from './prepare.mjs';
 
 /** Programs that the tests run for real, with the Debian package that brings each. */
@@ -87,6 +88,7 @@ ensureNodeVersions();
 runTool('@biomejs/biome', ['check', '--error-on-warnings', '.']);
 runTool('typescript', ['--build', 'tsconfig.json', 'src/aggregator/page/tsconfig.json', 'test/tsconfig.json']);
 buildPage();
+buildPackages();
 const specs = process.argv.slice(2);
 const everything = ['unit', 'contract', 'integration', 'e2e'].map((kind) => `build/test/${kind}/**/*.test.js`);
 runTool('mocha', ['--reporter', 'build/test/support/reporter.js', ...(specs.length > 0 ? specs : everything)], {

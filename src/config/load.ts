@@ -227,10 +227,15 @@ function resolved(settings: Settings, workingDirectory: string): Config {
   const { host, port, model } = settings.server;
   const listeners = settings.listeners.length > 0 ? settings.listeners : [{ host, port, model, tls: null }];
   const tls = withPaths(settings.server.tls, workingDirectory);
+  const { packageFolder } = settings.onnxRuntime;
   return {
     ...settings,
     models: models.map((entry) => ({ ...entry, responseSize: entry.responseSize ?? settings.server.responseSize })),
     server: { ...settings.server, tls },
+    onnxRuntime: {
+      ...settings.onnxRuntime,
+      packageFolder: packageFolder === '' ? '' : resolve(workingDirectory, packageFolder),
+    },
     http: { ...settings.http, tls: withPaths(settings.http.tls, workingDirectory) },
     listeners: listeners.map((listener) => ({
       ...listener,

@@ -44,7 +44,7 @@ export interface Settings {
   };
   models: ModelEntry[];
   listeners: ListenerEntry[];
-  onnxRuntime: { disableTelemetry: boolean };
+  onnxRuntime: { packageFolder: string; disableTelemetry: boolean };
   redis: {
     url: string;
     nodes: string[];
@@ -293,6 +293,12 @@ export const schema: convict.Schema<Settings> = {
     default: [],
   },
   onnxRuntime: {
+    packageFolder: {
+      doc: 'Folder of a package onnxruntime-node that is loaded in place of the one that comes along: for CUDA, or on a platform other than Linux and macOS on ARM. Empty: the one that comes along.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'ONNX_RUNTIME_PACKAGE_FOLDER',
+    },
     disableTelemetry: {
       doc: 'Whether ONNX Runtime is kept from reporting to its makers: it would look up hosts of theirs, send to them, and write under $XDG_CACHE_HOME or ~/.cache. False lets it.',
       format: 'switch',

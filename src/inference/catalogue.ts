@@ -2,7 +2,7 @@
 
 import { createDummyModel } from './backends/dummy.js';
 import { loadModuleModel } from './backends/module.js';
-import { loadOnnxModel, type SessionSettings } from './backends/onnx.js';
+import type { SessionSettings } from './backends/onnx.js';
 import type { Model } from './model.js';
 
 export type Backend = 'onnx' | 'module' | 'dummy';
@@ -23,8 +23,10 @@ export interface ModelSource {
 /** Throws Error, with what would mend it, when the model cannot be served. */
 export async function loadModel({ name, backend, path, responseSize, settings, session }: ModelSource): Promise<Model> {
   switch (backend) {
-    case 'onnx':
+    case 'onnx': {
+      const { loadOnnxModel } = await import('./backends/onnx.js'); // others do without ONNX Runtime
       return loadOnnxModel(path, session);
+    }
     case 'module':
       return loadModuleModel(path, { name, settings });
     case 'dummy':

@@ -10,6 +10,14 @@ export interface Deployment {
   readonly versions: ModelVersions;
 }
 
+/** What counts for ONNX Runtime before a worker can read its config. */
+export function workerEnvironment({ config: { onnxRuntime } }: Deployment): Readonly<Record<string, string>> {
+  return {
+    ORT_DISABLE_TELEMETRY: onnxRuntime.disableTelemetry ? '1' : '0',
+    ONNX_RUNTIME_PACKAGE_FOLDER: onnxRuntime.packageFolder,
+  };
+}
+
 /** Models whose connections a worker of deployment `to` can take over from one of `from`: it serves them, framed alike. */
 export function movableModels(from: Deployment, to: Deployment): readonly string[] {
   if (from.config.server.lengthFieldSize !== to.config.server.lengthFieldSize) return [];

@@ -8,6 +8,7 @@ import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { RawHandle } from '../raw-handle.js';
 import { ConnectionLedger } from './connection-ledger.js';
+import { workerEnvironment } from './deployment.js';
 import { Doorway } from './doorway.js';
 import { HangWatch } from './hang-watch.js';
 import { obituary } from './obituary.js';
@@ -214,9 +215,8 @@ export class Supervisor {
 
   #fork(slot: Slot): void {
     const deployment = this.#rollout.wanted;
-    const { disableTelemetry } = deployment.config.onnxRuntime;
     const worker = new WorkerHandle(
-      cluster.fork({ ORT_DISABLE_TELEMETRY: disableTelemetry ? '1' : '0' }),
+      cluster.fork(workerEnvironment(deployment)),
       slot.slot,
       ++this.#incarnations,
       deployment,

@@ -2,4 +2,4 @@
 
 import './onnx-telemetry.js';
 
-export { default } from 'onnxruntime-node';
+export { default } from '#onnxruntime';

@@ -1,0 +1,96 @@
+// What the published packages hold beside our own compiled sources.
+//
+//   dist/onnxruntime   ONNX Runtime as its authors publish it, for the platforms of a server, without what only its
+//                      install script needs. As a dependency it would run that script at install, which fetches from
+//                      outside the registry, and bring 290 MB of binaries to every platform.
+//   src/client/dist    the client with the files it imports: a package of its own, without dependencies
+//
+// `npm pack` and `npm pack ./src/client` then pack what is there; no script runs at pack or install.
+
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** Packages that are inside of ours: dependencies for development to npm, part of the product to who uses it. */
+export const vendoredPackages = ['onnxruntime-node'];
+
+/** Where the published package serves ONNX models by itself; a build adds the platform that it runs on. */
+const publishedPlatforms = ['linux/x64', 'linux/arm64', 'darwin/arm64'];
+
+/** The same library under a second name, to which no other file refers. */
+const isSecondName = (file) => /^libonnxruntime\.\d+\.\d+\.\d+\.dylib$/.test(file);
+
+export function buildPackages() {
+  vendorOnnxRuntime();
+  buildClientPackage();
+}
+
+function vendorOnnxRuntime() {
+  const from = join(root, 'node_modules/onnxruntime-node');
+  const to = join(root, 'dist/onnxruntime');
+  const platforms = [...new Set([...publishedPlatforms, `${process.platform}/${process.arch}`])];
+  const { name, version, license } = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8'));
+  // Without `type`, as in the original: these files are CommonJS, inside of a package that is not.
+  const manifest = `${JSON.stringify({ name, version, license, main: 'dist/index.js', platforms }, null, 2)}\n`;
+  const manifestFile = join(to, 'package.json');
+  if (!existsSync(manifestFile) || readFileSync(manifestFile, 'utf8') !== manifest) {
+    // Beside it and then moved: another build, or a server, may be using the folder.
+    const fresh = `${to}.${process.pid}`;
+    rmSync(fresh, { recursive: true, force: true });
+    placeFiles(join(from, 'dist'), join(fresh, 'dist'), (file) => file.endsWith('.js'));
+    for (const platform of platforms) {
+      const binaries = join('bin/napi-v6', platform);
+      if (existsSync(join(from, binaries)))
+        placeFiles(join(from, binaries), join(fresh, binaries), (file) => !isSecondName(file));
+    }
+    writeFileSync(join(fresh, 'package.json'), manifest);
+    rmSync(to, { recursive: true, force: true });
+    renameSync(fresh, to);
+  }
+  const ours = join(root, 'scripts/onnxruntime');
+  for (const file of readdirSync(ours)) copyFileSync(join(ours, file), join(to, file));
+}
+
+/** Files of a folder as links where the file system can, else as copies: nobody writes into either. */
+function placeFiles(from, to, isWanted) {
+  mkdirSync(to, { recursive: true });
+  for (const file of readdirSync(from).filter(isWanted)) {
+    try {
+      linkSync(join(from, file), join(to, file));
+    } catch {
+      copyFileSync(join(from, file), join(to, file));
+    }
+  }
+}
+
+function buildClientPackage() {
+  const compiled = join(root, 'dist');
+  const to = join(root, 'src/client/dist');
+  for (const file of withImports(join(compiled, 'client/client.js'))) {
+    const target = join(to, relative(compiled, file));
+    mkdirSync(dirname(target), { recursive: true });
+    copyFileSync(file, target);
+    copyFileSync(file.replace(/\.js$/, '.d.ts'), target.replace(/\.js$/, '.d.ts'));
+  }
+}
+
+/** A compiled file and all files of ours that it needs. */
+function withImports(file, known = new Set()) {
+  if (known.has(file)) return known;
+  known.add(file);
+  for (const [, path] of readFileSync(file, 'utf8').matchAll(/\bfrom '(\.[^']+)'/g))
+    withImports(join(dirname(file), path), known);
+  return known;
+}
