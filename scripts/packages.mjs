@@ -29,6 +29,9 @@ export const vendoredPackages = ['onnxruntime-node'];
 /** Where the published package serves ONNX models by itself; a build adds the platform that it runs on. */
 const publishedPlatforms = ['linux/x64', 'linux/arm64', 'darwin/arm64'];
 
+/** Its version whose LICENSE and ThirdPartyNotices.txt are in scripts/onnxruntime; they come from its wheel for Python. */
+const versionOfNotices = '1.30.0';
+
 /** The same library under a second name, to which no other file refers. */
 const isSecondName = (file) => /^libonnxruntime\.\d+\.\d+\.\d+\.dylib$/.test(file);
 
@@ -42,25 +45,41 @@ function vendorOnnxRuntime() {
   const to = join(root, 'dist/onnxruntime');
   const platforms = [...new Set([...publishedPlatforms, `${process.platform}/${process.arch}`])];
   const { name, version, license } = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8'));
+  if (version !== versionOfNotices)
+    throw new Error(
+      `scripts/onnxruntime has the notices of onnxruntime ${versionOfNotices}, not of ${version}: renew them`,
+    );
   // Without `type`, as in the original: these files are CommonJS, inside of a package that is not.
   const manifest = `${JSON.stringify({ name, version, license, main: 'dist/index.js', platforms }, null, 2)}\n`;
-  const manifestFile = join(to, 'package.json');
-  if (!existsSync(manifestFile) || readFileSync(manifestFile, 'utf8') !== manifest) {
+  const isThere = () => isSame(join(to, 'package.json'), manifest);
+  if (!isThere()) {
     // Beside it and then moved: another build, or a server, may be using the folder.
-    const fresh = `${to}.${process.pid}`;
+    const fresh = join(root, `build/onnxruntime.${process.pid}`);
     rmSync(fresh, { recursive: true, force: true });
     placeFiles(join(from, 'dist'), join(fresh, 'dist'), (file) => file.endsWith('.js'));
     for (const platform of platforms) {
       const binaries = join('bin/napi-v6', platform);
-      if (existsSync(join(from, binaries)))
-        placeFiles(join(from, binaries), join(fresh, binaries), (file) => !isSecondName(file));
+      if (!existsSync(join(from, binaries))) continue;
+      placeFiles(join(from, binaries), join(fresh, binaries), (file) => !isSecondName(file));
     }
     writeFileSync(join(fresh, 'package.json'), manifest);
-    rmSync(to, { recursive: true, force: true });
-    renameSync(fresh, to);
+    try {
+      rmSync(to, { recursive: true, force: true });
+      renameSync(fresh, to);
+    } catch (error) {
+      rmSync(fresh, { recursive: true, force: true });
+      if (!isThere()) throw error; // else another build was quicker
+    }
   }
   const ours = join(root, 'scripts/onnxruntime');
-  for (const file of readdirSync(ours)) copyFileSync(join(ours, file), join(to, file));
+  for (const file of readdirSync(ours)) update(join(ours, file), join(to, file));
+}
+
+const isSame = (file, content) => existsSync(file) && readFileSync(file).equals(Buffer.from(content));
+
+/** Copies what has changed: somebody may be reading the copy. */
+function update(from, to) {
+  if (!isSame(to, readFileSync(from))) copyFileSync(from, to);
 }
 
 /** Files of a folder as links where the file system can, else as copies: nobody writes into either. */
@@ -81,8 +100,8 @@ function buildClientPackage() {
   for (const file of withImports(join(compiled, 'client/client.js'))) {
     const target = join(to, relative(compiled, file));
     mkdirSync(dirname(target), { recursive: true });
-    copyFileSync(file, target);
-    copyFileSync(file.replace(/\.js$/, '.d.ts'), target.replace(/\.js$/, '.d.ts'));
+    update(file, target);
+    update(file.replace(/\.js$/, '.d.ts'), target.replace(/\.js$/, '.d.ts'));
   }
 }
 

@@ -23,6 +23,6 @@ if (isMainThread) {
   setEnvironmentData(decided, true);
 } else if (getEnvironmentData(decided) === undefined && !isAllowed && !/^(1|true|yes)$/i.test(said)) {
   throw new Error(
-    `a thread cannot turn off the telemetry of ONNX Runtime: set ${variable}=1 in the environment of the process, or import this package in its main thread first`,
+    `a thread cannot turn off the telemetry of ONNX Runtime: set ${variable}=1 in the environment of the process, or load the ONNX backend in its main thread first`,
   );
 }
