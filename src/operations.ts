@@ -29,6 +29,8 @@ export interface ServerStatus {
   /** null while there is none, or when it is a process of its own. */
   readonly metricsUrl: string | null;
   readonly workersWanted: number;
+  /** What the cgroup allows the server, in cores' worth of processor time; null: all there is. */
+  readonly cpuLimitCores: number | null;
   /** Workers that died and were replaced. */
   readonly restarts: number;
   /** Whether live connections move at reloads; otherwise they are drained. */

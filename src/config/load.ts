@@ -10,6 +10,7 @@ import { parseEnv } from 'node:util';
 import { type TlsSettings, usesTls } from '../certificates.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { maxFrameLength } from '../protocol/frames.js';
+import { type CpuLimit, cpuLimit, describeCpuLimit } from './cpu-limit.js';
 import {
   type Holder,
   holderFor,
@@ -34,6 +35,8 @@ export interface LoadOptions {
   /** Settings given as flags: dotted key → text. */
   readonly flags?: Readonly<Record<string, string>>;
   readonly workingDirectory: string;
+  /** Of processor time; by default what the cgroups of this process say. */
+  readonly cpuLimit?: CpuLimit | null;
 }
 
 export function packageVersion(): string {
@@ -92,7 +95,10 @@ export function loadConfig(options: LoadOptions): LoadedConfig {
   const models = entries<ModelEntry>('models', values.models, modelSchema, mistakes);
   const listeners = entries<ListenerEntry>('listeners', values.listeners, listenerSchema, mistakes);
   if (mistakes.length === 0) {
-    const config = resolved({ ...values, models, listeners }, options.workingDirectory);
+    const { workingDirectory, cpuLimit: limit = cpuLimit() } = options;
+    const config = resolved({ ...values, models, listeners }, workingDirectory, limit);
+    if (values.cluster.workers === 'auto' && limit !== null)
+      sources.set('cluster.workers', `${sources.get('cluster.workers')}, auto: ${describeCpuLimit(limit)}`);
     mistakes.push(...contradictions(config, values, sources));
     if (mistakes.length === 0) return { config, sources };
   }
@@ -217,7 +223,7 @@ function entries<Entry>(list: string, values: unknown, entrySchema: Schema<Entry
   });
 }
 
-function resolved(settings: Settings, workingDirectory: string): Config {
+function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit | null): Config {
   const models = settings.models.map((model) => ({
     ...model,
     path: model.path && modelPath(model.path, workingDirectory),
@@ -245,7 +251,7 @@ function resolved(settings: Settings, workingDirectory: string): Config {
     cluster: {
       ...settings.cluster,
       node: resolvedNode(settings.cluster.node),
-      workers: resolvedWorkers(settings.cluster.workers),
+      workers: resolvedWorkers(settings.cluster.workers, limit),
     },
   };
 }

@@ -1,7 +1,7 @@
 // Every setting: its format, default, environment variable, and a sentence on what it is for. The README's table is
 // made from this file.
 
-import { availableParallelism, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import convict from 'convict';
 import type { TlsSettings } from '../certificates.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
@@ -9,6 +9,7 @@ import type { Backend } from '../inference/catalogue.js';
 import type { Execution } from '../inference/served-model.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import './convict-formats.js';
+import { type CpuLimit, workersFor } from './cpu-limit.js';
 
 export interface Settings {
   server: {
@@ -99,10 +100,10 @@ export interface ListenerEntry {
   tls: boolean | null;
 }
 
-/** The machine's own name and core count, where config leaves them open. */
+/** The machine's own name, and workers for its cores and for what a cgroup allows, where config leaves them open. */
 export const resolvedNode = (node: string): string => node || hostname();
-export const resolvedWorkers = (workers: number | 'auto'): number =>
-  workers === 'auto' ? availableParallelism() : workers;
+export const resolvedWorkers = (workers: number | 'auto', limit: CpuLimit | null): number =>
+  workers === 'auto' ? workersFor(limit) : workers;
 
 /** @param section where it stands; `what` speaks TLS with it; `prefix` of environment variables */
 function tlsSchema(section: string, what: string, prefix: string): convict.Schema<TlsSettings> {
@@ -260,7 +261,7 @@ export const schema: convict.Schema<Settings> = {
       env: 'NODE_NAME',
     },
     workers: {
-      doc: "Worker processes; 'auto' means one for each core.",
+      doc: "Worker processes; 'auto' means one for each core; where a cgroup allows less processor time, one for each whole core of that.",
       format: 'workers',
       default: 'auto',
       env: 'WORKERS',

@@ -26,6 +26,9 @@ export function formatStatus(status: ServerStatus): string {
     `node ${status.node} of cluster ${status.cluster}, pid ${status.pid}`,
     ...status.listeners.map(({ host, port, model }) => `${host}:${port} → ${model}`),
     ...(status.metricsUrl === null ? [] : [`${status.metricsUrl}/metrics`]),
+    ...(status.cpuLimitCores === null
+      ? []
+      : [`processor time of ${Number(status.cpuLimitCores.toFixed(2))} cores, by its cgroup`]),
     ...(status.movesConnections ? [] : ['connections do not move: at reloads and at scaling down they are drained']),
     '',
   ];

@@ -1,5 +1,6 @@
 // What the primary tells people: that it is ready and where, how it stands, what came of loading models.
 
+import { cpuLimit } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
 import { type Config, packageVersion } from '../config/load.js';
 import type { ListenAddress, ReloadResults } from '../control.js';
@@ -71,6 +72,7 @@ export function serverStatus(options: StatusOptions): ServerStatus {
     listeners: supervisor.workers.findLast(({ state }) => state === 'ready')?.addresses ?? [],
     metricsUrl: metricsUrl || null,
     workersWanted: supervisor.wanted,
+    cpuLimitCores: cpuLimit()?.cores ?? null,
     restarts: nodeRecord.restarts,
     movesConnections: supervisor.canMoveConnections,
     workers: supervisor.workers.map(workerStatus),

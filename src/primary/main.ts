@@ -3,13 +3,14 @@
 //   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
 
 import { randomBytes } from 'node:crypto';
+import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
 import { maxWorkers } from '../config/formats.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
-import { createLog } from '../log.js';
+import { createLog, type Log } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
@@ -22,6 +23,15 @@ import { NodeRecordKeeper } from './node-record.js';
 import { operateWith } from './operator.js';
 import { Reloader } from './reload.js';
 import { Supervisor } from './supervisor.js';
+
+/** Says why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */
+function logCpuLimit(log: Log, workers: number): void {
+  const limit = cpuLimit();
+  if (limit === null) return;
+  const fields = { workers, cpuLimit: describeCpuLimit(limit) };
+  if (workers <= workersFor(limit)) log.info(fields, 'the cgroup limits processor time');
+  else log.warn(fields, 'more workers than the cgroup lets run at once: under load all of them stand still at times');
+}
 
 /** @param readConfig reads the config again; throws OperatorError CONFIG_INVALID */
 export async function startPrimary(config: Config, readConfig: () => Config): Promise<void> {
@@ -168,6 +178,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   );
   log.debug({ workers, run }, 'starting');
   warnOfTelemetry(config, log);
+  logCpuLimit(log, workers);
   const operate = operateWith({
     status,
     reload: () => reloader.reload('command'),

@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { cpuLimit, workersFor } from '#src/config/cpu-limit.js';
 import { describeConfig, formatConfig } from '#src/config/describe.js';
 import { type LoadOptions, loadConfig } from '#src/config/load.js';
 import { OperatorError } from '#src/errors.js';
@@ -32,7 +33,7 @@ describe('the configuration', () => {
     const { config } = load();
     expect(config.listeners).to.deep.equal([{ host: '127.0.0.1', port: 8081, model: 'digits', tls: false }]);
     expect(config.models[0]?.path).to.match(/config\/models\/digits$/);
-    expect(config.cluster.workers).to.equal(availableParallelism());
+    expect(config.cluster.workers).to.equal(workersFor(cpuLimit()));
     expect(config.redis.url).to.equal('');
   });
 
