@@ -1,8 +1,12 @@
-// Where log lines go: to a file descriptor, at once, so that the last line before an exit is not lost. A line that cannot
-// be written (disk full, file system read-only, nobody at the other end of the pipe) is lost and counted, and the server
-// serves on; the first line that can be written again says how many were.
+// Where log lines go: to a file descriptor, at once, so that the last line before an exit is not lost. The server never
+// waits for whoever reads them. When a pipe, a socket or a terminal takes no more, lines wait in memory, up to a limit;
+// beyond it, or when a line cannot be written (disk full, file system read-only, nobody at the other end), lines are
+// lost and counted. As soon as lines can be written again, one says how many were lost.
+//
+//   write ─▶ descriptor ─ takes no more ─▶ waiting (bounded) ─ full ─▶ lost, counted
 
-import { writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
 
 export interface LostLines {
   readonly lines: number;
@@ -10,41 +14,170 @@ export interface LostLines {
   readonly reason: string;
 }
 
+export interface LogOutputOptions {
+  /** Makes the line that tells of lost ones, its line feed included. */
+  describe(lost: LostLines): string;
+  /** Bytes of lines that may wait for a reader. */
+  readonly maxWaitingBytes?: number;
+}
+
+/** How soon a reader that took no more is tried again. */
+const retryMs = 20;
+/** The same, where nothing else can be done meanwhile. */
+const exitRetryMs = 2;
+const slowReader = 'EAGAIN: what reads the log does not keep up';
+
 export class LogOutput {
   readonly #descriptor: number;
   readonly #describe: (lost: LostLines) => string;
+  readonly #maxWaitingBytes: number;
+  /** Whole lines, but for the first: its beginning may have been written. */
+  #waiting: Buffer[] = [];
+  #waitingBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
   #lines = 0;
   #reason = '';
+  #uncounted = 0;
   /** A line was cut in the middle. */
   #isMidLine = false;
 
-  /** @param describe makes the line that tells of lost ones, its line feed included */
-  constructor(descriptor: number, describe: (lost: LostLines) => string) {
+  /** @param descriptor one that never makes a writer wait: see `neverWaiting` */
+  constructor(descriptor: number, { describe, maxWaitingBytes = 0 }: LogOutputOptions) {
     this.#descriptor = descriptor;
     this.#describe = describe;
+    this.#maxWaitingBytes = maxWaitingBytes;
   }
 
-  /** Never throws. @param line with its line feed */
+  /** Never throws, never waits. @param line with its line feed */
   write(line: string): void {
-    const lost = this.#lines > 0 ? { lines: this.#lines, reason: this.#reason } : null;
-    const text = `${this.#isMidLine ? '\n' : ''}${lost === null ? '' : this.#describe(lost)}${line}`;
-    try {
-      this.#writeAll(Buffer.from(text));
-      if (lost !== null) this.#lines = 0;
-    } catch (error) {
-      this.#lines++;
-      this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
+    if (this.#waiting.length === 0) this.#writeNow(line);
+    else this.#keep(Buffer.from(line));
+  }
+
+  /** Lines lost since this was asked last. */
+  takeLost(): number {
+    const lost = this.#uncounted;
+    this.#uncounted = 0;
+    return lost;
+  }
+
+  /** Tries for so long to write what waits. For the end of a process: nothing else runs meanwhile. */
+  flush(timeoutMs: number): void {
+    const until = performance.now() + timeoutMs;
+    for (;;) {
+      this.#writeWaiting();
+      if (this.#waiting.length === 0 || performance.now() > until) return;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, exitRetryMs);
     }
   }
 
-  #writeAll(bytes: Buffer): void {
-    let at = 0;
+  #writeNow(line: string): void {
+    const lost = this.#lines > 0 ? { lines: this.#lines, reason: this.#reason } : null;
+    const bytes = Buffer.from(`${this.#isMidLine ? '\n' : ''}${lost === null ? '' : this.#describe(lost)}${line}`);
+    const written = this.#tryWrite(bytes, 0);
+    // What has begun goes on when it can: another line in the middle of it would tear both.
+    const isKept = written.error === null || written.at > 0 || bytes.length <= this.#maxWaitingBytes;
+    if (written.error !== null && (written.error !== 'EAGAIN' || !isKept)) {
+      this.#lose(line === '' ? 0 : 1, written.error);
+      return;
+    }
+    if (lost !== null) this.#lines = 0;
+    if (written.at < bytes.length) this.#wait(bytes.subarray(written.at));
+  }
+
+  #keep(line: Buffer): void {
+    // After the first lost line all are lost until the reader has caught up: so the line that says so stands where they
+    // are missing.
+    if (this.#lines > 0 || this.#waitingBytes + line.length > this.#maxWaitingBytes) this.#lose(1, 'EAGAIN');
+    else this.#wait(line);
+  }
+
+  #wait(bytes: Buffer): void {
+    this.#waiting.push(bytes);
+    this.#waitingBytes += bytes.length;
+    this.#timer ??= setTimeout(() => this.#retry(), retryMs).unref();
+  }
+
+  #retry(): void {
+    this.#timer = undefined;
+    this.#writeWaiting();
+    if (this.#waiting.length > 0) this.#timer ??= setTimeout(() => this.#retry(), retryMs).unref();
+  }
+
+  /** Line by line: the kernel takes a short line as a whole or not at all, beside lines of other processes. */
+  #writeWaiting(): void {
+    if (this.#waiting.length === 0) return;
+    let done = 0;
+    let hasFailed = false;
+    for (const bytes of this.#waiting) {
+      const { at, error } = this.#tryWrite(bytes, 0);
+      this.#waitingBytes -= at;
+      if (at < bytes.length) this.#waiting[done] = bytes.subarray(at);
+      if (error === 'EAGAIN') break;
+      if (error !== null) {
+        this.#lose(this.#waiting.length - done, error);
+        done = this.#waiting.length;
+        this.#waitingBytes = 0;
+        hasFailed = true;
+        break;
+      }
+      done++;
+    }
+    this.#waiting.splice(0, done);
+    if (this.#waiting.length === 0 && this.#lines > 0 && !hasFailed) this.#writeNow('');
+  }
+
+  #lose(lines: number, reason: string): void {
+    this.#lines += lines;
+    this.#uncounted += lines;
+    this.#reason = reason === 'EAGAIN' ? slowReader : reason;
+  }
+
+  #tryWrite(bytes: Buffer, from: number): { readonly at: number; readonly error: string | null } {
+    let at = from;
     try {
       while (at < bytes.length) at += writeSync(this.#descriptor, bytes, at);
       this.#isMidLine = false;
+      return { at, error: null };
     } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? String(error);
       if (at > 0) this.#isMidLine = true;
-      throw error;
+      return { at, error: code };
     }
   }
+}
+
+/**
+ * A descriptor of stdout or stderr that answers EAGAIN in place of making its writer wait.
+ *
+ * Whether writers wait belongs to what was opened, which all processes share that inherited it, and spawning a child with
+ * it makes them wait again. So pipes and terminals are opened once more, for this process alone. A socket cannot be:
+ * there Node sets it (and sets it back at the exit), and no child of ours may inherit it.
+ */
+export function neverWaiting(descriptor: 1 | 2): number {
+  try {
+    const status = fstatSync(descriptor);
+    const isPipe = status.isFIFO();
+    if (process.platform === 'linux' && (isPipe || isatty(descriptor))) {
+      const again = openAgain(descriptor);
+      if (again !== null) return again;
+    }
+    // The getter makes the stream, and that the descriptor non-blocking.
+    if (isPipe || status.isSocket()) void (descriptor === 1 ? process.stdout : process.stderr);
+  } catch {
+    // It is closed, then: each line tells by its error.
+  }
+  return descriptor;
+}
+
+/** Null where that is not possible: a pipe of another user, a terminal that is gone, no /proc. */
+function openAgain(descriptor: number): number | null {
+  try {
+    const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
+    const again = openSync(`/proc/self/fd/${descriptor}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
+    const [here, there] = [fstatSync(descriptor), fstatSync(again)];
+    if (here.ino === there.ino && here.dev === there.dev) return again;
+    closeSync(again);
+  } catch {}
+  return null;
 }

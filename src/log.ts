@@ -3,13 +3,17 @@
 import { Writable } from 'node:stream';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
-import { LogOutput } from './log-output.js';
+import { LogOutput, neverWaiting } from './log-output.js';
 
 export type Log = Logger;
 
 export interface LogSettings {
   readonly level: string;
   readonly format: 'auto' | 'json' | 'pretty';
+  /** Lines in KiB that may wait for who reads them. */
+  readonly maxBufferedKb?: number;
+  /** Time that the end of this process may take for lines that wait still. */
+  readonly flushTimeoutMs?: number;
 }
 
 /** The process that writes. */
@@ -23,20 +27,11 @@ export interface LogOrigin {
 export function createLog(settings: LogSettings, origin: LogOrigin): Log {
   const options = {
     level: settings.level,
-    base: { ...origin, pid: process.pid },
+    base: baseOf(origin),
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   };
-  const output = new LogOutput(1, (lost) => {
-    const line = {
-      level: 'warn',
-      time: new Date().toISOString(),
-      ...options.base,
-      ...lost,
-      msg: 'log lines were lost',
-    };
-    return `${JSON.stringify(line)}\n`;
-  });
+  const output = outputTo(1, settings, origin);
   const isPretty = settings.format === 'pretty' || (settings.format === 'auto' && process.stdout.isTTY);
   if (!isPretty) return pino(options, output);
   const who = origin.slot === undefined ? origin.role : `${origin.role} ${origin.slot}`;
@@ -55,4 +50,49 @@ function toStream(output: LogOutput): Writable {
       done();
     },
   });
+}
+
+const baseOf = (origin: LogOrigin) => ({ ...origin, pid: process.pid });
+
+const outputs = new Map<1 | 2, LogOutput>();
+
+/** Lines to stdout (1) or stderr (2) of this process, which has one such output each. They never make it wait. */
+export function outputTo(descriptor: 1 | 2, settings: LogSettings, origin: LogOrigin): LogOutput {
+  let output = outputs.get(descriptor);
+  if (output === undefined) {
+    output = openOutput(descriptor, settings, origin);
+    outputs.set(descriptor, output);
+  }
+  return output;
+}
+
+function openOutput(descriptor: 1 | 2, settings: LogSettings, origin: LogOrigin): LogOutput {
+  const { maxBufferedKb = 256, flushTimeoutMs = 500 } = settings;
+  const output = new LogOutput(neverWaiting(descriptor), {
+    maxWaitingBytes: maxBufferedKb * 1024,
+    describe: (lost) => {
+      const line = {
+        level: 'warn',
+        time: new Date().toISOString(),
+        ...baseOf(origin),
+        ...lost,
+        msg: 'log lines were lost',
+      };
+      return `${JSON.stringify(line)}\n`;
+    },
+  });
+  process.once('exit', () => output.flush(flushTimeoutMs));
+  return output;
+}
+
+/** How often lost lines are counted. */
+const countEveryMs = 250;
+
+/** Tells `count` how many lines this process has lost, every so often. */
+export function countLostLines(count: (lines: number) => void): void {
+  const takeLost = (): void => {
+    const lost = [...outputs.values()].reduce((sum, output) => sum + output.takeLost(), 0);
+    if (lost > 0) count(lost);
+  };
+  setInterval(takeLost, countEveryMs).unref();
 }

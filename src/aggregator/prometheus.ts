@@ -191,6 +191,11 @@ export function metricFamilies(
     counter('mltcp_frames_truncated_total', 'Frames that were begun and never finished when their connection ended.', [
       { value: counts.framesTruncated },
     ]),
+    counter(
+      'mltcp_log_lines_lost_total',
+      'Log lines of servers that could not be written: the disk is full, or what reads the log has stalled. The log says so itself as soon as it can.',
+      [{ value: counts.logLinesLost }],
+    ),
     counter('mltcp_received_bytes_total', 'Bytes read from clients.', [{ value: counts.bytesReceived }]),
     counter('mltcp_sent_bytes_total', 'Bytes of replies.', [{ value: counts.bytesSent }]),
     counter(

@@ -71,7 +71,7 @@ export interface Settings {
   metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
   otlp: { endpoint: string; intervalMs: number; traceRatio: number };
   control: { socket: string };
-  log: { level: string; format: 'auto' | 'json' | 'pretty' };
+  log: { level: string; format: 'auto' | 'json' | 'pretty'; maxBufferedKb: number; flushTimeoutMs: number };
 }
 
 export interface ModelEntry {
@@ -451,6 +451,16 @@ export const schema: convict.Schema<Settings> = {
       doc: 'json: a line an event; pretty: for people; auto: pretty on a terminal, json elsewhere.',
       format: 'logFormat',
       default: 'auto',
+    },
+    maxBufferedKb: {
+      doc: 'Log lines in KiB that a process keeps for a reader (of a pipe, a socket, a terminal) that is slower than they come; beyond it they are lost and counted, since nothing may wait for a log. A burst of some thousand lines.',
+      format: 'countOrNone',
+      default: 256,
+    },
+    flushTimeoutMs: {
+      doc: 'Time that the end of a process may take for lines that still wait for their reader. What reads takes them at once; what has stalled shall not hold a stop.',
+      format: 'interval',
+      default: 500,
     },
   },
 };

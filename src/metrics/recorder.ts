@@ -36,6 +36,8 @@ export const workerCounters = [
   /** Lost while it moved from one worker to another. */
   'closedByHandoff',
   'framesTruncated',
+  /** Log lines that could not be written. */
+  'logLinesLost',
   'pausedByInFlight',
   'pausedByWriteBuffer',
   'pausedByMemory',

@@ -6,6 +6,7 @@ import type { Config } from '../config/load.js';
 import type { BootFailed, FromAggregator, ToAggregator } from '../control.js';
 import type { Log } from '../log.js';
 import type { IpcRelay } from '../metrics/transport/ipc.js';
+import type { ChildOutput } from './child-output.js';
 import { backOffMs, youngMs } from './plan.js';
 
 export interface AggregatorChildEvents {
@@ -17,23 +18,27 @@ export class AggregatorChild {
   readonly #config: Config;
   readonly #relay: IpcRelay;
   readonly #log: Log;
+  readonly #output: ChildOutput;
   readonly #events: AggregatorChildEvents;
   #child: ChildProcess | null = null;
   #isStopping = false;
   #youngDeaths = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(config: Config, relay: IpcRelay, log: Log, events: AggregatorChildEvents) {
+  constructor(config: Config, relay: IpcRelay, log: Log, output: ChildOutput, events: AggregatorChildEvents) {
     this.#config = config;
     this.#relay = relay;
     this.#log = log;
+    this.#output = output;
     this.#events = events;
   }
 
   start(): void {
     const child = fork(fileURLToPath(new URL('../aggregator/embedded.js', import.meta.url)), [], {
       serialization: 'advanced',
+      stdio: this.#output.stdio,
     });
+    this.#output.relay(child);
     const forkedAt = performance.now();
     this.#child = child;
     child.on('message', (message: FromAggregator) => {

@@ -2,6 +2,7 @@
 //
 //   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
 
+import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
@@ -10,12 +11,13 @@ import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
-import { createLog, type Log } from '../log.js';
+import { countLostLines, createLog, type Log, outputTo } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { AggregatorChild } from './aggregator-child.js';
 import { logModelReload, readyEvent, type Served, serverStatus, warnOfTelemetry } from './announce.js';
+import { ChildOutput } from './child-output.js';
 import { type ControlServer, openControl } from './control-server.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
@@ -36,7 +38,11 @@ function logCpuLimit(log: Log, workers: number): void {
 /** @param readConfig reads the config again; throws OperatorError CONFIG_INVALID */
 export async function startPrimary(config: Config, readConfig: () => Config): Promise<void> {
   const { node, workers } = config.cluster;
-  const log = createLog(config.log, { role: 'primary', node });
+  const origin = { role: 'primary', node } as const;
+  const log = createLog(config.log, origin);
+  const childOutput = new ChildOutput(outputTo(1, config.log, origin), outputTo(2, config.log, origin));
+  cluster.setupPrimary({ stdio: childOutput.stdio });
+  cluster.on('fork', ({ process }) => childOutput.relay(process));
   // Sorts by start, and two primaries of one node name never share it.
   const run = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   let versions: ModelVersions;
@@ -47,6 +53,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   }
   const nodeRecord = new NodeRecordKeeper({ node, run, version: packageVersion() });
   nodeRecord.workersWanted = workers;
+  countLostLines((lines) => nodeRecord.count('logLinesLost', lines));
 
   const relay = usesRedis(config) ? null : new IpcRelay();
   const publisher: RecordPublisher =
@@ -76,6 +83,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     await aggregator?.drain();
     await publisher.close();
     control?.close();
+    await childOutput.ended(config.log.flushTimeoutMs);
     process.exit(exitCode);
   };
   const fail = (error: unknown): void => {
@@ -93,7 +101,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
 
   const aggregator =
     relay &&
-    new AggregatorChild(config, relay, log, {
+    new AggregatorChild(config, relay, log, childOutput, {
       onReady: (url) => {
         metricsUrl = url;
         if (isReady) log.info({ metrics: `${url}/metrics` }, 'aggregator ready');

@@ -26,8 +26,8 @@ export class NodeRecordKeeper {
   }
 
   /** Counts what belongs to no worker. */
-  count(counter: WorkerCounter): void {
-    this.#departed = addCounts(this.#departed, { ...noCounts(), [counter]: 1 });
+  count(counter: WorkerCounter, by = 1): void {
+    this.#departed = addCounts(this.#departed, { ...noCounts(), [counter]: by });
   }
 
   /** A worker begins, whose own record counts while it lives. */

@@ -10,7 +10,7 @@ import { type Config, packageVersion } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
-import { createLog, type Log } from '../log.js';
+import { countLostLines, createLog, type Log } from '../log.js';
 import { Recorder } from '../metrics/recorder.js';
 import { defaultSlabFolder, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
@@ -55,6 +55,7 @@ await sendToPrimary({ kind: 'hello' }).catch(() => process.exit(1)); // the prim
 async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
   const recorder = new Recorder(servedNames(config));
+  countLostLines((lines) => recorder.count('logLinesLost', lines));
   const slab = openSlab(message, recorder, log);
   const tracing = await startTracing(message);
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
