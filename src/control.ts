@@ -62,7 +62,8 @@ export interface WorkerBoot {
   readonly run: string;
   readonly slot: number;
   readonly incarnation: number;
-  readonly primaryPid: number;
+  /** Where it keeps its counts in a slab; null: nowhere. */
+  readonly slabFolder: string | null;
 }
 
 export type ToWorker =

@@ -32,10 +32,13 @@ export function describeRedis({ url, nodes, masterName }: Settings['redis']): st
   return masterName === '' ? `cluster ${nodes.join(',')}` : `${masterName} of sentinels ${nodes.join(',')}`;
 }
 
+/** Of a server without Redis: what it counts ends with it. */
+export const embeddedIdentity = 'embedded';
+
 /** What two processes have in common exactly when they count for the same cluster. */
 export function clusterIdentity({ redis, cluster }: Settings): string {
   const where = describeRedis(redis);
-  return where === '' ? 'embedded' : `${where} ${redis.keyPrefix}:${cluster.name}`;
+  return where === '' ? embeddedIdentity : `${where} ${redis.keyPrefix}:${cluster.name}`;
 }
 
 export function formatConfig(settings: readonly DescribedSetting[]): string {

@@ -68,7 +68,14 @@ export interface Settings {
     requestTimeoutSeconds: number;
     pingIntervalSeconds: number;
   };
-  metrics: { publishIntervalMs: number; streamIntervalMs: number; nodeRetentionSeconds: number; slabFolder: string };
+  metrics: {
+    publishIntervalMs: number;
+    streamIntervalMs: number;
+    nodeRetentionSeconds: number;
+    slabFolder: string;
+    takeOverSeconds: number;
+    leftoverRetentionDays: number;
+  };
   otlp: { endpoint: string; intervalMs: number; traceRatio: number };
   control: { socket: string };
   log: { level: string; format: 'auto' | 'json' | 'pretty'; maxBufferedKb: number; flushTimeoutMs: number };
@@ -407,10 +414,20 @@ export const schema: convict.Schema<Settings> = {
       default: 3600,
     },
     slabFolder: {
-      doc: 'Where each worker keeps its counts in a file that outlives it (25 KB a model). Empty: a folder in /dev/shm, or else in the temporary folder.',
+      doc: 'Where each worker keeps its counts in a file that outlives it (25 KB a model): a folder of this user, in which others may not write. Empty: one in /dev/shm, or else in the temporary folder; none: no files, and a kill may lose the last counts of a worker.',
       format: 'textOrEmpty',
       default: '',
       env: 'SLAB_FOLDER',
+    },
+    takeOverSeconds: {
+      doc: 'Time after which a server publishes what another node of its cluster left in the same folder (containers that share it) when it was killed; the node itself does so at once when it starts. Shorter than metrics.nodeRetentionSeconds, after which it would come too late.',
+      format: 'positiveSeconds',
+      default: 60,
+    },
+    leftoverRetentionDays: {
+      doc: 'Days after which counts that a killed server left in the folder are removed, where no server of its cluster comes to publish them: memory must not fill up. A week: longer than an outage.',
+      format: 'count',
+      default: 7,
     },
     streamIntervalMs: {
       doc: 'How often WS /metrics and Socket.IO send the metrics.',

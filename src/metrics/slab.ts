@@ -3,9 +3,10 @@
 //
 //   ┌ header: JSON, zeros up to 4096 bytes ┬ the recorder's doubles ┐
 
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ownIdentity, type ProcessIdentity } from '../process-identity.js';
 import { Recorder, recorderLayout } from './recorder.js';
 import type { WorkerCounts } from './snapshot.js';
 
@@ -20,9 +21,8 @@ export interface SlabOwner {
 }
 
 interface Header extends SlabOwner {
-  /** Of the worker's primary, which takes the counts over when the worker has gone. */
-  readonly primaryPid: number;
   readonly pid: number;
+  readonly identity: ProcessIdentity | null;
   readonly models: readonly string[];
   readonly layout: string;
 }
@@ -36,53 +36,116 @@ export function defaultSlabFolder(): string {
   return join(parent, `ml-tcp-server-${process.getuid?.() ?? 'user'}`);
 }
 
-export function slabFile(folder: string, { run, slot, incarnation }: SlabOwner): string {
-  return join(folder, `${run}-${slot}-${incarnation}${ending}`);
+export function slabFile(folder: string, owner: SlabOwner): string {
+  return join(folder, `${lockName(owner)}${ending}`);
+}
+
+/** The lock that a worker holds while it lives; that of its primary has the name of the run. */
+export function lockName({ run, slot, incarnation }: Pick<SlabOwner, 'run' | 'slot' | 'incarnation'>): string {
+  return `${run}-${slot}-${incarnation}`;
+}
+
+/** What the name of a slab says, whether it can be read or not. */
+export interface SlabName {
+  readonly name: string;
+  readonly run: string;
+  /** The lock of the worker that wrote it. */
+  readonly worker: string;
+  /** The run that has taken it over to publish it. */
+  readonly claimedBy: string | null;
+}
+
+/** Null when it is no name of a slab. */
+export function parseSlabName(name: string): SlabName | null {
+  const [, worker, run, claimedBy = null] = /^((.+)-\d+-\d+)(?:\.([^.]+))?\.slab$/.exec(name) ?? [];
+  return worker === undefined || run === undefined ? null : { name, run, worker, claimedBy };
+}
+
+/** The name of one that `run` has taken over. */
+export function claimedName({ worker }: SlabName, run: string): string {
+  return `${worker}.${run}${ending}`;
 }
 
 export class Slab {
-  readonly #file: number;
+  readonly #path: string;
   readonly #recorder: Recorder;
   readonly #counts: Uint8Array;
+  readonly #onFailure: (error: unknown) => void;
+  #file: number | null;
 
   /**
    * Throws Error when the file cannot be made: no space, or no right to write there.
-   * @param primaryPid who takes the counts over; not for us to ask: it may have gone already
+   * @param onFailure called once, when it can be written no more; there is no file then
    */
-  constructor(folder: string, owner: SlabOwner, primaryPid: number, recorder: Recorder) {
+  constructor(folder: string, owner: SlabOwner, recorder: Recorder, onFailure: (error: unknown) => void = () => {}) {
     const { pid } = process;
-    const header: Header = { ...owner, primaryPid, pid, models: recorder.modelNames, layout: recorderLayout };
+    const models = recorder.modelNames;
+    const header: Header = { ...owner, pid, identity: ownIdentity(), models, layout: recorderLayout };
     const { buffer, byteOffset, byteLength } = recorder.slab;
     this.#recorder = recorder;
     this.#counts = new Uint8Array(buffer, byteOffset, byteLength);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    this.#file = openSync(slabFile(folder, owner), 'wx', 0o600);
+    this.#onFailure = onFailure;
+    this.#path = slabFile(folder, owner);
     const page = Buffer.alloc(headerBytes);
     if (page.write(JSON.stringify(header)) === headerBytes) throw new Error('the names of the models are too long');
-    writeSync(this.#file, page);
-    // Takes all the memory that it will ever need now, while a lack of it is no harm.
-    this.write();
+    this.#file = openSync(this.#path, 'wx', 0o600);
+    try {
+      writeAll(this.#file, page, 0, headerBytes, 0);
+      // Takes all the memory that it will ever need now, while a lack of it is no harm.
+      recorder.takeTouched(this.#writeRange);
+    } catch (error) {
+      this.#remove();
+      throw error;
+    }
   }
 
-  /** Brings the file up to date. */
+  /** Brings the file up to date. Never throws: what cannot be written any more is no reason not to serve. */
   write(): void {
-    this.#recorder.takeTouched(this.#writeRange);
+    if (this.#file === null) return;
+    try {
+      this.#recorder.takeTouched(this.#writeRange);
+    } catch (error) {
+      // Counts that stand still would be taken for the last ones.
+      this.#remove();
+      this.#onFailure(error);
+    }
   }
 
   readonly #writeRange = (from: number, to: number): void => {
-    writeSync(this.#file, this.#counts, from * 8, (to - from) * 8, headerBytes + from * 8);
+    writeAll(this.#file as number, this.#counts, from * 8, to * 8);
   };
 
   close(): void {
-    closeSync(this.#file);
+    if (this.#file !== null) closeSync(this.#file);
+    this.#file = null;
+  }
+
+  #remove(): void {
+    try {
+      this.close();
+    } catch {
+      // Some file systems tell of earlier errors here.
+    }
+    this.#file = null;
+    removeSlab(this.#path);
+  }
+}
+
+/** Bytes [at, end) to where they belong behind the header. A file system that runs full takes a part without a word. */
+function writeAll(file: number, bytes: Uint8Array, at: number, end: number, position = headerBytes + at): void {
+  while (at < end) {
+    const written = writeSync(file, bytes, at, end - at, position);
+    at += written;
+    position += written;
   }
 }
 
 export interface DepartedSlab {
   readonly file: string;
   readonly owner: SlabOwner;
-  readonly primaryPid: number;
   readonly pid: number;
+  /** Null where there is no /proc. */
+  readonly identity: ProcessIdentity | null;
   readonly counts: WorkerCounts;
 }
 
@@ -91,11 +154,11 @@ export function readSlab(file: string): DepartedSlab | null {
   try {
     const bytes = readFileSync(file);
     const text = bytes.toString('utf8', 0, headerBytes);
-    const { primaryPid, pid, models, layout, ...owner } = JSON.parse(text.slice(0, text.indexOf('\0'))) as Header;
+    const { pid, identity, models, layout, ...owner } = JSON.parse(text.slice(0, text.indexOf('\0'))) as Header;
     if (layout !== recorderLayout) return null;
     const body = new Uint8Array(bytes.subarray(headerBytes));
     const recorder = new Recorder(models, new Float64Array(body.buffer, 0, Math.floor(body.length / 8)));
-    return { file, owner, primaryPid, pid, counts: recorder.snapshot() };
+    return { file, owner, pid, identity, counts: recorder.snapshot() };
   } catch {
     return null;
   }

@@ -1,9 +1,10 @@
 // The control socket: takes an operation, does it, and says what came of it.
 
-import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { messageOf, OperatorError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 import type { Log } from '../log.js';
 import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from '../operations.js';
 
@@ -81,7 +82,7 @@ export async function openControl(setting: string, operate: Operate, log: Log): 
 
 function ownPath(): string {
   const folder = controlFolder();
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder);
   const { uid, mode } = lstatSync(folder);
   if (uid !== process.getuid?.()) throw new Error(`${folder} belongs to somebody else`);
   if ((mode & 0o077) !== 0) chmodSync(folder, 0o700);

@@ -3,22 +3,26 @@
 // then the next primary of the node publishes what it finds.
 
 import { existsSync, readFileSync } from 'node:fs';
+import { removeLock } from '../metrics/lock.js';
 import { departed } from '../metrics/merge.js';
-import { type DepartedSlab, readSlab, readSlabs, removeSlab, type SlabOwner, slabFile } from '../metrics/slab.js';
+import { type DepartedSlab, lockName, readSlab, removeSlab, type SlabOwner, slabFile } from '../metrics/slab.js';
 import { type WorkerCounts, type WorkerRecord, workerRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 
 export class Estate {
-  readonly #folder: string;
+  readonly #folder: string | null;
   /** Ids of records that the node's record contains, and their slabs, until that has been published. */
   #unpublished: { readonly id: string; readonly file: string }[] = [];
 
-  constructor(folder: string) {
+  /** @param folder null: workers keep no slabs */
+  constructor(folder: string | null) {
     this.#folder = folder;
   }
 
   /** The counts of a worker that is gone; null when it left none. */
   take(owner: SlabOwner): WorkerCounts | null {
+    if (this.#folder === null) return null;
+    removeLock(this.#folder, lockName(owner));
     const file = slabFile(this.#folder, owner);
     const { node, run, slot, incarnation } = owner;
     this.#unpublished.push({ id: workerRecordId(node, run, slot, incarnation), file });
@@ -40,23 +44,6 @@ export class Estate {
     const done = new Set(retired);
     for (const { id, file } of this.#unpublished) if (done.has(id)) removeSlab(file);
     this.#unpublished = this.#unpublished.filter(({ id }) => !done.has(id));
-  }
-}
-
-/** Slabs of workers whose primary was killed: earlier runs of this node. Such a worker may be about to end still. */
-export function orphans(folder: string, { cluster, node }: { cluster: string; node: string }): readonly DepartedSlab[] {
-  return readSlabs(folder).filter(
-    ({ owner, primaryPid }) => owner.cluster === cluster && owner.node === node && !isRunning(primaryPid),
-  );
-}
-
-/** Whether the worker that wrote a slab is still there; a process that has its number now is none. */
-export function isWorking({ pid }: DepartedSlab): boolean {
-  if (!isRunning(pid)) return false;
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('worker/main.js');
-  } catch {
-    return isRunning(pid);
   }
 }
 

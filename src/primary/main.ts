@@ -24,6 +24,7 @@ import { NodePublishing } from './node-publishing.js';
 import { NodeRecordKeeper } from './node-record.js';
 import { operateWith } from './operator.js';
 import { Reloader } from './reload.js';
+import { openSlabFolder } from './slab-folder.js';
 import { Supervisor } from './supervisor.js';
 
 /** Says why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */
@@ -46,8 +47,10 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   // Sorts by start, and two primaries of one node name never share it.
   const run = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   let versions: ModelVersions;
+  let slabFolder: string | null;
   try {
     versions = findModelVersions(config);
+    slabFolder = await openSlabFolder(config, run, log);
   } catch (error) {
     process.exit(logFatal(log, error));
   }
@@ -64,7 +67,15 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: inference goes on, metrics will be late');
       else log.warn({ redis, reason }, 'redis takes no writes: inference goes on, metrics will be late');
     });
-  const publishing = new NodePublishing({ config, run, record: nodeRecord, publisher, isLasting: relay === null });
+  const publishing = new NodePublishing({
+    config,
+    run,
+    record: nodeRecord,
+    publisher,
+    isLasting: relay === null,
+    folder: slabFolder,
+    log,
+  });
 
   let served: Served | null = null;
   let metricsUrl: string | null = relay === null ? '' : null;
@@ -109,7 +120,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       },
       onBootFailed: bootFailed,
     });
-  const supervisor = new Supervisor(config, versions, run, log, {
+  const supervisor = new Supervisor(config, versions, { run, slabFolder }, log, {
     onReady: (addresses, models) => {
       served = { addresses, models };
       announce();

@@ -2,16 +2,17 @@
 
 import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
-import { type DepartedSlab, defaultSlabFolder, removeSlab } from '../metrics/slab.js';
+import type { Log } from '../log.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
-import { Estate, isWorking, orphans, publishOrphan } from './estate.js';
+import { Estate } from './estate.js';
+import { Leftovers } from './leftovers.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { WorkerHandle } from './worker-handle.js';
 
-/** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
-const orphanGraceMs = 1500;
-/** One that was just starting when its primary was killed may open its slab as late as this. */
+/** One that was just starting when its primary was killed may open its slab as late as this: until then each publication looks. */
 const latestOrphanMs = 10_000;
+/** And later only so often, for what other servers leave behind. */
+const sweepEveryMs = 5000;
 
 export interface NodePublishingOptions {
   readonly config: Config;
@@ -20,6 +21,9 @@ export interface NodePublishingOptions {
   readonly publisher: RecordPublisher;
   /** Whether what is published outlives this process tree. */
   readonly isLasting: boolean;
+  /** Where slabs are; null: nowhere. */
+  readonly folder: string | null;
+  readonly log: Log;
 }
 
 export class NodePublishing {
@@ -27,17 +31,29 @@ export class NodePublishing {
   readonly #cluster: string;
   readonly #estate: Estate;
   readonly #timer: NodeJS.Timeout;
-  readonly #folder: string;
-  #orphans: readonly DepartedSlab[];
+  readonly #leftovers: Leftovers | null;
+  #sweptAt = Number.NEGATIVE_INFINITY;
   #underWay: Promise<void> | null = null;
 
   constructor(options: NodePublishingOptions) {
-    const { metrics } = options.config;
-    this.#folder = metrics.slabFolder || defaultSlabFolder();
+    const { config, folder, run, publisher, log } = options;
+    const { metrics } = config;
     this.#options = options;
-    this.#cluster = clusterIdentity(options.config);
-    this.#estate = new Estate(this.#folder);
-    this.#orphans = this.#findOrphans();
+    this.#cluster = clusterIdentity(config);
+    this.#estate = new Estate(folder);
+    this.#leftovers =
+      folder === null
+        ? null
+        : new Leftovers({
+            folder,
+            run,
+            cluster: this.#cluster,
+            node: config.cluster.node,
+            publisher,
+            takeOverMs: metrics.takeOverSeconds * 1000,
+            retentionMs: metrics.leftoverRetentionDays * 86_400_000,
+            log,
+          });
     this.#timer = setInterval(() => void this.publish(), metrics.publishIntervalMs);
   }
 
@@ -65,6 +81,7 @@ export class NodePublishing {
     clearInterval(this.#timer);
     await this.#underWay;
     this.#options.record.isStopping = true;
+    this.#sweptAt = Number.NEGATIVE_INFINITY;
     await this.publish();
     if (!this.#options.isLasting) this.#estate.clear();
   }
@@ -74,25 +91,13 @@ export class NodePublishing {
     const { retires } = this.#estate;
     await publisher.publish({ record: record.snapshot(), retires });
     this.#estate.published(retires);
-    await this.#publishOrphans();
+    await this.#sweep();
   }
 
-  #findOrphans(): readonly DepartedSlab[] {
-    return orphans(this.#folder, { cluster: this.#cluster, node: this.#options.config.cluster.node });
-  }
-
-  async #publishOrphans(): Promise<void> {
-    if (process.uptime() * 1000 < latestOrphanMs) this.#orphans = this.#findOrphans();
-    for (const orphan of this.#orphans) {
-      if (isWorking(orphan)) {
-        // It ends by itself when its primary has gone, unless it hangs.
-        if (process.uptime() * 1000 > orphanGraceMs) process.kill(orphan.pid, 'SIGKILL');
-        continue;
-      }
-      // What does not last begins with this process tree.
-      if (this.#options.isLasting) await publishOrphan(orphan, this.#options.publisher);
-      else removeSlab(orphan.file);
-      this.#orphans = this.#orphans.filter((other) => other !== orphan);
-    }
+  async #sweep(): Promise<void> {
+    const isEarly = process.uptime() * 1000 < latestOrphanMs;
+    if (!isEarly && performance.now() - this.#sweptAt < sweepEveryMs) return;
+    this.#sweptAt = performance.now();
+    await this.#leftovers?.sweep();
   }
 }

@@ -3,7 +3,7 @@
 import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/load.js';
-import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResults } from '../control.js';
+import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResults, WorkerBoot } from '../control.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { RawHandle } from '../raw-handle.js';
@@ -34,7 +34,7 @@ export interface SupervisorEvents {
 }
 
 export class Supervisor {
-  readonly #run: string;
+  readonly #home: Pick<WorkerBoot, 'run' | 'slabFolder'>;
   readonly #log: Log;
   readonly #events: SupervisorEvents;
   readonly #rollout: Rollout;
@@ -52,8 +52,14 @@ export class Supervisor {
   #onEmpty: (() => void) | null = null;
   #onSettled: (() => void)[] = [];
 
-  constructor(config: Config, versions: ModelVersions, run: string, log: Log, events: SupervisorEvents) {
-    this.#run = run;
+  constructor(
+    config: Config,
+    versions: ModelVersions,
+    home: Pick<WorkerBoot, 'run' | 'slabFolder'>,
+    log: Log,
+    events: SupervisorEvents,
+  ) {
+    this.#home = home;
     this.#log = log;
     this.#events = events;
     this.#rollout = new Rollout(config, versions);
@@ -246,7 +252,7 @@ export class Supervisor {
       case 'hello': {
         const { config, versions } = worker.deployment;
         const { slot, incarnation } = worker;
-        worker.send({ kind: 'boot', config, versions, run: this.#run, slot, incarnation, primaryPid: process.pid });
+        worker.send({ kind: 'boot', config, versions, ...this.#home, slot, incarnation });
         break;
       }
       case 'ready':

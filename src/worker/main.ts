@@ -11,8 +11,9 @@ import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { countLostLines, createLog, type Log } from '../log.js';
+import { holdLock } from '../metrics/lock.js';
 import { Recorder } from '../metrics/recorder.js';
-import { defaultSlabFolder, Slab } from '../metrics/slab.js';
+import { lockName, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
 import { type RawHandle, socketOn } from '../raw-handle.js';
@@ -56,7 +57,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const { config, versions } = message;
   const recorder = new Recorder(servedNames(config));
   countLostLines((lines) => recorder.count('logLinesLost', lines));
-  const slab = openSlab(message, recorder, log);
+  const slab = await openSlab(message, recorder, log);
   const tracing = await startTracing(message);
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
   const places = new Places((addresses) => void sendToPrimary({ kind: 'released', addresses }).catch(() => {}));
@@ -161,16 +162,21 @@ async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | nul
 }
 
 /** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */
-function openSlab(
-  { config, run, slot, incarnation, primaryPid }: WorkerBoot,
+async function openSlab(
+  { config, run, slot, incarnation, slabFolder }: WorkerBoot,
   recorder: Recorder,
   log: Log,
-): Slab | null {
+): Promise<Slab | null> {
+  if (slabFolder === null) return null;
   const owner = { cluster: clusterIdentity(config), node: config.cluster.node, run, slot, incarnation };
-  try {
-    return new Slab(config.metrics.slabFolder || defaultSlabFolder(), owner, primaryPid, recorder);
-  } catch (error) {
+  const hasNone = (error: unknown): void =>
     log.warn({ err: error }, 'no room for counters that outlive this worker: a kill may lose its last counts');
+  try {
+    // First the lock: a slab without one is of a worker that is dead.
+    await holdLock(slabFolder, lockName(owner));
+    return new Slab(slabFolder, owner, recorder, hasNone);
+  } catch (error) {
+    hasNone(error);
     return null;
   }
 }

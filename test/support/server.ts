@@ -24,6 +24,8 @@ export interface ServerOptions {
   readonly node?: string;
   /** Files that each of its processes may have open. */
   readonly maxOpenFiles?: number;
+  /** What runs the command, as `unshare --pid`. */
+  readonly within?: readonly string[];
 }
 
 const slabs = temporaryFolder();
@@ -38,11 +40,19 @@ export class TestServer extends TestProcess {
   readonly #headers: Readonly<Record<string, string>>;
 
   constructor(options: ServerOptions = {}) {
-    const { args = [], env = {}, cwd = root, hasListeners = false, node = process.execPath, maxOpenFiles } = options;
+    const {
+      args = [],
+      env = {},
+      cwd = root,
+      hasListeners = false,
+      node = process.execPath,
+      maxOpenFiles,
+      within = [],
+    } = options;
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
     const limit = maxOpenFiles === undefined ? [] : ['prlimit', `--nofile=${maxOpenFiles}:${maxOpenFiles}`];
-    const [command, ...rest] = [...limit, node, `${root}dist/cli.js`, ...flags] as [string, ...string[]];
+    const [command, ...rest] = [...within, ...limit, node, `${root}dist/cli.js`, ...flags] as [string, ...string[]];
     super(command, rest, { cwd, env: cleanEnv(env) });
     this.#headers = env.HTTP_TOKEN === undefined ? {} : { authorization: `Bearer ${env.HTTP_TOKEN}` };
   }

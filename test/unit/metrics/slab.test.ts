@@ -1,4 +1,4 @@
-import { appendFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, readdirSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
@@ -43,7 +43,7 @@ describe('the counts in a slab', () => {
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
         const recorder = new Recorder(names);
         const { owner, file } = ownerOf(folder);
-        const slab = new Slab(folder, owner, process.ppid, recorder);
+        const slab = new Slab(folder, owner, recorder);
         let written = recorder.snapshot();
         for (const act of actions) {
           if (act.kind === 'worker') recorder.count(act.counter, act.by);
@@ -63,7 +63,7 @@ describe('the counts in a slab', () => {
 
   it('are not read from a file that is none, cut short, or of another version', () => {
     const { owner, file } = ownerOf(folder);
-    new Slab(folder, owner, process.ppid, new Recorder(names)).close();
+    new Slab(folder, owner, new Recorder(names)).close();
     expect(readSlab(join(folder, 'missing'))).to.equal(null);
     for (const bytes of ['', 'nonsense', '{"layout":"other"}\0']) {
       writeFileSync(join(folder, 'other.slab'), bytes);
@@ -78,10 +78,29 @@ describe('the counts in a slab', () => {
   it('of all workers are found, and nothing else', () => {
     const own = temporaryFolder();
     const { owner } = ownerOf(own);
-    new Slab(own, owner, process.ppid, new Recorder([])).close();
+    new Slab(own, owner, new Recorder([])).close();
     writeFileSync(join(own, 'notes.txt'), 'x');
     expect(readSlabs(own).map((slab) => slab.owner)).to.deep.equal([owner]);
     expect(readSlabs(join(own, 'missing'))).to.deep.equal([]);
     expect(readdirSync(own)).to.have.lengthOf(2);
   });
+
+  it('are no file any more when it cannot be written, and nothing throws', () => {
+    const own = temporaryFolder();
+    const { owner, file } = ownerOf(own);
+    const failures: unknown[] = [];
+    const recorder = new Recorder(names);
+    const slab = new Slab(own, owner, recorder, (error) => failures.push(error));
+    recorder.count('framesTruncated');
+    closeSync(openDescriptors().find((descriptor) => readlinkSync(`/proc/self/fd/${descriptor}`) === file) as number);
+    slab.write();
+    slab.write();
+    expect(failures).to.have.lengthOf(1);
+    expect(readdirSync(own)).to.deep.equal([]);
+  });
 });
+
+const openDescriptors = (): readonly number[] =>
+  readdirSync('/proc/self/fd')
+    .map(Number)
+    .filter((descriptor) => existsSync(`/proc/self/fd/${descriptor}`));

@@ -1,0 +1,46 @@
+// Folders for files that nobody else may touch, in places where everybody may write (/dev/shm, /tmp).
+
+import { lstatSync, mkdirSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+
+/**
+ * Makes the folder and those above it that are missing, for this user alone. Step by step: Node's own recursive mkdir
+ * never returns where the file system says that a folder does not exist as often as one tries to make it (/proc).
+ * Throws what mkdir(2) says, as ENOENT, EACCES, EROFS.
+ */
+export function makeFolder(path: string): void {
+  const missing: string[] = [];
+  for (let at = resolve(path); !wasMade(at); at = dirname(at)) missing.unshift(at);
+  for (const folder of missing) {
+    if (!wasMade(folder)) mkdirSync(folder, 0o700);
+  }
+}
+
+/** Whether it is there now; false: the one above it is missing. */
+function wasMade(folder: string): boolean {
+  try {
+    mkdirSync(folder, 0o700);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return true;
+    if (code === 'ENOENT' && dirname(folder) !== folder) return false;
+    // Some file systems say this of a folder that is there.
+    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return true;
+    throw error;
+  }
+}
+
+/** Why files of this user are not safe in the folder, with what would mend it; null when they are. */
+export function whyNotOurs(folder: string): string | null {
+  const link = lstatSync(folder);
+  const status = link.isSymbolicLink() ? statSync(folder) : link;
+  const own = process.getuid?.();
+  if (!status.isDirectory()) return 'it is no folder';
+  if (own === undefined) return null;
+  if (link.uid !== own || status.uid !== own)
+    return `it belongs to user ${link.uid === own ? status.uid : link.uid}, this server runs as user ${own}; a folder inside it will do`;
+  const mode = (status.mode & 0o777).toString(8);
+  if ((status.mode & 0o022) !== 0) return `others may write there (mode ${mode}); chmod go-w, or a folder inside it`;
+  return null;
+}

@@ -1,0 +1,147 @@
+// Slabs of servers that have ended without a word: killed, or gone with their container. Whoever counts for the same
+// cluster publishes them, so that nothing is lost; whatever nobody will ask for is removed, so that nothing piles up in
+// memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
+//
+//   RUN-SLOT-INCARNATION.slab ─ its primary and its worker are dead ─▶ renamed to ….OWN RUN.slab ─▶ published ─▶ removed
+//
+// The rename gives it to one process alone; when that dies as well, another takes it from there.
+
+import { readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { embeddedIdentity } from '../config/describe.js';
+import type { Log } from '../log.js';
+import { isHeld, lockEnding, unbornEnding } from '../metrics/lock.js';
+import { claimedName, type DepartedSlab, parseSlabName, readSlab, removeSlab, type SlabName } from '../metrics/slab.js';
+import type { RecordPublisher } from '../metrics/transport/transport.js';
+import { isRunningHere, type ProcessIdentity } from '../process-identity.js';
+import { publishOrphan } from './estate.js';
+
+/** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
+const orphanGraceMs = 1500;
+/** A lock that is not listened on after this time will never be. */
+const unbornMs = 60_000;
+
+export interface LeftoversOptions {
+  readonly folder: string;
+  readonly run: string;
+  readonly cluster: string;
+  readonly node: string;
+  readonly publisher: RecordPublisher;
+  /** Time until those of other nodes of the cluster are published in their stead. */
+  readonly takeOverMs: number;
+  /** Time until those are removed that nobody publishes. */
+  readonly retentionMs: number;
+  readonly log: Log;
+}
+
+export class Leftovers {
+  readonly #options: LeftoversOptions;
+  /** By the name of the worker's lock: when its server was seen dead first. */
+  readonly #deadSince = new Map<string, number>();
+
+  constructor(options: LeftoversOptions) {
+    this.#options = options;
+  }
+
+  /** Looks at the folder once. Rejects when something cannot be published; the next time it is tried again. */
+  async sweep(): Promise<void> {
+    const { folder, run } = this.#options;
+    const names = readdirSync(folder);
+    const asked = new Map<string, Promise<boolean>>();
+    const lives = (name: string): Promise<boolean> => {
+      const answer = asked.get(name) ?? isHeld(folder, name);
+      asked.set(name, answer);
+      return answer;
+    };
+    for (const slab of names.flatMap((name) => parseSlabName(name) ?? [])) {
+      if (slab.run === run) continue;
+      const owners =
+        slab.claimedBy === run ? [slab.run] : [slab.run, ...(slab.claimedBy === null ? [] : [slab.claimedBy])];
+      const areOwned = await Promise.all(owners.map(lives));
+      if (areOwned.includes(true)) continue;
+      if (await lives(slab.worker)) this.#endHung(slab);
+      else await this.#settle(slab);
+    }
+    for (const name of names) {
+      if (name.endsWith(unbornEnding)) this.#removeIfOlder(name, unbornMs);
+      else if (name.endsWith(lockEnding)) {
+        const lock = name.slice(0, -lockEnding.length);
+        if (!(await lives(lock))) rmSync(join(folder, name), { force: true });
+      }
+    }
+  }
+
+  async #settle(name: SlabName): Promise<void> {
+    const { folder, cluster, node, publisher, takeOverMs, retentionMs, log } = this.#options;
+    const file = join(folder, name.name);
+    const slab = readSlab(file);
+    // Of another version, or of a worker that was killed before it had written it.
+    if (slab === null) return this.#removeIfOlder(name.name, retentionMs);
+    const { owner } = slab;
+    if (owner.cluster === embeddedIdentity) return removeSlab(file); // what it counted has ended with it
+    if (owner.cluster !== cluster) {
+      if (!this.#isOlder(name.name, retentionMs)) return;
+      log.warn(
+        { node: owner.node, file },
+        'counters of a server that never came back are removed: nobody of its cluster is here',
+      );
+      return removeSlab(file);
+    }
+    if (owner.node !== node && this.#deadForMs(name) < takeOverMs) return;
+    const claimed = this.#claim(name);
+    if (claimed === null) return;
+    await publishOrphan({ ...slab, file: claimed }, publisher);
+    this.#deadSince.delete(name.worker);
+    log.info(
+      { node: owner.node, run: owner.run, slot: owner.slot },
+      'counters of a worker whose server was killed are published',
+    );
+  }
+
+  /** Null when somebody else was quicker. */
+  #claim(name: SlabName): string | null {
+    const { folder, run } = this.#options;
+    const claimed = join(folder, claimedName(name, run));
+    try {
+      renameSync(join(folder, name.name), claimed);
+      return claimed;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      throw error;
+    }
+  }
+
+  #deadForMs({ worker }: SlabName): number {
+    const since = this.#deadSince.get(worker) ?? performance.now();
+    this.#deadSince.set(worker, since);
+    return performance.now() - since;
+  }
+
+  /** It ends by itself when its primary has gone, unless it hangs. One of another container we could not even name. */
+  #endHung({ name }: SlabName): void {
+    const { folder, cluster, node } = this.#options;
+    if (process.uptime() * 1000 < orphanGraceMs) return;
+    const slab: DepartedSlab | null = readSlab(join(folder, name));
+    if (slab?.owner.cluster !== cluster || slab.owner.node !== node || slab.identity === null) return;
+    if (isWorker(slab.identity)) process.kill(slab.identity.pid, 'SIGKILL');
+  }
+
+  #isOlder(name: string, ms: number): boolean {
+    const status = statSync(join(this.#options.folder, name), { throwIfNoEntry: false });
+    return status !== undefined && Date.now() - status.mtimeMs > ms;
+  }
+
+  #removeIfOlder(name: string, ms: number): void {
+    if (this.#isOlder(name, ms)) rmSync(join(this.#options.folder, name), { force: true });
+  }
+}
+
+/** Whether it is a worker of ours beyond doubt. */
+function isWorker(identity: ProcessIdentity): boolean {
+  try {
+    const program = readFileSync(`/proc/${identity.pid}/cmdline`, 'utf8');
+    return program.includes('worker/main.js') && isRunningHere(identity);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,45 @@
+// Which process it is. A number alone does not say: numbers come again after a reboot and after the last one, and each
+// pid namespace (container) has its own 1. From /proc, so on Linux only.
+
+import { readFileSync, readlinkSync } from 'node:fs';
+
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks since the boot. */
+  readonly startTime: string;
+  /** In which the pid is its. */
+  readonly pidNamespace: string;
+  readonly bootId: string;
+}
+
+/** Of this process; null where there is no /proc. */
+export function ownIdentity(): ProcessIdentity | null {
+  const startTime = startTimeOf('self');
+  return startTime === null ? null : { pid: process.pid, startTime, ...here() };
+}
+
+/** Whether a process runs that is this one beyond doubt, under its pid. */
+export function isRunningHere({ pid, startTime, pidNamespace, bootId }: ProcessIdentity): boolean {
+  const { pidNamespace: ours, bootId: now } = here();
+  return ours !== '' && pidNamespace === ours && bootId === now && startTimeOf(pid) === startTime;
+}
+
+function here(): Pick<ProcessIdentity, 'pidNamespace' | 'bootId'> {
+  try {
+    const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    return { pidNamespace: readlinkSync('/proc/self/ns/pid'), bootId };
+  } catch {
+    return { pidNamespace: '', bootId: '' };
+  }
+}
+
+/** Null when it has ended. The fields follow the name of the program, which is in parentheses: proc(5). */
+function startTimeOf(pid: number | 'self'): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return state === 'Z' || state === 'X' ? null : (fields[18] ?? null);
+  } catch {
+    return null;
+  }
+}
