@@ -14,6 +14,7 @@ const programs = [
   { name: 'ip', debian: 'iproute2', isRequired: false },
   { name: 'chromium', debian: 'chromium', isRequired: false },
   { name: 'faketime', debian: 'faketime', isRequired: false },
+  { name: 'unshare', debian: 'util-linux', isRequired: false },
   { name: 'strace', debian: 'strace', isRequired: false },
 ];
 

@@ -420,7 +420,7 @@ export const schema: convict.Schema<Settings> = {
       env: 'SLAB_FOLDER',
     },
     takeOverSeconds: {
-      doc: 'Time after which a server publishes what another node of its cluster left in the same folder (containers that share it) when it was killed; the node itself does so at once when it starts. Shorter than metrics.nodeRetentionSeconds, after which it would come too late.',
+      doc: 'Time after which a server publishes what another node of its cluster left in the same folder (containers that share it) when it was killed; the node itself does so at once when it starts. At most half of metrics.nodeRetentionSeconds, after which it would come too late.',
       format: 'positiveSeconds',
       default: 60,
     },

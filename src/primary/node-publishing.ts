@@ -50,7 +50,8 @@ export class NodePublishing {
             cluster: this.#cluster,
             node: config.cluster.node,
             publisher,
-            takeOverMs: metrics.takeOverSeconds * 1000,
+            // When the aggregators have folded that node away, it is too late.
+            takeOverMs: Math.min(metrics.takeOverSeconds, metrics.nodeRetentionSeconds / 2) * 1000,
             retentionMs: metrics.leftoverRetentionDays * 86_400_000,
             log,
           });
