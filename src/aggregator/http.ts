@@ -20,6 +20,7 @@ export interface HttpOptions {
   readonly history: HistoryStore;
   readonly guard: Guard;
   readonly corsOrigins: readonly string[];
+  readonly redisFailures: Readonly<Record<string, number>>;
 }
 
 const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'];
@@ -30,7 +31,8 @@ const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
 /** What the page that asks for the token is made of: everybody may have it. */
 const loginFiles = ['/page.css', '/icon.svg'];
 
-export function createHttpApp({ observer, version, history, guard, corsOrigins }: HttpOptions): Express {
+export function createHttpApp(options: HttpOptions): Express {
+  const { observer, version, history, guard, corsOrigins, redisFailures } = options;
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
@@ -49,7 +51,7 @@ export function createHttpApp({ observer, version, history, guard, corsOrigins }
     response.redirect(303, cookie === null ? '/#wrong' : '/');
   });
   app.use((request, response, next) => letIn(guard, request, response, next));
-  const text = cachedText(observer, version, guard.refusals);
+  const text = cachedText(observer, version, guard.refusals, redisFailures);
   app.get('/metrics', (request, response) => {
     response.setHeader('cache-control', 'no-store');
     response.setHeader('vary', 'accept');
@@ -101,22 +103,27 @@ function answerProbes(app: Express, observer: ClusterObserver): void {
 }
 
 /** Made once a look for each form, however many ask; while there is no look, its age grows. */
-function cachedText(observer: ClusterObserver, version: string, refusals: Refusals): (form: TextFormat) => string {
+function cachedText(
+  observer: ClusterObserver,
+  version: string,
+  refusals: Refusals,
+  redisFailures: HttpOptions['redisFailures'],
+): (form: TextFormat) => string {
   const made = new Map<TextFormat, { state: ClusterState; at: number; text: string }>();
   return (form) => {
     const { state } = observer;
     const now = performance.now();
     const known = made.get(form);
     if (known?.state === state && now - known.at < 1000) return known.text;
-    const families = metricFamilies(state, version, observer.ageMs, refusals);
+    const families = metricFamilies(state, version, observer.ageMs, refusals, redisFailures);
     const text = formatText(families, form);
     made.set(form, { state, at: now, text });
     return text;
   };
 }
 
-function notReadyReason({ isStale, state }: ClusterObserver): string | null {
-  if (isStale) return 'the cluster cannot be read: is Redis there?';
+function notReadyReason({ isStale, failure, state }: ClusterObserver): string | null {
+  if (isStale) return `the cluster cannot be read: ${failure || 'no answer yet'}`;
   const isServing = state.metrics.workers.some((worker) => worker.state === 'ready');
   return isServing ? null : 'no worker of the cluster is ready';
 }

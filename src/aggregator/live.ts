@@ -146,11 +146,13 @@ export class LiveFeeds {
 
   /**
    * The leader's emit reaches the clients of all aggregators; if all emitted, each client would have each update once
-   * for each of them. Without Redis there is no leader: then each tells its own clients how old its state is.
+   * for each of them. Where the leader's cannot come, each tells its own clients.
    */
   #emit(metrics: Metrics): void {
-    if (this.#team === null || metrics.stale || (this.#team.isLeader && this.#isAlone)) this.#emitHere(metrics);
-    else if (this.#team.isLeader) this.#io.volatile.emit('metrics', metrics);
+    const team = this.#team;
+    if (team === null || metrics.stale || (team.isLeader && this.#isAlone)) this.#emitHere(metrics);
+    else if (team.isLeader) this.#io.volatile.emit('metrics', metrics);
+    else if (!team.hearsLeader) this.#emitHere(metrics);
   }
 
   /** To encode the state of a thousand workers for nobody costs as much as for many. */
@@ -160,11 +162,8 @@ export class LiveFeeds {
 
   /** Without other aggregators there is nobody to send updates to through Redis. */
   readonly #countTeam = async (): Promise<void> => {
-    const count = await this.#io
-      .of('/')
-      .adapter.serverCount()
-      .catch(() => 2);
-    this.#isAlone = count <= 1;
+    const count = await this.#team?.count().catch(() => 2);
+    this.#isAlone = (count ?? 1) <= 1;
   };
 
   #sendTo(client: WebSocket, json: string): void {

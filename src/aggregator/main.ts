@@ -10,6 +10,7 @@ import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import type { Exporting } from '../otlp.js';
+import { checkRedisFiles, logRedis } from '../redis-log.js';
 import { Guard } from './guard.js';
 import { MemoryHistory } from './history.js';
 import { historyPoint } from './history-point.js';
@@ -45,7 +46,14 @@ export async function openAggregator(
   const observer = new ClusterObserver(source, publishIntervalMs);
   const history = team?.history ?? new MemoryHistory();
   const guard = new Guard({ ...http, isSecure });
-  const app = createHttpApp({ observer, version: packageVersion(), history, guard, corsOrigins });
+  const app = createHttpApp({
+    observer,
+    version: packageVersion(),
+    history,
+    guard,
+    corsOrigins,
+    redisFailures: team?.redisFailures ?? {},
+  });
   let listener: HttpListener;
   try {
     listener = await openListener(http, app, guard.refusals, log);
@@ -104,7 +112,7 @@ async function startExport(
   const look = () => {
     if (observer.isStale || team?.isLeader === false) return null;
     const { state } = observer;
-    const families = metricFamilies(state, version, observer.ageMs, refusals);
+    const families = metricFamilies(state, version, observer.ageMs, refusals, team?.redisFailures);
     return { families, since: Date.parse(state.metrics.initial_time), at: state.now };
   };
   const sender = { instance: `aggregator ${process.pid}`, version, cluster: cluster.name };
@@ -125,11 +133,14 @@ export async function startAggregator(config: Config): Promise<void> {
       );
     }
     const redis = describeRedis(config.redis);
-    const team = await joinTeam(config, (state, reason) => {
-      if (state === 'back') log.info({ redis }, 'redis connected');
-      else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: serving the last known state');
-      else log.warn({ redis, reason }, 'redis refuses a command: live updates or the history may stand still');
-    });
+    checkRedisFiles(config);
+    const team = await joinTeam(
+      config,
+      logRedis(log, config, {
+        lost: 'redis lost: serving the last known state',
+        refusing: 'redis refuses a command: metrics, live updates or the history may stand still',
+      }),
+    );
     const aggregator = await openAggregator(config, team.source, team, log);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');

@@ -1,6 +1,7 @@
 // Looks at the cluster again and again, and keeps what it saw last: whoever asks is answered from here at once, and
 // never waits for a worker, a machine or Redis.
 
+import { messageOf } from '../errors.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import { type ClusterState, ClusterView } from './cluster-view.js';
 import { lookOverdueMs } from './freshness.js';
@@ -14,6 +15,7 @@ export class ClusterObserver {
   #state: ClusterState;
   #seenAt = Number.NEGATIVE_INFINITY;
   #isReading = false;
+  #failure = '';
   #json: string | null = null;
 
   constructor(source: RecordSource, publishIntervalMs: number) {
@@ -40,6 +42,11 @@ export class ClusterObserver {
     return this.ageMs > this.#staleAfterMs;
   }
 
+  /** Why the records cannot be read; empty when they could be read last. */
+  get failure(): string {
+    return this.#failure;
+  }
+
   /** What was seen last, with how old it is now. */
   metrics(): Metrics {
     return { ...this.#state.metrics, age_ms: Math.round(Math.min(this.ageMs, 1e12)), stale: this.isStale };
@@ -61,7 +68,9 @@ export class ClusterObserver {
       this.#seenAt = performance.now();
       this.#state = this.#view.look(look, this.#seenAt);
       this.#json = null;
-    } catch {
+      this.#failure = '';
+    } catch (error) {
+      this.#failure = messageOf(error, 500);
       // The transport has told the log; readiness and the age tell the rest.
     } finally {
       this.#isReading = false;

@@ -16,12 +16,14 @@ export const durationBounds = [
 /**
  * @param ageMs time since the records could be read
  * @param refusals of the aggregator that answers
+ * @param redisFailures of its connections to Redis, by name
  */
 export function metricFamilies(
   state: ClusterState,
   version: string,
   ageMs = 0,
   refusals: Refusals = noRefusals(),
+  redisFailures: Readonly<Record<string, number>> = {},
 ): readonly MetricFamily[] {
   const { counts, metrics, census } = state;
   const { workers } = census;
@@ -248,6 +250,11 @@ export function metricFamilies(
       'mltcp_aggregator_data_age_seconds',
       'Time since this aggregator could read the records. When it grows, all other metrics stand still: is Redis there?',
       [{ value: ageMs / 1000 }],
+    ),
+    counter(
+      'mltcp_aggregator_redis_failures_total',
+      'Times that a connection of this aggregator to Redis was lost, or refused what it is for. records: reads them; shared: the lease and the history; updates, messages: live updates between aggregators. When it rises, look for "redis" in the aggregator\'s log.',
+      Object.entries(redisFailures).map(([connection, value]) => ({ labels: { connection }, value })),
     ),
     gauge('mltcp_build_info', 'Version of the aggregator that answers.', [{ labels: { version }, value: 1 }]),
   ];

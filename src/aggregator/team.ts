@@ -2,18 +2,15 @@
 // of all of them through the adapter, so that each client has each update once, and takes care of the records.
 
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/load.js';
 import { clusterKeys, RedisSource } from '../metrics/transport/redis.js';
-import {
-  connectRedis,
-  isRefusal,
-  type RedisClient,
-  type RedisStateListener,
-} from '../metrics/transport/redis-connection.js';
+import { connectRedis, type RedisClient, type RedisStateListener } from '../metrics/transport/redis-connection.js';
+import { RedisHealth } from '../metrics/transport/redis-health.js';
 import { RedisLease } from '../metrics/transport/redis-lease.js';
 import { RedisSeries } from '../metrics/transport/redis-series.js';
+import { RedisSubscription } from '../metrics/transport/redis-subscription.js';
 import { tidy } from './caretaker.js';
 import type { HistoryStore } from './history.js';
 import { type HistoryPoint, historySeconds } from './history-point.js';
@@ -27,45 +24,57 @@ export interface Team {
   readonly history: HistoryStore;
   /** Whether this aggregator leads now. */
   readonly isLeader: boolean;
+  /** Whether what the leader sends to the clients of all aggregators comes here: somebody leads, and can be heard. */
+  readonly hearsLeader: boolean;
   /** Connections for the Socket.IO adapter, and the first part of its channels. */
-  readonly adapter: { readonly publish: RedisClient; readonly subscribe: RedisClient; readonly key: string };
+  readonly adapter: {
+    readonly publish: NodeJS.EventEmitter;
+    readonly subscribe: RedisSubscription;
+    readonly key: string;
+  };
+  /** By connection to Redis: how often it was lost, or refused what it is for. */
+  readonly redisFailures: Readonly<Record<string, number>>;
+  /** How many aggregators there are. Rejects when Redis does not tell. */
+  count(): Promise<number>;
   /** Does what the leader does for all; nothing when this one does not lead. */
   care(observer: ClusterObserver): Promise<void>;
   close(): Promise<void>;
 }
 
-/** The adapter does not look what comes of what it asks for: here a refusal is told, and an update that is lost is not. */
-function forAdapter(client: RedisClient, onRefused: (reason: string) => void): RedisClient {
-  const { publish, subscribe, psubscribe } = client;
-  const told = (error: unknown): number => {
-    if (isRefusal(error)) onRefused(error.message);
-    return 0;
-  };
-  return Object.assign(client, {
-    publish: (...args: Parameters<typeof publish>) => publish.apply(client, args).catch(told),
-    subscribe: (...args: Parameters<typeof subscribe>) => subscribe.apply(client, args).catch(told),
-    psubscribe: (...args: Parameters<typeof psubscribe>) => psubscribe.apply(client, args).catch(told),
-  });
+/**
+ * What the adapter publishes with. It does not look what comes of it: a refusal is told by the connection's state, and
+ * an update that is lost is not.
+ */
+class AdapterPublisher extends EventEmitter {
+  readonly #redis: RedisClient;
+
+  constructor(redis: RedisClient) {
+    super();
+    this.#redis = redis;
+  }
+
+  publish(channel: string, message: string | Buffer): Promise<number> {
+    return this.#redis.publish(channel, message).catch(() => 0);
+  }
 }
 
 export async function joinTeam({ redis, cluster, metrics }: Config, onState: RedisStateListener): Promise<Team> {
   const keys = clusterKeys(redis, cluster.name);
-  const commands = connectRedis(redis, onState);
-  const publish = connectRedis(redis, () => {});
-  const onRefused = (reason: string): void => onState('refusing', reason);
-  const broadcast = forAdapter(
-    connectRedis(redis, () => {}),
-    onRefused,
-  );
-  const subscribe = forAdapter(
-    connectRedis(redis, () => {}, 'subscription'),
-    onRefused,
-  );
+  const id = randomBytes(8).toString('hex');
+  const health = new RedisHealth(onState, redis.checkIntervalMs + redis.commandTimeoutMs);
+  const [records, shared, updates, messages] = ['records', 'shared', 'updates', 'messages'].map((name) =>
+    health.of(name),
+  ) as [RedisStateListener, RedisStateListener, RedisStateListener, RedisStateListener];
+  const commands = connectRedis(redis, records, keys.check);
+  const publish = connectRedis(redis, shared, keys.check);
+  const broadcast = connectRedis(redis, updates, keys.check);
+  const subscribe = new RedisSubscription(redis, messages, broadcast, `${keys.socketIo}-echo#${id}`);
   const source = new RedisSource(commands, keys);
   // With Redis there, the first who asks is answered with what there is; without it, nobody waits for long.
-  const isConnected = Promise.all([commands, publish].map((client) => once(client, 'ready')));
-  await Promise.race([isConnected, sleep(redis.connectTimeoutMs, undefined, { ref: false })]).catch(() => {});
-  const lease = new RedisLease(publish, keys.leader, randomBytes(8).toString('hex'), leaseMs);
+  const isConnected = Promise.all([commands, publish, broadcast, subscribe].map((client) => client.whenUp()));
+  await Promise.race([isConnected, sleep(redis.connectTimeoutMs, undefined, { ref: false })]);
+  const lease = new RedisLease(publish, keys.leader, id, leaseMs);
+  await lease.renew();
   const series = new RedisSeries(publish, keys.history, historySeconds);
   return {
     source,
@@ -76,7 +85,12 @@ export async function joinTeam({ redis, cluster, metrics }: Config, onState: Red
     get isLeader() {
       return lease.isHeld;
     },
-    adapter: { publish: broadcast, subscribe, key: keys.socketIo },
+    get hearsLeader() {
+      return subscribe.isUp && lease.isKnown;
+    },
+    adapter: { publish: new AdapterPublisher(broadcast), subscribe, key: keys.socketIo },
+    redisFailures: health.failures,
+    count: () => broadcast.countSubscribers(`${keys.socketIo}-request#/#`),
     care: async (observer) => {
       if (lease.isHeld && !observer.isStale) await tidy(source, observer.state, metrics.nodeRetentionSeconds * 1000);
     },

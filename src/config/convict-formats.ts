@@ -1,6 +1,7 @@
 // The formats of settings that convict does not have itself, each with the sentence that a mistake is answered with.
 
 import convict from 'convict';
+import { parseHostPort, parseRedisUrl } from '../metrics/transport/redis-address.js';
 import { isAddressRange, maxSecretBytes, maxWorkers } from './formats.js';
 
 function format(
@@ -82,11 +83,13 @@ format(
   (value) => typeof value === 'string' && /^[\w.:-]{0,64}$/.test(value),
   'must be up to 64 letters, digits or any of _ . : -',
 );
-format(
-  'redisUrl',
-  (value) => typeof value === 'string' && (value === '' || /^rediss?:\/\/./.test(value)),
-  'must be empty or begin with redis:// or rediss://',
-);
+convict.addFormat({
+  name: 'redisUrl',
+  validate: (value: unknown) => {
+    if (typeof value !== 'string') throw new Error('must be a text');
+    if (value !== '') parseRedisUrl(value);
+  },
+});
 format(
   'httpUrl',
   (value) => typeof value === 'string' && (value === '' || /^https?:\/\/./.test(value)),
@@ -107,23 +110,30 @@ format(
     return pythonLevels[level] ?? level;
   },
 );
+/** As people write it in the environment. */
+const toBoolean = (value: unknown): unknown => {
+  const text = String(value).toLowerCase();
+  if (['true', '1', 'yes', 'on'].includes(text)) return true;
+  return ['false', '0', 'no', 'off'].includes(text) ? false : value;
+};
 format(
   'switch',
   (value) => typeof value === 'boolean',
   'must be true or false (in the environment also 1, 0, yes, no, on, off)',
-  (value) => {
-    const text = String(value).toLowerCase();
-    if (['true', '1', 'yes', 'on'].includes(text)) return true;
-    return ['false', '0', 'no', 'off'].includes(text) ? false : value;
-  },
+  toBoolean,
 );
-format('booleanOrNull', (value) => value === null || typeof value === 'boolean', 'must be true or false');
+format(
+  'booleanOrNull',
+  (value) => value === null || typeof value === 'boolean',
+  'must be true or false',
+  (value) => (typeof value === 'string' ? toBoolean(value) : value),
+);
 format('list', Array.isArray, 'must be a list');
 format(
   'hostList',
-  (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && /^[^\s:]+:\d{1,5}$/.test(item)),
-  'must be a list of host:port',
-  (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
+  (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && parseHostPort(item) !== null),
+  'must be a list of host:port, an IPv6 address in brackets: [::1]:26379',
+  (value) => (typeof value === 'string' ? value.split(/[\s,]+/).filter((item) => item !== '') : value),
 );
 format(
   'origins',

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
 import { type TlsSettings, usesTls } from '../certificates.js';
 import { messageOf, OperatorError } from '../errors.js';
+import { parseRedisUrl } from '../metrics/transport/redis-address.js';
 import { maxFrameLength } from '../protocol/frames.js';
 import { type CpuLimit, cpuLimit, describeCpuLimit } from './cpu-limit.js';
 import {
@@ -243,6 +244,7 @@ function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit 
       packageFolder: packageFolder === '' ? '' : resolve(workingDirectory, packageFolder),
     },
     http: { ...settings.http, tls: withPaths(settings.http.tls, workingDirectory) },
+    redis: withPaths(settings.redis, workingDirectory),
     listeners: listeners.map((listener) => ({
       ...listener,
       host: listener.host || host,
@@ -257,7 +259,10 @@ function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit 
 }
 
 /** Files of certificates are looked for from the working directory. */
-function withPaths(tls: TlsSettings, workingDirectory: string): TlsSettings {
+function withPaths<Files extends Pick<TlsSettings, 'certFile' | 'keyFile' | 'caFile'>>(
+  tls: Files,
+  workingDirectory: string,
+): Files {
   const path = (file: string): string => (file === '' ? '' : resolve(workingDirectory, file));
   return { ...tls, certFile: path(tls.certFile), keyFile: path(tls.keyFile), caFile: path(tls.caFile) };
 }
@@ -310,6 +315,7 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
     if (caFile !== '' && certFile === '')
       mistakes.push(`${section}.caFile: has no effect without TLS: set ${section}.certFile and ${section}.keyFile`);
   }
+  mistakes.push(...redisContradictions(config.redis));
   if (given.listeners.length > 0) {
     for (const key of ['server.port', 'server.model']) {
       const source = sources.get(key) ?? '';
@@ -319,6 +325,24 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
         );
     }
   }
+  return mistakes;
+}
+
+function redisContradictions(redis: Settings['redis']): string[] {
+  const mistakes: string[] = [];
+  const { url, nodes, masterName, certFile, keyFile, caFile, sentinelTls } = redis;
+  if ((certFile === '') !== (keyFile === ''))
+    mistakes.push('redis: certFile and keyFile belong together: set both or none');
+  if (url.startsWith('redis://') && sentinelTls !== true && (caFile !== '' || certFile !== ''))
+    mistakes.push(
+      `redis.${caFile === '' ? 'certFile' : 'caFile'}: has no effect without TLS: begin redis.url with rediss://`,
+    );
+  if (masterName !== '' && nodes.length === 0)
+    mistakes.push('redis.masterName: needs the Sentinels that watch it: list them in redis.nodes');
+  if (masterName === '' && nodes.length > 0 && url !== '' && parseRedisUrl(url).db !== 0)
+    mistakes.push(
+      'redis.url: a Redis Cluster has only database 0: take the number out (or set redis.masterName, if redis.nodes are Sentinels)',
+    );
   return mistakes;
 }
 

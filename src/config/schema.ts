@@ -50,11 +50,16 @@ export interface Settings {
     url: string;
     nodes: string[];
     masterName: string;
+    sentinelUsername: string;
     sentinelPassword: string;
+    sentinelTls: boolean | null;
     caFile: string;
+    certFile: string;
+    keyFile: string;
     keyPrefix: string;
     connectTimeoutMs: number;
     commandTimeoutMs: number;
+    checkIntervalMs: number;
   };
   http: {
     host: string;
@@ -323,7 +328,7 @@ export const schema: convict.Schema<Settings> = {
       sensitive: true,
     },
     nodes: {
-      doc: 'host:port of Sentinels (with redis.masterName) or of some nodes of a Redis Cluster (without it). redis.url then gives user, password, database and TLS alone.',
+      doc: 'host:port of Sentinels (with redis.masterName) or of some nodes of a Redis Cluster (without it); an IPv6 address in brackets: [::1]:26379. redis.url then gives user, password, database, TLS and the host name that certificates may be for.',
       format: 'hostList',
       default: [],
       env: 'REDIS_NODES',
@@ -334,6 +339,12 @@ export const schema: convict.Schema<Settings> = {
       default: '',
       env: 'REDIS_MASTER_NAME',
     },
+    sentinelUsername: {
+      doc: 'User of the Sentinels themselves, where they have an ACL.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'REDIS_SENTINEL_USERNAME',
+    },
     sentinelPassword: {
       doc: 'Password of the Sentinels themselves.',
       format: 'textOrEmpty',
@@ -341,16 +352,39 @@ export const schema: convict.Schema<Settings> = {
       env: 'REDIS_SENTINEL_PASSWORD',
       sensitive: true,
     },
+    sentinelTls: {
+      doc: 'Whether Sentinels speak TLS; left out: if redis.url begins with rediss://.',
+      format: 'booleanOrNull',
+      default: null as never,
+      env: 'REDIS_SENTINEL_TLS',
+    },
     caFile: {
-      doc: 'PEM file with the certificates to trust when Redis is reached by TLS. Empty: those that Node trusts.',
+      doc: 'PEM file with the certificates to trust when Redis is reached by TLS. Empty: those that Node trusts. It is read again for each connection.',
       format: 'textOrEmpty',
       default: '',
       env: 'REDIS_CA_FILE',
+    },
+    certFile: {
+      doc: 'PEM file with the certificate to show to a Redis that wants one (tls-auth-clients). Empty: none.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'REDIS_CERT_FILE',
+    },
+    keyFile: {
+      doc: 'PEM file with the key of redis.certFile, not encrypted.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'REDIS_KEY_FILE',
     },
     keyPrefix: { doc: 'First part of all keys in Redis.', format: 'label', default: 'mltcp' },
     connectTimeoutMs: { doc: 'Time to connect to Redis before the next attempt.', format: 'interval', default: 2000 },
     commandTimeoutMs: {
       doc: 'Time for Redis to answer before its connection counts as lost.',
+      format: 'interval',
+      default: 1000,
+    },
+    checkIntervalMs: {
+      doc: 'How often each connection to Redis must prove that it works: that somebody answers, and takes writes. One that cannot is replaced; what is gone without a word is noticed after this time and redis.commandTimeoutMs.',
       format: 'interval',
       default: 1000,
     },

@@ -5,7 +5,6 @@
 import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
-import { describeRedis } from '../config/describe.js';
 import { maxWorkers } from '../config/formats.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import type { BootFailed, ModelVersions } from '../control.js';
@@ -15,6 +14,7 @@ import { countLostLines, createLog, type Log, outputTo } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
+import { checkRedisFiles, logRedis } from '../redis-log.js';
 import { AggregatorChild } from './aggregator-child.js';
 import { logModelReload, readyEvent, type Served, serverStatus, warnOfTelemetry } from './announce.js';
 import { ChildOutput } from './child-output.js';
@@ -49,6 +49,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   let versions: ModelVersions;
   let slabFolder: string | null;
   try {
+    checkRedisFiles(config);
     versions = findModelVersions(config);
     slabFolder = await openSlabFolder(config, run, log);
   } catch (error) {
@@ -61,12 +62,14 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   const relay = usesRedis(config) ? null : new IpcRelay();
   const publisher: RecordPublisher =
     relay ??
-    new RedisPublisher(config.redis, config.cluster.name, (state, reason) => {
-      const redis = describeRedis(config.redis);
-      if (state === 'back') log.info({ redis }, 'redis connected');
-      else if (state === 'lost') log.warn({ redis, reason }, 'redis lost: inference goes on, metrics will be late');
-      else log.warn({ redis, reason }, 'redis takes no writes: inference goes on, metrics will be late');
-    });
+    new RedisPublisher(
+      config.redis,
+      config.cluster.name,
+      logRedis(log, config, {
+        lost: 'redis lost: inference goes on, metrics will be late',
+        refusing: 'redis takes no writes: inference goes on, metrics will be late',
+      }),
+    );
   const publishing = new NodePublishing({
     config,
     run,

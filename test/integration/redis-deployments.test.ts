@@ -5,16 +5,24 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
+import { io, type Socket } from 'socket.io-client';
+import type { Metrics } from '#src/aggregator/metrics.js';
 import { ask, startNode, TestAggregator } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
 import { Load } from '../support/load.js';
 import { endProcesses, freePort, TestProcess } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import type { TestServer } from '../support/server.js';
+import { closeProxies, TcpProxy } from '../support/tcp-proxy.js';
 import { until } from '../support/until.js';
 
 describe('Redis as it is deployed', () => {
-  afterEach(endProcesses);
+  const sockets: Socket[] = [];
+  afterEach(async () => {
+    for (const socket of sockets.splice(0)) socket.disconnect();
+    closeProxies();
+    await endProcesses();
+  });
 
   it('with TLS, a user and a password; none of the password is ever shown', async () => {
     const folder = temporaryFolder();
@@ -99,6 +107,55 @@ describe('Redis as it is deployed', () => {
     expect((await stranger.event('redis lost: inference goes on, metrics will be late')).reason).to.include(
       'WRONGPASS',
     );
+  });
+
+  it('behind one address that is cut off and fails over: numbers are stale, then right, and all live clients are served', async function () {
+    this.timeout(40_000);
+    const [one, two] = [await RedisServer.start(), await RedisServer.start()];
+    const proxy = await TcpProxy.start(one.port);
+    const env = { REDIS_URL: proxy.url };
+    const node = startNode(env);
+    const aggregators = [await TestAggregator.start(env), await TestAggregator.start(env)];
+    await ask(node, 10);
+    for (const aggregator of aggregators) await aggregator.when('ten requests', (m) => m.total_requests === 10);
+    const updates = aggregators.map(({ url }) => {
+      const socket = io(url, { transports: ['websocket'] });
+      sockets.push(socket);
+      const totals: number[] = [];
+      socket.on('metrics', ({ total_requests }: Metrics) => totals.push(total_requests));
+      return totals;
+    });
+
+    proxy.silence();
+    const cutAt = performance.now();
+    for (const aggregator of aggregators) {
+      await aggregator.when('stale numbers', ({ stale }) => stale);
+      const response = await fetch(`${aggregator.url}/readyz`);
+      expect(response.status).to.equal(503);
+      expect(((await response.json()) as { reason: string }).reason).to.include('no answer within 1000 ms');
+    }
+    expect(performance.now() - cutAt).to.be.below(5000);
+
+    proxy.leadTo(one.port);
+    for (const aggregator of aggregators) await aggregator.when('fresh numbers', ({ stale }) => !stale);
+    const replica = new Redis(one.url);
+    await replica.replicaof('127.0.0.1', two.port);
+    proxy.leadTo(two.port);
+    await ask(node, 10);
+    for (const aggregator of aggregators) {
+      await aggregator.when('twenty requests', (m) => m.total_requests === 20 && !m.stale);
+    }
+    await until('live updates everywhere', () => updates.every((totals) => totals.at(-1) === 20));
+    await until('all to have left the replica', async () => {
+      // The one that asks is left.
+      return Number(/connected_clients:(\d+)/.exec(await replica.info('clients'))?.[1]) === 1;
+    });
+    replica.disconnect();
+    // Cut off and failed over: each is one piece of news, and its end is another.
+    for (const process of [node, ...aggregators]) {
+      const news = process.lines.filter((line) => line.includes('"msg":"redis'));
+      expect(news.length, news.join('\n')).to.be.within(3, 6);
+    }
   });
 
   it('behind Sentinel: totals are exact through a failover', async function () {

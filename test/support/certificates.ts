@@ -38,13 +38,16 @@ export class Authority {
     return readFileSync(this.certFile);
   }
 
-  /** Good for localhost and 127.0.0.1, as server and as client. @param days of its life from now; negative: it is over */
-  issue(commonName: string, days = 1): Certificate {
+  /**
+   * Good for localhost and 127.0.0.1, or for other `names`, as server and as client.
+   * @param days of its life from now; negative: it is over
+   */
+  issue(commonName: string, days = 1, names = 'DNS:localhost,IP:127.0.0.1'): Certificate {
     const name = `${++this.#issued}`;
     const [keyFile, request, certFile, extensions] = ['key', 'csr', 'pem', 'ext'].map((end) =>
       this.#file(`${name}.${end}`),
     ) as [string, string, string, string];
-    writeFileSync(extensions, 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+    writeFileSync(extensions, `subjectAltName=${names}\n`);
     const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
     openssl('req', ...ec, '-subj', `/CN=${commonName}`, '-keyout', keyFile, '-out', request);
     const signer = ['-CA', this.certFile, '-CAkey', this.#file('ca.key'), '-CAcreateserial'];

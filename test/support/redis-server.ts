@@ -46,11 +46,16 @@ export function redisSettings(url: string, more: Partial<RedisSettings> = {}): R
     url,
     nodes: [],
     masterName: '',
+    sentinelUsername: '',
     sentinelPassword: '',
+    sentinelTls: null,
     caFile: '',
+    certFile: '',
+    keyFile: '',
     keyPrefix: 'test',
     connectTimeoutMs: 1000,
     commandTimeoutMs: 1000,
+    checkIntervalMs: 200,
     ...more,
   };
 }

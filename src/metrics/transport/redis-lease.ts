@@ -8,6 +8,9 @@ return 0`;
 
 const releaseScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`;
 
+/** What they run is what the user of Redis must be allowed. */
+export const leaseScripts = [renewScript, releaseScript];
+
 export class RedisLease {
   readonly #redis: RedisClient;
   readonly #key: string;
@@ -15,6 +18,8 @@ export class RedisLease {
   readonly #lifeMs: number;
   /** By the monotonic clock of this process, when the lease ends unless it is renewed. */
   #endsAt = Number.NEGATIVE_INFINITY;
+  /** By the same clock, until when it is known that somebody holds it. */
+  #knownUntil = Number.NEGATIVE_INFINITY;
   readonly #timer: NodeJS.Timeout;
   #isAsking = false;
 
@@ -32,6 +37,11 @@ export class RedisLease {
     return performance.now() < this.#endsAt;
   }
 
+  /** Whether somebody holds it, this one or another. */
+  get isKnown(): boolean {
+    return performance.now() < this.#knownUntil;
+  }
+
   /** Takes the lease when it is free and keeps it when it is held. */
   async renew(): Promise<void> {
     if (this.#isAsking) return;
@@ -40,6 +50,7 @@ export class RedisLease {
     try {
       const isMine = (await this.#redis.eval(renewScript, 1, this.#key, this.#holder, this.#lifeMs)) === 1;
       this.#endsAt = isMine ? askedAt + this.#lifeMs : Number.NEGATIVE_INFINITY;
+      this.#knownUntil = askedAt + this.#lifeMs;
     } catch {
       // It ends by itself when it cannot be renewed in time.
     } finally {

@@ -9,6 +9,9 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[1] - ARGV[3] + 1)
 return 1`;
 
+/** What it runs is what the user of Redis must be allowed. */
+export const seriesScripts = [appendScript];
+
 export class RedisSeries {
   readonly #redis: RedisClient;
   readonly #key: string;

@@ -9,13 +9,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BaseRecord, MetricsRecord } from '../snapshot.js';
 import { RecordMemory } from './record-memory.js';
-import {
-  connectRedis,
-  isRefusal,
-  type RedisClient,
-  type RedisSettings,
-  type RedisStateListener,
-} from './redis-connection.js';
+import { connectRedis, type RedisClient, type RedisSettings, type RedisStateListener } from './redis-connection.js';
 import type { Look, RecordPublisher, RecordSource, RecordUpdate, SeenRecord } from './transport.js';
 
 /** Milliseconds since the epoch by the clock of Redis, as Lua. */
@@ -58,12 +52,17 @@ redis.call('HSET', KEYS[2], 'base', ARGV[2] .. ' ' .. string.format('%d', now))
 for i = 4, #ARGV, 2 do redis.call('HDEL', KEYS[1], ARGV[i]) redis.call('HDEL', KEYS[2], ARGV[i]) end
 return 1`;
 
+/** What they run is what the user of Redis must be allowed. */
+export const recordScripts = [publishScript, readScript, restoreScript, foldScript];
+
 export interface ClusterKeys {
   readonly records: string;
   readonly beats: string;
   readonly leader: string;
   readonly history: string;
   readonly socketIo: string;
+  /** Never set: what is asked of it shows whether this Redis takes our writes. */
+  readonly check: string;
 }
 
 export function clusterKeys({ keyPrefix }: Pick<RedisSettings, 'keyPrefix'>, cluster: string): ClusterKeys {
@@ -74,41 +73,27 @@ export function clusterKeys({ keyPrefix }: Pick<RedisSettings, 'keyPrefix'>, clu
     leader: key('leader'),
     history: key('history'),
     socketIo: key('socket.io'),
+    check: key('check'),
   };
 }
 
 export class RedisPublisher implements RecordPublisher {
   readonly #redis: RedisClient;
   readonly #keys: ClusterKeys;
-  readonly #onState: RedisStateListener;
-  #isRefused = false;
 
   constructor(settings: RedisSettings, cluster: string, onState: RedisStateListener) {
-    this.#redis = connectRedis(settings, onState);
     this.#keys = clusterKeys(settings, cluster);
-    this.#onState = onState;
+    this.#redis = connectRedis(settings, onState, this.#keys.check);
   }
 
   async publish({ record, retires }: RecordUpdate): Promise<void> {
     const { records, beats } = this.#keys;
     const { id, sequence } = record;
-    try {
-      await this.#redis.eval(publishScript, 2, records, beats, id, sequence, JSON.stringify(record), ...retires);
-      this.#refused(false, '');
-    } catch (error) {
-      if (isRefusal(error)) this.#refused(true, error.message);
-      throw error;
-    }
+    await this.#redis.eval(publishScript, 2, records, beats, id, sequence, JSON.stringify(record), ...retires);
   }
 
   async close(): Promise<void> {
     this.#redis.disconnect();
-  }
-
-  #refused(isRefused: boolean, reason: string): void {
-    if (this.#isRefused === isRefused) return;
-    this.#isRefused = isRefused;
-    this.#onState(isRefused ? 'refusing' : 'back', reason);
   }
 }
 

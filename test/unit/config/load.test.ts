@@ -58,6 +58,29 @@ describe('the configuration', () => {
     ]);
   });
 
+  it('takes addresses of Redis with IPv6 in brackets, with spaces between them, and files from the working directory', () => {
+    const env = { REDIS_NODES: '[::1]:26379, redis.example:26380', REDIS_MASTER_NAME: 'm', REDIS_CA_FILE: 'ca.pem' };
+    const { redis } = load({ env: { ...env, REDIS_SENTINEL_TLS: 'true' } }).config;
+    expect(redis).to.deep.include({ nodes: ['[::1]:26379', 'redis.example:26380'], sentinelTls: true });
+    expect(redis.caFile).to.equal(join(folder, 'ca.pem'));
+  });
+
+  it('refuses settings of Redis that cannot work, and says what could be meant', () => {
+    const cases: readonly (readonly [Record<string, string>, RegExp])[] = [
+      [{ REDIS_URL: 'redis://:a%ss@host' }, /redis.url: has a user or a password with a %/],
+      [{ REDIS_URL: 'redis://host:70000' }, /redis.url: must be redis:\/\//],
+      [{ REDIS_NODES: '::1:26379' }, /redis.nodes: must be a list of host:port, an IPv6 address in brackets/],
+      [{ REDIS_URL: 'redis://host', REDIS_CA_FILE: 'ca.pem' }, /redis.caFile: has no effect without TLS/],
+      [{ REDIS_URL: 'rediss://host', REDIS_CERT_FILE: 'c.pem' }, /certFile and keyFile belong together/],
+      [{ REDIS_URL: 'redis://host/1', REDIS_NODES: 'a:1' }, /redis.url: a Redis Cluster has only database 0/],
+      [{ REDIS_URL: 'redis://host', REDIS_MASTER_NAME: 'm' }, /redis.masterName: needs the Sentinels/],
+    ];
+    for (const [env, expected] of cases) {
+      const message = mistakes({ env });
+      expect(message).to.match(expected).and.not.to.include('a%ss');
+    }
+  });
+
   it('takes the settings of the original server from the environment', () => {
     const env = {
       HOST: 'localhost',

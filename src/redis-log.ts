@@ -1,0 +1,36 @@
+// What the processes that speak with Redis tell of it in their logs.
+
+import { describeRedis } from './config/describe.js';
+import { type Config, usesRedis } from './config/load.js';
+import { messageOf, OperatorError } from './errors.js';
+import type { Log } from './log.js';
+import { tlsFor } from './metrics/transport/redis-address.js';
+import { RedisHealth } from './metrics/transport/redis-health.js';
+import type { RedisStateListener } from './metrics/transport/redis-link.js';
+
+export interface RedisMessages {
+  readonly lost: string;
+  readonly refusing: string;
+}
+
+/** A line for each change: what is wrong in the words of the server, and what would mend it. */
+export function logRedis(log: Log, config: Config, messages: RedisMessages): RedisStateListener {
+  const redis = describeRedis(config.redis);
+  const health = new RedisHealth((state, problem) => {
+    if (state === 'back' || problem === null) return log.info({ redis }, 'redis connected');
+    const { reason, advice } = problem;
+    log.warn({ redis, reason, ...(advice === '' ? {} : { advice }) }, messages[state]);
+  });
+  return health.of('redis');
+}
+
+/** Throws OperatorError CONFIG_INVALID when the files of redis.caFile, certFile or keyFile are of no use. */
+export function checkRedisFiles(config: Config): void {
+  if (!usesRedis(config)) return;
+  try {
+    tlsFor(config.redis, 'server');
+    if (config.redis.masterName !== '') tlsFor(config.redis, 'sentinel');
+  } catch (error) {
+    throw new OperatorError('CONFIG_INVALID', messageOf(error));
+  }
+}
