@@ -183,8 +183,15 @@ withServerFlags(program.command('drain').description('answer what is in flight a
 
 withConfigFlags(program.command('config').description('print the effective settings, and where each came from'))
   .option('--json', 'as JSON')
-  .action((flags: ConfigFlags & { json?: boolean }) => {
-    const settings = describeConfig(load(flags));
+  .option('--check', 'try the Redis that is configured instead, and say what would mend it')
+  .addHelpText('after', '\nExit code 0: all is well; 2: a setting is wrong, or Redis cannot be used as it is.')
+  .action(async (flags: ConfigFlags & { json?: boolean; check?: boolean }) => {
+    const loaded = load(flags);
+    if (flags.check) {
+      const { printRedisCheck } = await import('./redis-check.js');
+      process.exit(await printRedisCheck(loaded.config, flags.json ?? false));
+    }
+    const settings = describeConfig(loaded);
     console.log(flags.json ? JSON.stringify(settings, null, 2) : formatConfig(settings));
   });
 
