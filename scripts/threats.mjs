@@ -64,6 +64,12 @@ export const threats = [
     test: 'is cut when its client takes nothing of its replies for longer than allowed',
   },
   {
+    threat: 'clients that are gone without a word',
+    keys: ['server.keepAliveSeconds', 'http.keepAliveSeconds'],
+    counter: 'mltcp_connections_closed_total{reason="keep_alive"}',
+    test: 'gives its place back when the kernel has asked for it in vain',
+  },
+  {
     threat: 'pipelines without end',
     keys: ['server.maxInFlightPerConnection'],
     counter: 'mltcp_connection_pauses_total{reason="in_flight"}',

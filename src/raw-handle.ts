@@ -30,6 +30,12 @@ export function rawHandleOf(socket: Socket): RawHandle | null {
   return typeof handle?.readStop === 'function' ? handle : null;
 }
 
+/** The file descriptor of a socket, with TLS or without; null when it is closed, or where there are none (Windows). */
+export function descriptorOf(socket: Socket): number | null {
+  const { fd } = (socket as unknown as { _handle?: { readonly fd?: number } | null })._handle ?? {};
+  return fd === undefined || fd < 0 ? null : fd;
+}
+
 /** Whether the client has reset the connection, read from or not. Unknown with TLS: then false. */
 export function isReset(socket: Socket): boolean {
   const handle = rawHandleOf(socket);
@@ -97,6 +103,15 @@ export function socketOn(handle: RawHandle): Socket {
   const options = { handle, onread, allowHalfOpen: true, pauseOnCreate: true, readable: true, writable: true };
   const socket: Socket = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
   return socket;
+}
+
+/**
+ * Has the kernel ask whether the peer is still there after `delayMs` of silence, or never when it is 0, whatever another
+ * process has set before: Node, which knows nothing of that, would not switch off what it does not know to be on.
+ */
+export function setKeepAlive(socket: Socket, delayMs: number): void {
+  socket.setKeepAlive(true, Math.max(1000, delayMs));
+  if (delayMs === 0) socket.setKeepAlive(false);
 }
 
 function readOn(socket: Socket): void {

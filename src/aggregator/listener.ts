@@ -35,6 +35,8 @@ export async function openListener(
     keepAliveTimeout: timeoutMs,
     connectionsCheckingInterval: checkIntervalMs,
     maxHeaderSize: maxHeaderBytes,
+    keepAlive: http.keepAliveSeconds > 0,
+    keepAliveInitialDelay: http.keepAliveSeconds * 1000,
   };
   const isSecure = usesTls(tls);
   const server = isSecure

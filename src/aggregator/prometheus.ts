@@ -168,13 +168,14 @@ export function metricFamilies(
     ),
     counter(
       'mltcp_connections_closed_total',
-      'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; payload_too_large, secret: wrong clients; error: networks and crashes; handoff_failed: a worker died while it took one over.',
+      'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; keep_alive: clients that are gone without a word; payload_too_large, secret: wrong clients; error: networks and crashes; handoff_failed: a worker died while it took one over.',
       perReason({
         client: counts.closedByClient,
         error: counts.closedByError,
         payload_timeout: counts.closedByPayloadTimeout,
         idle_timeout: counts.closedByIdleTimeout,
         write_timeout: counts.closedByWriteTimeout,
+        keep_alive: counts.closedByKeepAlive,
         secret: counts.closedBySecret,
         payload_too_large: counts.closedByPayloadTooLarge,
         drain: counts.closedByDrain,

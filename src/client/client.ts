@@ -13,6 +13,11 @@ export interface ClientOptions {
   readonly maxReplyBytes?: number;
   readonly connectTimeoutMs?: number;
   /**
+   * Silence after which the kernel asks whether the server is still there (TCP keepalive): 30 seconds by default, in
+   * whole seconds; a server that does not answer for 10 s more breaks the connection. 0: it never asks.
+   */
+  readonly keepAliveMs?: number;
+  /**
    * Speaks TLS, with these options of `tls.connect`: `ca` to trust, `cert` and `key` to show. The server's certificate
    * must be good for `host`, or for `servername`.
    */
@@ -68,6 +73,7 @@ export class InferenceClient {
     lengthFieldSize = 4,
     maxReplyBytes = 64 << 20,
     connectTimeoutMs = 5000,
+    keepAliveMs = 30_000,
     tls,
     secret = '',
   }: ClientOptions): Promise<InferenceClient> {
@@ -89,6 +95,7 @@ export class InferenceClient {
         resolve();
       });
     });
+    if (keepAliveMs > 0) socket.setKeepAlive(true, Math.max(1000, keepAliveMs)); // Node takes whole seconds
     if (secret !== '') socket.write(encodeFrame(Buffer.from(secret), lengthFieldSize));
     return new InferenceClient(socket, lengthFieldSize, maxReplyBytes);
   }

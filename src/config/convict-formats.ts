@@ -47,6 +47,13 @@ format(
   toNumber,
 );
 format(
+  'keepAlive',
+  // What Linux takes for TCP_KEEPIDLE; and it takes whole seconds.
+  (value) => isWhole(value) && value >= 0 && value <= 32_767,
+  'must be a whole number of seconds from 0 to 32767 (0: no keepalive)',
+  toNumber,
+);
+format(
   'interval',
   (value) => isWhole(value) && value >= 10 && value <= 60_000,
   'must be a whole number of milliseconds from 10 to 60000',

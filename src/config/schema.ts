@@ -29,6 +29,7 @@ export interface Settings {
     payloadTimeoutSeconds: number;
     idleTimeoutSeconds: number;
     writeTimeoutSeconds: number;
+    keepAliveSeconds: number;
     maxInFlightPerConnection: number;
     maxWriteBufferKb: number;
     maxBufferedMb: number;
@@ -72,6 +73,7 @@ export interface Settings {
     maxLiveClients: number;
     requestTimeoutSeconds: number;
     pingIntervalSeconds: number;
+    keepAliveSeconds: number;
   };
   metrics: {
     publishIntervalMs: number;
@@ -237,6 +239,11 @@ export const schema: convict.Schema<Settings> = {
       doc: 'Time that a client may take nothing of the replies that wait for it; then it is cut, since it holds memory and nobody reads at its end. Longer than a network is away for a moment.',
       format: 'positiveSeconds',
       default: 60,
+    },
+    keepAliveSeconds: {
+      doc: 'Silence on a connection after which the kernel asks whether its client is still there (TCP keepalive); one that does not answer for 10 seconds is closed. Shorter than firewalls, NATs and balancers remember a silent connection. 0: never, then a client that is gone without a word keeps its place.',
+      format: 'keepAlive',
+      default: 30,
     },
     maxInFlightPerConnection: {
       doc: 'Requests of one connection that may wait for replies; beyond it the server stops reading, and TCP slows the client down.',
@@ -434,6 +441,11 @@ export const schema: convict.Schema<Settings> = {
       doc: 'How often a WebSocket client is asked whether it is there; one that has not answered by the next time is cut.',
       format: 'positiveSeconds',
       default: 15,
+    },
+    keepAliveSeconds: {
+      doc: 'As server.keepAliveSeconds, for the connections to the aggregator.',
+      format: 'keepAlive',
+      default: 30,
     },
   },
   metrics: {

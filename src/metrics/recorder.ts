@@ -29,6 +29,8 @@ export const workerCounters = [
   'closedByPayloadTimeout',
   'closedByIdleTimeout',
   'closedByWriteTimeout',
+  /** The client did not answer the kernel any more: neither keepalive probes nor replies sent again. */
+  'closedByKeepAlive',
   /** The shared secret was wrong, or did not come in time. */
   'closedBySecret',
   'closedByPayloadTooLarge',

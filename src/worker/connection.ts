@@ -144,8 +144,8 @@ export class Connection implements Sender, Holder {
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
-    socket.on('error', () => {
-      this.#closeReason ??= 'closedByError';
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+      this.#closeReason ??= code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';
     });
     socket.once('close', this.#onSocketClose);
     budget.join();
@@ -169,6 +169,11 @@ export class Connection implements Sender, Holder {
   /** Requests that wait for their replies. */
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** When it last read something or answered something, by the monotonic clock. */
+  get activeAt(): number {
+    return this.#activeAt;
   }
 
   /** Takes no more input, answers what came in whole, and closes. */

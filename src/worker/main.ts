@@ -77,6 +77,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
     lanes,
     maxSockets: maxSockets(),
+    keepAliveMs: config.server.keepAliveSeconds * 1000,
     onExhausted: everySoOften(10_000, () =>
       log.error(
         { connections: server.connections },

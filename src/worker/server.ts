@@ -5,12 +5,13 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { ListenAddress, ToWorker, Verdict } from '../control.js';
 import { listenError } from '../errors.js';
-import { isReset, type RawHandle, withSharedReads } from '../raw-handle.js';
+import { isReset, type RawHandle, setKeepAlive, withSharedReads } from '../raw-handle.js';
 import { Connection, type ConnectionContext, type ConnectionState, type Lane } from './connection.js';
 import { Farewells } from './farewell.js';
 import type { Handoff, Origin } from './handoff.js';
 import type { Places } from './places.js';
 import type { TlsGate } from './tls-gate.js';
+import { UnansweredWatch } from './unanswered.js';
 
 export interface Listener {
   readonly host: string;
@@ -29,6 +30,8 @@ export interface WorkerServerOptions {
   readonly lanes: ReadonlyMap<string, Lane>;
   /** Connections that the process has descriptors for. */
   readonly maxSockets: number;
+  /** Silence after which the kernel asks whether a client is still there; 0: it never asks. */
+  readonly keepAliveMs: number;
   /** The process has no descriptor left for a connection: it is lost, the listener is not. */
   onExhausted(): void;
 }
@@ -46,8 +49,10 @@ export class WorkerServer {
   readonly #gate: TlsGate | null;
   readonly #lanes: ReadonlyMap<string, Lane>;
   readonly #maxSockets: number;
+  readonly #keepAliveMs: number;
   readonly #onExhausted: () => void;
   readonly #farewells: Farewells;
+  readonly #unanswered: UnansweredWatch;
   readonly #servers: Server[] = [];
   readonly #connections = new Map<Connection, Origin>();
   /** Connections that have a place and are not agreed on TLS yet. */
@@ -56,7 +61,7 @@ export class WorkerServer {
   #ending: Ending | null = null;
   #onEmpty: (() => void) | null = null;
 
-  constructor({ context, places, handoff, gate, lanes, maxSockets, onExhausted }: WorkerServerOptions) {
+  constructor({ context, places, handoff, gate, lanes, maxSockets, keepAliveMs, onExhausted }: WorkerServerOptions) {
     const { limits } = context;
     this.#context = context;
     this.#places = places;
@@ -64,8 +69,10 @@ export class WorkerServer {
     this.#gate = gate;
     this.#lanes = lanes;
     this.#maxSockets = maxSockets;
+    this.#keepAliveMs = keepAliveMs;
     this.#onExhausted = onExhausted;
     this.#farewells = new Farewells(limits);
+    this.#unanswered = new UnansweredWatch(keepAliveMs);
     const shortest = Math.min(
       limits.payloadTimeoutMs,
       limits.writeTimeoutMs,
@@ -92,9 +99,9 @@ export class WorkerServer {
   /** Throws OperatorError LISTEN_FAILED. */
   async listen(listener: Listener): Promise<ListenAddress> {
     const { host, port, model } = listener;
-    const server = createServer(
-      { pauseOnConnect: true, noDelay: true, keepAlive: true, allowHalfOpen: true },
-      (socket) => this.#accept(socket, listener),
+    const keepAlive = { keepAlive: this.#keepAliveMs > 0, keepAliveInitialDelay: this.#keepAliveMs };
+    const server = createServer({ pauseOnConnect: true, noDelay: true, ...keepAlive, allowHalfOpen: true }, (socket) =>
+      this.#accept(socket, listener),
     );
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
@@ -139,6 +146,7 @@ export class WorkerServer {
       this.#checkEmpty();
     } else {
       this.#context.recorder.count('connectionsMoved');
+      setKeepAlive(arrival.socket, this.#keepAliveMs); // the kernel keeps what the old worker's config said
       this.#serve(arrival, arrival.state);
     }
   }
@@ -242,5 +250,6 @@ export class WorkerServer {
   readonly #checkTimeouts = (): void => {
     const now = performance.now();
     for (const connection of this.#connections.keys()) connection.checkTimeouts(now);
+    void this.#unanswered.look(now, this.#connections);
   };
 }
