@@ -159,9 +159,9 @@ export class WorkerServer {
       this.#checkEmpty();
     });
     for (const [connection, origin] of this.#connections) this.#endConnection(connection, origin);
+    for (const socket of this.#shakingHands) socket.destroy(); // they have asked nothing yet
     const overdue = setTimeout(() => {
       for (const connection of this.#connections.keys()) connection.destroy();
-      for (const socket of this.#shakingHands) socket.destroy();
     }, timeoutMs);
     await empty;
     clearTimeout(overdue);
@@ -187,6 +187,7 @@ export class WorkerServer {
       this.#onExhausted();
       this.#forget(socket, address);
     } else if (isReset(socket)) this.#forget(socket, address);
+    else if (listener.tls && this.#ending !== null) this.#forget(socket, address);
     else if (listener.tls) this.#shakeHands(socket, listener, address);
     else this.#begin({ socket: withSharedReads(socket), model: listener.model, address });
   }
@@ -210,13 +211,12 @@ export class WorkerServer {
     this.#shakingHands.add(socket);
     this.#gate.enter(socket, (secured) => {
       this.#shakingHands.delete(socket);
-      if (secured === null) {
-        this.#context.recorder.count('refusedByHandshake');
+      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, model, address });
+      else {
+        secured?.destroy();
+        if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');
         this.#places.release(address);
-      } else if (this.#ending !== null) {
-        secured.destroy();
-        this.#places.release(address);
-      } else this.#begin({ socket: secured, model, address });
+      }
       this.#checkEmpty();
     });
   }

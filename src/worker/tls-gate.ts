@@ -6,7 +6,7 @@ import { CertificateWatch, readCertificates, type TlsSettings } from '../certifi
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 
-/** The encrypted connection, or null when none came about. */
+/** The encrypted connection, or null when none came about: then the socket is closed. */
 type Answer = (secured: TLSSocket | null) => void;
 
 export class TlsGate {
@@ -19,11 +19,16 @@ export class TlsGate {
   constructor(settings: TlsSettings, handshakeTimeoutMs: number, log: Log) {
     const section = 'server.tls';
     const certificates = readCertificates(settings, section);
-    this.#server = createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs, allowHalfOpen: true });
-    this.#server.on('secureConnection', (secured) => this.#answer(keyOf(secured), secured));
+    this.#server = createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs });
+    this.#server.on('secureConnection', (secured) => {
+      const answer = this.#waiting.get(keyOf(secured));
+      if (answer === undefined)
+        secured.destroy(); // its client has reset it: it has no address any more
+      else answer(secured);
+    });
     this.#server.on('tlsClientError', (error, client) => {
       log.debug({ client: client.remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client');
-      client.destroy(); // after a time-out Node leaves that to us
+      client.destroy();
     });
     this.#watch = new CertificateWatch(settings, section, {
       onChange: (renewed) => {
@@ -34,27 +39,33 @@ export class TlsGate {
     });
   }
 
-  /** Calls `answer` once. Closes the socket when no TLS comes about. */
+  /**
+   * Calls `answer` once: with the encrypted connection, which is half-open as `socket` is, or when `socket` has closed.
+   * Whatever ends the handshake closes it: an end of what the client sends, an error, an alert, the time that it has.
+   */
   enter(socket: Socket, answer: Answer): void {
     const key = keyOf(socket);
-    this.#waiting.set(key, answer);
-    socket.once('close', () => this.#answer(key, null));
+    const { allowHalfOpen } = socket;
+    const settle: Answer = (secured) => {
+      socket.off('close', onClose);
+      if (this.#waiting.get(key) === settle) this.#waiting.delete(key);
+      if (secured !== null) secured.allowHalfOpen = allowHalfOpen;
+      answer(secured);
+    };
+    const onClose = (): void => settle(null);
+    socket.once('close', onClose);
+    this.#waiting.set(key, settle);
+    // A client that ends in the handshake will never finish it: half open, it would have all the time that there is.
+    socket.allowHalfOpen = false;
     this.#server.emit('connection', socket);
   }
 
   close(): void {
     this.#watch.close();
   }
-
-  #answer(key: string, secured: TLSSocket | null): void {
-    const answer = this.#waiting.get(key);
-    if (answer === undefined) return;
-    this.#waiting.delete(key);
-    answer(secured);
-  }
 }
 
-/** What no two connections have in common that are open at the same time. */
+/** What no two connections have in common that are open at the same time; one that was reset has no addresses any more. */
 function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }
