@@ -11,7 +11,8 @@ import type { RawHandle } from './raw-handle.js';
 export type ModelVersions = Readonly<Record<string, ModelVersion>>;
 
 export type ReloadResult =
-  | { readonly outcome: 'loaded' | 'unchanged'; readonly version: string }
+  | { readonly outcome: 'loaded'; readonly version: string; readonly description: string }
+  | { readonly outcome: 'unchanged'; readonly version: string }
   | { readonly outcome: 'failed'; readonly version: string; readonly reason: string };
 
 /** By model: what came of a reload. */
@@ -108,6 +109,10 @@ export type FromWorker =
   | { readonly kind: 'adopted'; readonly id: string }
   /** Its listeners are closed and its connections gone. */
   | { readonly kind: 'leaving' }
+  /** Another worker should take its place: it serves for now, and cannot get well. */
+  | { readonly kind: 'replace'; readonly reason: string }
+  /** It has said all that it has to say, and cannot end by itself. */
+  | { readonly kind: 'kill'; readonly reason: string }
   | { readonly kind: 'update'; readonly update: RecordUpdate };
 
 export interface AggregatorBoot {

@@ -26,6 +26,8 @@ export interface ServerStatus {
   readonly state: 'starting' | 'serving' | 'reloading' | 'draining';
   readonly uptimeSeconds: number;
   readonly listeners: readonly ListenAddress[];
+  /** By name, each model's signature, where it runs, and whether a request has a run of its own, and why. */
+  readonly models: Readonly<Record<string, string>>;
   /** null while there is none, or when it is a process of its own. */
   readonly metricsUrl: string | null;
   readonly workersWanted: number;

@@ -48,12 +48,16 @@ async function microsecondsEach(call) {
 
 /** There and back with 32 rows of 256 bytes that nobody computes with: our threads, and those of a pool library. */
 export async function crossings({ rounds }) {
-  const source = { name: 'dummy', backend: 'dummy', path: '', responseSize: 4, settings: {} };
+  const source = { name: 'dummy', backend: 'dummy', path: '', responseSize: 4, settings: {}, batchTolerance: 1e-4 };
   const threaded = await ThreadedModel.open(source, {
     threads: 1,
     maxBatchSize: 32,
     hangTimeoutMs: 60_000,
+    loadTimeoutMs: 60_000,
+    maxHungThreads: 1,
     onCrash: () => {},
+    onHang: () => {},
+    onHangOver: () => {},
   });
   const pool = new Piscina({ filename: url('./pool-task.mjs').href, minThreads: 1, maxThreads: 1 });
   const ours = [];

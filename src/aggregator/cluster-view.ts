@@ -141,9 +141,12 @@ export class ClusterView {
       retried_rows: counts.retriedRows,
       versions: [...new Set(served.map(({ version }) => version))],
       execution: [...new Set(served.map(({ execution }) => execution))],
+      max_rows: least(served.map(({ maxRows }) => maxRows ?? 0)),
       loads: counts.loads,
       load_failures: counts.loadFailures,
       thread_crashes: counts.threadCrashes,
+      thread_hangs: counts.threadHangs,
+      hung_threads: sum(served, ({ hungThreads }) => hungThreads ?? 0),
     };
   }
 
@@ -242,6 +245,8 @@ function quantilesOf(latency: SparseHistogram): LatencyMs {
 
 const sum = <T>(items: readonly T[], value: (item: T) => number): number =>
   items.reduce((total, item) => total + value(item), 0);
+/** 0 for none. */
+const least = (values: readonly number[]): number => (values.length === 0 ? 0 : Math.min(...values));
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
 
 function refusedConnections(counts: WorkerCounts): number {

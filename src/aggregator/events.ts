@@ -85,7 +85,8 @@ function modelEvents(before: readonly ModelMetrics[], after: readonly ModelMetri
     const failed =
       model.load_failures > old.load_failures ? [bad(`a version of ${model.name} could not be loaded`)] : [];
     const crashed = model.thread_crashes > old.thread_crashes ? [bad(`a thread of ${model.name} died`)] : [];
-    return [...changed, ...failed, ...crashed];
+    const hung = model.thread_hangs > old.thread_hangs ? [bad(`a run of ${model.name} hangs`)] : [];
+    return [...changed, ...failed, ...crashed, ...hung];
   });
 }
 

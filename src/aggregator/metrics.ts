@@ -101,9 +101,14 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly versions: readonly string[];
   /** Where it runs: inline or thread. */
   readonly execution: readonly string[];
+  /** Requests that may share a run: 1 where a batch would change answers. */
+  readonly max_rows: number;
   readonly loads: number;
   readonly load_failures: number;
   readonly thread_crashes: number;
+  readonly thread_hangs: number;
+  /** Threads whose runs hang now. */
+  readonly hung_threads: number;
 }
 
 export interface WorkerMetrics extends LatencyWindowsMs {

@@ -131,6 +131,21 @@ export function metricFamilies(
       'Threads of the model that died; their batches failed and they were replaced. Look for "thread of a model died".',
       perModel((model) => model.threadCrashes),
     ),
+    counter(
+      'mltcp_model_thread_hangs_total',
+      'Runs of the model that took longer than cluster.hangTimeoutMs: their requests failed, a fresh thread serves the next ones, and the old one is left to end.',
+      perModel((model) => model.threadHangs),
+    ),
+    gauge(
+      'mltcp_model_hung_threads',
+      'Threads of the model that hang now, each with a core and a copy of the model. Beyond cluster.maxHungThreads the worker is replaced.',
+      metrics.models.map(({ name, hung_threads }) => ({ labels: { model: name }, value: hung_threads })),
+    ),
+    gauge(
+      'mltcp_model_max_rows',
+      'Requests that may share a run of the model; 1: each has its own. Look for "model runs one request at a time" in the log.',
+      metrics.models.map(({ name, max_rows }) => ({ labels: { model: name }, value: max_rows })),
+    ),
     gauge(
       'mltcp_model_queued_requests',
       'Requests that wait for the model now.',

@@ -183,6 +183,12 @@ format(
   toNumber,
 );
 format(
+  'batchTolerance',
+  (value) => value === 'exact' || (typeof value === 'number' && value >= 0 && value <= 1),
+  'must be exact or a number from 0 to 1',
+  toNumber,
+);
+format(
   'version',
   (value) => typeof value === 'string' && /^(latest|\d+)$/.test(value),
   'must be latest or a whole number',

@@ -6,6 +6,7 @@ import convict from 'convict';
 import type { TlsSettings } from '../certificates.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
 import type { Backend } from '../inference/catalogue.js';
+import type { BatchTolerance } from '../inference/model.js';
 import type { Execution } from '../inference/served-model.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import './convict-formats.js';
@@ -42,6 +43,7 @@ export interface Settings {
     maxBootFailures: number;
     bootTimeoutSeconds: number;
     hangTimeoutMs: number;
+    maxHungThreads: number;
     moveConnections: boolean;
   };
   models: ModelEntry[];
@@ -101,6 +103,7 @@ export interface ModelEntry {
   maxQueue: number;
   deadlineMs: number;
   retryRows: boolean;
+  batchTolerance: BatchTolerance;
   session: SessionSettings;
   responseSize: number | null;
   settings: Record<string, unknown>;
@@ -296,9 +299,14 @@ export const schema: convict.Schema<Settings> = {
       default: 120,
     },
     hangTimeoutMs: {
-      doc: 'A worker whose event loop stands still for longer, or a thread whose run takes longer, is killed and replaced. Longer than the longest run of a model, and than a pause of garbage collection.',
+      doc: 'A worker whose event loop stands still for longer is killed and replaced. A run in a thread that takes longer fails its requests; a fresh thread serves the next ones, and the old one is left to end. Longer than the longest run of a model, and than a pause of garbage collection.',
       format: 'hangTimeout',
       default: 30_000,
+    },
+    maxHungThreads: {
+      doc: 'Threads of one worker that may hang at once: each keeps a core busy and a copy of its model in memory, and nothing but the end of the process can end it. With one more the worker is replaced: its connections move to a new one, and it is killed.',
+      format: 'count',
+      default: 4,
     },
     moveConnections: {
       doc: 'Whether live connections go on in another worker at reloads and at scaling, and are spread evenly. When not, or where Node cannot do it, they are drained and their clients connect again.',
@@ -580,6 +588,11 @@ export const modelSchema: convict.Schema<ModelEntry> = {
     doc: 'Whether a batch that the model throws for is run again row by row, once, so that one poisonous row fails alone.',
     format: Boolean,
     default: true,
+  },
+  batchTolerance: {
+    doc: "By what share of its size a number of an ONNX model's answer may differ between a run of its own and one that it shares with other requests, or exact: not by a bit. A model that differs by more runs one request at a time. See Batching for how the default was chosen.",
+    format: 'batchTolerance',
+    default: 1e-4,
   },
   responseSize: {
     doc: 'Bytes of X that this dummy answers with; by default server.responseSize.',

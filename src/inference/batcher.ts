@@ -10,7 +10,7 @@
 // A model can be swapped between two batches: rows that were queued for the old one are run by the old one.
 
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
-import { type Model, ThreadCrashedError } from './model.js';
+import { type Model, ThreadLostError } from './model.js';
 import { checked, longestHoldMs, runRowByRow, toError } from './outcome.js';
 import type { Memory } from './rows.js';
 import { TimeEstimate } from './time-estimate.js';
@@ -53,6 +53,8 @@ export type BatchObserver = (finished: FinishedBatch) => void;
 /** A model and the batches that still need it. */
 interface Lease {
   readonly model: Model;
+  /** Rows in one call of it. */
+  readonly maxRows: number;
   outstanding: number;
   onIdle: (() => void) | null;
 }
@@ -84,9 +86,15 @@ export class Batcher {
   /** What a request must have left of its deadline to be worth a run. */
   #runEstimate = new TimeEstimate();
 
-  constructor(model: Model, limits: BatcherLimits, observe: BatchObserver = () => {}) {
-    this.#lease = { model, outstanding: 0, onIdle: null };
+  /** @param maxRows rows in one call of this model, where it takes fewer than maxBatchSize */
+  constructor(
+    model: Model,
+    limits: BatcherLimits,
+    observe: BatchObserver = () => {},
+    maxRows = Number.POSITIVE_INFINITY,
+  ) {
     this.#limits = limits;
+    this.#lease = this.#leaseOf(model, maxRows);
     this.#observe = observe;
     this.#open = new Batch(model.inputBytes);
   }
@@ -99,6 +107,11 @@ export class Batcher {
   /** Bytes of a reply, as those of the last batch were; 0 before there was one. */
   get replyBytes(): number {
     return this.#replyBytes;
+  }
+
+  /** Rows in one call of the model, at the most. */
+  get maxRows(): number {
+    return this.#lease.maxRows;
   }
 
   /** Rows that wait for the model. */
@@ -114,10 +127,11 @@ export class Batcher {
   /** The batch that takes the next row, or null when the queue is full and the row must be refused. */
   openBatch(): Batch | null {
     if (this.#queuedRows >= this.#limits.maxQueue) return null;
-    if (this.#open.rows >= this.#limits.maxBatchSize) this.#closeOpen('full');
+    const { maxRows } = this.#lease;
+    if (this.#open.rows >= maxRows) this.#closeOpen('full');
     this.#queuedRows++;
-    if (this.#open.rows === 0) this.#begun();
-    else if (this.#open.rows + 1 === this.#limits.maxBatchSize) this.#schedule();
+    if (this.#open.rows === 0) this.#begun(maxRows === 1);
+    else if (this.#open.rows + 1 === maxRows) this.#schedule();
     return this.#open;
   }
 
@@ -135,10 +149,10 @@ export class Batcher {
   }
 
   /** Gives rows from now on to `model`; resolves when the old model has run its last batch and may be closed. */
-  async swap(model: Model): Promise<void> {
+  async swap(model: Model, maxRows = Number.POSITIVE_INFINITY): Promise<void> {
     const old = this.#lease;
     if (this.#open.rows > 0) this.#closeOpen('drain');
-    this.#lease = { model, outstanding: 0, onIdle: null };
+    this.#lease = this.#leaseOf(model, maxRows);
     this.#open = new Batch(model.inputBytes);
     this.#runEstimate = new TimeEstimate();
     this.#schedule();
@@ -149,10 +163,15 @@ export class Batcher {
     }
   }
 
+  #leaseOf(model: Model, maxRows: number): Lease {
+    return { model, maxRows: Math.min(this.#limits.maxBatchSize, maxRows), outstanding: 0, onIdle: null };
+  }
+
   /** The open batch gets its first row. */
-  #begun(): void {
+  #begun(isFull: boolean): void {
     const { maxQueueDelayMs } = this.#limits;
-    if (maxQueueDelayMs === 0 || this.#isDraining) this.#schedule(this.#hasCompany ? setImmediate : queueMicrotask);
+    if (maxQueueDelayMs === 0 || this.#isDraining || isFull)
+      this.#schedule(this.#hasCompany ? setImmediate : queueMicrotask);
     else this.#delayTimer ??= setTimeout(this.#delayOver, maxQueueDelayMs);
     if (this.#running > 0) this.#watchDeadlines();
   }
@@ -240,11 +259,11 @@ export class Batcher {
 
   /** A batch that has lost rows gets those of the next ones: overload must not make batches smaller. */
   #fill(batch: Batch, lease: Lease): void {
-    while (batch.rows < this.#limits.maxBatchSize) {
+    while (batch.rows < lease.maxRows) {
       const [next] = this.#closed;
       if (next === undefined || next.lease !== lease) return;
       this.#closed.shift();
-      const rest = batch.absorb(this.#withoutStale(next.batch), this.#limits.maxBatchSize);
+      const rest = batch.absorb(this.#withoutStale(next.batch), lease.maxRows);
       if (rest === null) this.#release(lease);
       else {
         this.#closed.unshift({ ...next, batch: rest });
@@ -256,7 +275,7 @@ export class Batcher {
   #reasonToClose(): CloseReason | null {
     const { rows } = this.#open;
     if (rows === 0) return null;
-    if (rows >= this.#limits.maxBatchSize) return 'full';
+    if (rows >= this.#lease.maxRows) return 'full';
     if (this.#isDraining) return 'drain';
     if (this.#limits.maxQueueDelayMs === 0) return 'turn';
     return this.#isDelayOver ? 'delay' : null;
@@ -328,9 +347,9 @@ export class Batcher {
     return deadlineMs > 0 ? batch.oldestAt + deadlineMs : Number.POSITIVE_INFINITY;
   }
 
-  /** A thread that crashed would crash again, once for each row. */
+  /** A thread that was lost would be lost again, once for each row. */
   #isWorthRetrying(batch: Batch, error: Error): boolean {
-    return this.#limits.retryRows && batch.rows > 1 && !(error instanceof ThreadCrashedError);
+    return this.#limits.retryRows && batch.rows > 1 && !(error instanceof ThreadLostError);
   }
 
   #finish({ batch, lease, closedBy }: Queued, startedAt: number, outcome: BatchOutcome, retriedRows: number): void {

@@ -1,9 +1,10 @@
-// From a model's settings to a model that runs in this thread.
+// From a model's settings to a model that runs in this thread. ONNX Runtime is loaded where it is needed alone: a thread
+// that has native code in it cannot be ended.
 
 import { createDummyModel } from './backends/dummy.js';
 import { loadModuleModel } from './backends/module.js';
 import type { SessionSettings } from './backends/onnx.js';
-import type { Model } from './model.js';
+import type { BatchTolerance, Model } from './model.js';
 
 export type Backend = 'onnx' | 'module' | 'dummy';
 
@@ -18,14 +19,19 @@ export interface ModelSource {
   /** Handed to a module as it is. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly session: SessionSettings;
+  readonly batchTolerance: BatchTolerance;
 }
 
-/** Throws Error, with what would mend it, when the model cannot be served. */
-export async function loadModel({ name, backend, path, responseSize, settings, session }: ModelSource): Promise<Model> {
+/**
+ * @param maxBatchSize rows of the largest batch that it will get
+ * @throws Error, with what would mend it, when the model cannot be served
+ */
+export async function loadModel(source: ModelSource, maxBatchSize: number): Promise<Model> {
+  const { name, backend, path, responseSize, settings, session, batchTolerance } = source;
   switch (backend) {
     case 'onnx': {
       const { loadOnnxModel } = await import('./backends/onnx.js'); // others do without ONNX Runtime
-      return loadOnnxModel(path, session);
+      return loadOnnxModel(path, session, { maxBatchSize, tolerance: batchTolerance });
     }
     case 'module':
       return loadModuleModel(path, { name, settings });

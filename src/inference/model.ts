@@ -33,27 +33,53 @@ export interface UserModelOptions {
 /** The default export of a model module: called once a worker, before its port opens. */
 export type LoadUserModel = (options: UserModelOptions) => UserModel | Promise<UserModel>;
 
+/**
+ * By how much a row's answer may differ between a run of its own and one that it shares: `exact`, not by a bit; or the
+ * share of a number's size. Whole numbers and truth values must always be equal.
+ */
+export type BatchTolerance = number | 'exact';
+
 /** What every backend gives the batcher. */
 export interface Model {
   /** Bytes of one input row, or null when a payload may have any length. */
   readonly inputBytes: number | null;
+  /** Bytes of one reply, or null when they differ or are not known. */
+  readonly outputBytes: number | null;
+  /**
+   * Rows that it computes at once, where that number is fixed: it is given more in one call only as long as it takes no
+   * time to speak of to compute them one lot after the other. Null: as many as there are.
+   */
+  readonly fixedRows: number | null;
+  /** Why it must be given one row in a call; null: it may have more. */
+  readonly runsAloneBecause: string | null;
   /** Runs that it takes at once. */
   readonly concurrency: number;
   /** Whether what it answers may lie in the memory of what it was asked: that is then kept until replies have left. */
   readonly mayReplyWithInput: boolean;
   /** For logs: backend, dtypes and shapes. */
   readonly description: string;
-  /** A payload to measure it with, where rows have no fixed size. */
+  /** A payload to measure it with: such as clients send. */
   readonly sample: Buffer | null;
-  /** Answers a batch; a throw or a rejection fails every row of it. */
-  run(rows: RowSource): Replies | Promise<Replies>;
+  /**
+   * Answers a batch; a throw or a rejection fails every row of it.
+   * @param onLot called after each lot of rows, where it computes one after the other: it gets on, and does not hang
+   */
+  run(rows: RowSource, onLot?: () => void): Replies | Promise<Replies>;
   close(): Promise<void>;
 }
 
-/** The thread that ran a batch has ended; a new one takes its place. */
-export class ThreadCrashedError extends Error {
+/** A run has lost its thread, so that to try again would lose the next one; a new thread takes its place. */
+export class ThreadLostError extends Error {}
+
+/** The thread that ran a batch has ended. */
+export class ThreadCrashedError extends ThreadLostError {
   constructor(reason: string, options?: ErrorOptions) {
     super(`the thread of the model crashed: ${reason}`, options);
     this.name = 'ThreadCrashedError';
   }
+}
+
+/** The thread that ran a batch is still at it, and nobody waits for it any more. */
+export class ThreadHungError extends ThreadLostError {
+  override readonly name = 'ThreadHungError';
 }

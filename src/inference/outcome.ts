@@ -2,7 +2,7 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
-import { type Model, ThreadCrashedError } from './model.js';
+import { type Model, ThreadLostError } from './model.js';
 
 /** An inline model that is run again and again yields to the event loop this often: other models and sockets have theirs. */
 export const longestHoldMs = 2;
@@ -14,13 +14,14 @@ export function checked(source: { readonly rows: number }, replies: Replies): Ba
     const count = Array.isArray(replies.rows) ? replies.rows.length : typeof replies.rows;
     return failed(`the model returned ${count} replies for ${source.rows} payloads: it must return one for each`);
   }
-  if (replies.bytes.length >= (source.rows - 1) * replies.stride + replies.rowBytes) return replies;
-  return failed(`the model returned ${replies.bytes.length} bytes, too few for ${source.rows} replies`);
+  const { bytes, stride, rowBytes } = replies;
+  if (Number.isSafeInteger(rowBytes) && bytes.length === (source.rows - 1) * stride + rowBytes) return replies;
+  return failed(`the model returned ${bytes.length} bytes, which are not ${source.rows} replies of ${rowBytes}`);
 }
 
 /**
  * Runs each row as a batch of its own; those that fail again are Errors in the outcome. Rows that are not run before
- * `deadline` (monotonic milliseconds), or before a thread crashes, fail for that reason: a batch that is full of bad
+ * `deadline` (monotonic milliseconds), or before a thread is lost, fail for that reason: a batch that is full of bad
  * rows must not hold up the others for long.
  */
 export async function runRowByRow(
@@ -34,7 +35,7 @@ export async function runRowByRow(
   let crash: Error | null = null;
   while (rows.length < batch.rows && crash === null && performance.now() < deadline) {
     const reply = await runRow(model, batch, rows.length);
-    if (reply instanceof ThreadCrashedError) crash = reply;
+    if (reply instanceof ThreadLostError) crash = reply;
     rows.push(reply);
     if (performance.now() - yieldedAt > longestHoldMs) {
       await nextTurn();

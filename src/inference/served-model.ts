@@ -17,11 +17,20 @@ export interface ServingSettings extends BatcherLimits {
   readonly inlineLimitMs: number;
   /** A run in a thread that takes longer hangs. */
   readonly hangTimeoutMs: number;
+  /** Time that a model has to load in a thread, and to be tried out. */
+  readonly loadTimeoutMs: number;
+  /** Threads that may hang at once. */
+  readonly maxHungThreads: number;
+  /** Throws when its rows or replies do not fit what clients may send and get. */
+  admit(model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>): void;
 }
 
 export interface ServingEvents {
   readonly onBatch: BatchObserver;
   onThreadCrash(error: Error): void;
+  onThreadHang(error: Error): void;
+  /** A thread that hung has ended. */
+  onThreadHangOver(): void;
 }
 
 interface Loaded {
@@ -42,7 +51,7 @@ export class ServedModel {
     this.#events = events;
     this.#version = version;
     this.#loaded = loaded;
-    this.batcher = new Batcher(loaded.model, settings, events.onBatch);
+    this.batcher = new Batcher(loaded.model, settings, events.onBatch, loaded.warmUp?.maxRows);
   }
 
   /** Loads and warms up. Rejects with what would mend it when the model cannot be served. */
@@ -58,15 +67,20 @@ export class ServedModel {
     return this.#loaded.execution;
   }
 
+  /** Why each request has a run of its own, where it could share one; null otherwise. */
+  get runsAloneBecause(): string | null {
+    return this.#loaded.model.runsAloneBecause;
+  }
+
   /** For logs. */
   get description(): string {
     const { model, execution, warmUp: measured } = this.#loaded;
     const where =
       execution === 'thread' ? `in ${model.concurrency} thread${model.concurrency > 1 ? 's' : ''}` : 'inline';
-    const times =
-      measured === null ? '' : `, ${measured.oneMs.toFixed(3)} ms a row, ${measured.fullMs.toFixed(3)} ms a full batch`;
+    const times = measured === null ? '' : `, ${measured.oneMs.toFixed(3)} ms a row${fullBatchTime(measured)}`;
+    const alone = model.runsAloneBecause === null ? '' : `, one request a run: ${model.runsAloneBecause}`;
     const version = this.version === unversioned ? '' : `, version ${this.version}`;
-    return `${model.description}${version}, ${where}${times}`;
+    return `${model.description}${version}, ${where}${times}${alone}`;
   }
 
   /**
@@ -79,7 +93,7 @@ export class ServedModel {
     const old = this.#loaded;
     this.#loaded = await load(this.#settings, version, this.#events, old.execution);
     this.#version = version;
-    await this.batcher.swap(this.#loaded.model);
+    await this.batcher.swap(this.#loaded.model, this.#loaded.warmUp?.maxRows);
     await old.model.close();
     return true;
   }
@@ -88,6 +102,9 @@ export class ServedModel {
     return this.#loaded.model.close();
   }
 }
+
+const fullBatchTime = ({ fullMs, maxRows }: WarmUp): string =>
+  maxRows === 1 ? '' : `, ${fullMs.toFixed(3)} ms a full batch of ${maxRows}`;
 
 /** @param before where the version before it runs, if there is one */
 async function load(
@@ -100,11 +117,11 @@ async function load(
   const isSlow = (measured: WarmUp | null): boolean =>
     settings.execution === 'auto' && measured !== null && measured.fullMs > settings.inlineLimitMs;
   if (settings.execution === 'thread' || (settings.execution === 'auto' && isMeasuredInThread(source, before))) {
-    const threaded = await openThreaded(source, settings, events);
+    const threaded = await admitted(await openThreaded(source, settings, events), settings);
     if (settings.execution === 'thread' || isSlow(threaded.warmUp)) return inThreads(threaded);
     await threaded.close();
   }
-  const model = await loadModel(source);
+  const model = await admitted(await loadModel(source, settings.maxBatchSize), settings);
   const measured = await warmUp(model, settings.maxBatchSize);
   if (!isSlow(measured)) return { model, execution: 'inline', warmUp: measured };
   await model.close();
@@ -121,10 +138,29 @@ function isMeasuredInThread({ backend }: ModelSource, before: 'inline' | 'thread
 
 function openThreaded(
   source: ModelSource,
-  { threads, maxBatchSize, hangTimeoutMs }: ServingSettings,
-  { onThreadCrash }: ServingEvents,
+  { threads, maxBatchSize, hangTimeoutMs, loadTimeoutMs, maxHungThreads }: ServingSettings,
+  { onThreadCrash, onThreadHang, onThreadHangOver }: ServingEvents,
 ): Promise<ThreadedModel> {
-  return ThreadedModel.open(source, { threads, maxBatchSize, hangTimeoutMs, onCrash: onThreadCrash });
+  return ThreadedModel.open(source, {
+    threads,
+    maxBatchSize,
+    hangTimeoutMs,
+    loadTimeoutMs,
+    maxHungThreads,
+    onCrash: onThreadCrash,
+    onHang: onThreadHang,
+    onHangOver: onThreadHangOver,
+  });
+}
+
+async function admitted<M extends Model>(model: M, { admit }: ServingSettings): Promise<M> {
+  try {
+    admit(model);
+    return model;
+  } catch (error) {
+    await model.close();
+    throw error;
+  }
 }
 
 async function inThreads(model: ThreadedModel): Promise<Loaded> {

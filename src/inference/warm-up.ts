@@ -7,22 +7,49 @@ import type { Model } from './model.js';
 export interface WarmUp {
   /** Milliseconds of a run of one row. */
   readonly oneMs: number;
-  /** Milliseconds of a run of a full batch. */
+  /** Rows that it is given in one call, at the most. */
+  readonly maxRows: number;
+  /** Milliseconds of a call with that many. */
   readonly fullMs: number;
 }
 
 const runs = 3;
 /** A model that takes this long for a run is slow: measuring it again would only make the start longer. */
 const slowMs = 50;
+/**
+ * What a model may take for a call in which it computes one lot of rows after the other. To return for each row costs
+ * more than the row, where rows are quick; where they are slow, a call of many could not be told from one that hangs.
+ */
+const lotsMs = 1;
 
 /** Null when there is nothing to run it with: rows of any size, and no sample. Rejects with the model's own error. */
 export async function warmUp(model: Model, maxBatchSize: number): Promise<WarmUp | null> {
-  const payload = model.inputBytes === null ? model.sample : Buffer.alloc(model.inputBytes);
+  const payload = model.sample ?? (model.inputBytes === null ? null : Buffer.alloc(model.inputBytes));
   if (payload === null) return null;
-  return {
-    oneMs: await fastestRun(model, repeated(payload, 1)),
-    fullMs: await fastestRun(model, repeated(payload, maxBatchSize)),
-  };
+  const one = { rows: 1, ms: await fastestRun(model, repeated(payload, 1)) };
+  const full = await largestCall(model, payload, one, maxBatchSize);
+  return { oneMs: one.ms, maxRows: full.rows, fullMs: full.ms };
+}
+
+interface Measured {
+  readonly rows: number;
+  readonly ms: number;
+}
+
+/** What is the most that it should be given in one call, and how long that takes. */
+async function largestCall(model: Model, payload: Buffer, one: Measured, maxBatchSize: number): Promise<Measured> {
+  const { fixedRows, runsAloneBecause } = model;
+  if (runsAloneBecause !== null) return one;
+  const call = async (rows: number): Promise<Measured> =>
+    rows === one.rows ? one : { rows, ms: await fastestRun(model, repeated(payload, rows)) };
+  if (fixedRows === null) return call(maxBatchSize);
+  let best = await call(Math.min(fixedRows, maxBatchSize));
+  // A call of few rows is mostly the call itself: the more there are, the better is known what a row takes.
+  while (best.ms < lotsMs / 2 && best.rows < maxBatchSize) {
+    const rows = Math.floor(best.rows * Math.min(8, lotsMs / best.ms));
+    best = await call(Math.min(rows, maxBatchSize));
+  }
+  return best;
 }
 
 /** The fastest of a few, since others use the machine too. */

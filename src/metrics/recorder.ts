@@ -66,6 +66,7 @@ export const modelCounters = [
   'loads',
   'loadFailures',
   'threadCrashes',
+  'threadHangs',
 ] as const;
 
 /** Histograms of one model: reply times, waiting times and run times in ms; `batchRows` counts batches by their size. */

@@ -31,6 +31,10 @@ export interface ModelGauges {
   readonly version: string;
   readonly execution: 'inline' | 'thread';
   readonly queued: number;
+  /** Requests in one call of it, at the most. */
+  readonly maxRows: number;
+  /** Threads whose runs hang. */
+  readonly hungThreads: number;
 }
 
 /** How a worker is at this moment. */

@@ -25,6 +25,7 @@ export function formatStatus(status: ServerStatus): string {
     `ml-tcp-server ${status.version}, ${status.state} for ${span(status.uptimeSeconds)}: ${ready} of ${workersWanted} workers ready, ${restarts} replaced`,
     `node ${status.node} of cluster ${status.cluster}, pid ${status.pid}`,
     ...status.listeners.map(({ host, port, model }) => `${host}:${port} → ${model}`),
+    ...Object.entries(status.models).map(([name, description]) => `${name}: ${description}`),
     ...(status.metricsUrl === null ? [] : [`${status.metricsUrl}/metrics`]),
     ...(status.cpuLimitCores === null
       ? []

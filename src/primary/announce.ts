@@ -61,6 +61,7 @@ export interface StatusOptions {
 export function serverStatus(options: StatusOptions): ServerStatus {
   const { config, supervisor, nodeRecord, metricsUrl } = options;
   const { name, node } = config.cluster;
+  const last = supervisor.workers.findLast(({ state }) => state === 'ready');
   return {
     version: packageVersion(),
     pid: process.pid,
@@ -69,7 +70,8 @@ export function serverStatus(options: StatusOptions): ServerStatus {
     state: stateOf(options),
     uptimeSeconds: process.uptime(),
     // Of the worker that was ready last: a reload may have changed them.
-    listeners: supervisor.workers.findLast(({ state }) => state === 'ready')?.addresses ?? [],
+    listeners: last?.addresses ?? [],
+    models: last?.models ?? {},
     metricsUrl: metricsUrl || null,
     workersWanted: supervisor.wanted,
     cpuLimitCores: cpuLimit()?.cores ?? null,

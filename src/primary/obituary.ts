@@ -14,7 +14,9 @@ export function obituary(worker: WorkerHandle, how: string): object {
 }
 
 function explained(how: string): string {
-  if (how === 'SIGABRT') return 'SIGABRT: Node itself gave up, most often for want of memory; see its report on stderr';
-  if (how === 'SIGKILL') return 'SIGKILL: killed, by somebody or by the kernel for want of memory';
+  if (how === 'SIGABRT')
+    return 'SIGABRT: Node or a native library gave up, for want of memory or with a defect; see its report on stderr';
+  if (how === 'SIGKILL')
+    return 'SIGKILL: killed, by somebody, by the kernel for want of memory, or by itself with a run that could not be ended; see the lines before';
   return how;
 }

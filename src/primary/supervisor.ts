@@ -263,6 +263,9 @@ export class Supervisor {
         if (!this.#rollout.isUnderWay) this.#events.onBootFailed(message);
         break;
       case 'models-reloaded':
+        for (const [model, result] of Object.entries(message.results)) {
+          if (result.outcome === 'loaded') worker.models = { ...worker.models, [model]: result.description };
+        }
         this.#events.onModelsReloaded(worker, message.results);
         break;
       case 'released':
@@ -280,11 +283,26 @@ export class Supervisor {
       case 'leaving':
         worker.send({ kind: 'leave' });
         break;
+      case 'replace':
+        this.#replace(worker, message.reason);
+        break;
+      case 'kill':
+        this.#log.warn({ slot: worker.slot, worker: worker.pid, reason: message.reason }, 'worker cannot end: killed');
+        worker.kill(message.reason);
+        break;
       case 'update':
         worker.heardAt = performance.now();
         if (message.update.record.kind === 'worker') worker.lastRecord = message.update.record;
         this.#events.onUpdate(message.update);
     }
+  }
+
+  /** The worker serves until another one does; then its connections move there. */
+  #replace(worker: WorkerHandle, reason: string): void {
+    if (worker.isSpent || worker.state !== 'ready') return;
+    worker.isSpent = true;
+    this.#log.error({ slot: worker.slot, worker: worker.pid, reason }, 'worker is replaced');
+    this.#reconcile();
   }
 
   #ready(
@@ -296,6 +314,7 @@ export class Supervisor {
     if (worker.state !== 'starting') return;
     worker.state = 'ready';
     worker.addresses = addresses;
+    worker.models = models;
     worker.heardAt = performance.now();
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');

@@ -19,6 +19,10 @@ export class WorkerHandle implements MemberView {
   hasServed = false;
   /** Where it listens, once it is ready. */
   addresses: readonly ListenAddress[] = [];
+  /** By name, what it says of its models. */
+  models: Readonly<Record<string, string>> = {};
+  /** Whether it has asked for another one in its place. */
+  isSpent = false;
   /** Why it was killed, if we did it. */
   killedFor: string | null = null;
   /** The newest record it published. */
@@ -43,8 +47,9 @@ export class WorkerHandle implements MemberView {
     this.deployment = deployment;
   }
 
+  /** One that is spent is as outdated as one with an older config. */
   get revision(): number {
-    return this.deployment.revision;
+    return this.isSpent ? 0 : this.deployment.revision;
   }
 
   get pid(): number | undefined {

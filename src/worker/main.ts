@@ -9,6 +9,7 @@ import { clusterIdentity } from '../config/describe.js';
 import { type Config, packageVersion } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
+import { threadsThatCannotEnd } from '../inference/threads/host.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { countLostLines, createLog, type Log } from '../log.js';
 import { holdLock } from '../metrics/lock.js';
@@ -32,6 +33,10 @@ import { TlsGate } from './tls-gate.js';
 const maxPooledBytes = 16 << 20;
 
 ignoreTreeSignals();
+// Node would wait for a thread in native code, for ever perhaps, and then abort.
+process.on('exit', () => {
+  if (threadsThatCannotEnd() > 0) process.kill(process.pid, 'SIGKILL');
+});
 hearOfEnd(process);
 process.once('message', (message: ToWorker) => {
   if (message.kind !== 'boot') return;
@@ -95,8 +100,12 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     await publishing.end();
     await models.close();
     await tracing?.close();
-    process.exit(0);
+    const stuck = threadsThatCannotEnd();
+    if (stuck === 0) process.exit(0);
+    const reason = `${stuck} of its threads are in runs that do not end`;
+    await sendToPrimary({ kind: 'kill', reason }).catch(() => process.exit(0));
   };
+  models.onSpent = (reason) => void sendToPrimary({ kind: 'replace', reason }).catch(() => {});
   const drain = async (): Promise<void> => {
     models.drain();
     await server.drain(drainTimeoutMs);

@@ -4,11 +4,12 @@ import type { Config } from '../config/load.js';
 import type { ModelVersions, ReloadResult, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
-import { ServedModel, type ServingSettings } from '../inference/served-model.js';
+import { ServedModel, type ServingEvents, type ServingSettings } from '../inference/served-model.js';
 import type { Log } from '../log.js';
 import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';
 import type { ModelGauges } from '../metrics/snapshot.js';
 import type { BatchSpan, Tracing } from '../otlp.js';
+import { admission } from './admission.js';
 
 const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
   full: 'closedFull',
@@ -18,7 +19,10 @@ const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
 };
 
 export class WorkerModels {
+  /** Told once when more threads hang than may, with the reason. */
+  onSpent: (reason: string) => void = () => {};
   readonly #models = new Map<string, ServedModel>();
+  readonly #hungThreads = new Map<string, number>();
   readonly #recorder: Recorder;
   readonly #log: Log;
 
@@ -60,7 +64,13 @@ export class WorkerModels {
     return Object.fromEntries(
       [...this.#models].map(([name, { version, execution, batcher }]) => [
         name,
-        { version, execution, queued: batcher.queuedRows },
+        {
+          version,
+          execution,
+          queued: batcher.queuedRows,
+          maxRows: batcher.maxRows,
+          hungThreads: this.#hungThreads.get(name) ?? 0,
+        },
       ]),
     );
   }
@@ -90,9 +100,15 @@ export class WorkerModels {
     const recorder = this.#recorder.model(name);
     if (version === undefined) throw new Error(`no version of the model ${name} was named`);
     try {
-      const events = { onBatch: this.#observer(name, recorder), onThreadCrash: this.#crashObserver(name, recorder) };
-      this.#models.set(name, await ServedModel.open(servingSettings(config, index), version, events));
+      const events = {
+        onBatch: this.#observer(name, recorder),
+        onThreadCrash: this.#crashObserver(name, recorder),
+        ...this.#hangObserver(name, recorder, config.cluster.maxHungThreads),
+      };
+      const model = await ServedModel.open(servingSettings(config, index), version, events);
+      this.#models.set(name, model);
       recorder.count('loads');
+      this.#warnWhenAlone(name, model);
     } catch (error) {
       recorder.count('loadFailures');
       const message = `the model ${name} cannot be served: ${messageOf(error)}; see models[${index}] in config`;
@@ -106,7 +122,8 @@ export class WorkerModels {
     try {
       if (wanted === undefined || !(await model.reload(wanted))) return { version, outcome: 'unchanged' };
       recorder.count('loads');
-      return { version, outcome: 'loaded' };
+      this.#warnWhenAlone(name, model);
+      return { version, outcome: 'loaded', description: model.description };
     } catch (error) {
       recorder.count('loadFailures');
       return { version, outcome: 'failed', reason: messageOf(error) };
@@ -135,6 +152,38 @@ export class WorkerModels {
         'inference failed',
       );
       unloggedFailures = 0;
+    };
+  }
+
+  #warnWhenAlone(model: string, { version, runsAloneBecause }: ServedModel): void {
+    if (runsAloneBecause === null) return;
+    this.#log.warn(
+      { model, version, reason: runsAloneBecause },
+      'model runs one request at a time: a batch would change its answers',
+    );
+  }
+
+  /** Counts hangs; a worker where too many threads hang at once cannot get well by itself. */
+  #hangObserver(
+    model: string,
+    recorder: ModelRecorder,
+    maxHungThreads: number,
+  ): Pick<ServingEvents, 'onThreadHang' | 'onThreadHangOver'> {
+    const changeBy = (by: number): number => {
+      this.#hungThreads.set(model, (this.#hungThreads.get(model) ?? 0) + by);
+      return [...this.#hungThreads.values()].reduce((sum, threads) => sum + threads, 0);
+    };
+    return {
+      onThreadHang: (error) => {
+        recorder.count('threadHangs');
+        const hung = changeBy(1);
+        this.#log.error({ model, err: error, hungThreads: hung }, 'run of a model hangs: its thread is left to end');
+        if (hung > maxHungThreads) this.onSpent(`${hung} threads hang (cluster.maxHungThreads)`);
+      },
+      onThreadHangOver: () => {
+        const hung = changeBy(-1);
+        this.#log.info({ model, hungThreads: hung }, 'thread that hung has ended');
+      },
     };
   }
 
@@ -173,7 +222,23 @@ function failureIn(outcome: Parameters<BatchObserver>[0]['outcome']): Error | un
 function servingSettings(config: Config, index: number): ServingSettings {
   const model = config.models[index];
   if (model === undefined) throw new Error('it is not in models');
-  const { name, backend, settings, session, responseSize, ...serving } = model;
-  const source = { name, backend, settings, session, responseSize: responseSize ?? config.server.responseSize };
-  return { ...serving, source, hangTimeoutMs: config.cluster.hangTimeoutMs };
+  const { name, backend, settings, session, responseSize, batchTolerance, ...serving } = model;
+  const source = {
+    name,
+    backend,
+    settings,
+    session,
+    batchTolerance,
+    responseSize: responseSize ?? config.server.responseSize,
+  };
+  const { hangTimeoutMs, maxHungThreads, bootTimeoutSeconds } = config.cluster;
+  // Beyond the limit the worker is replaced; until its successor is there, some more may hang.
+  return {
+    ...serving,
+    source,
+    hangTimeoutMs,
+    loadTimeoutMs: bootTimeoutSeconds * 1000,
+    maxHungThreads: 2 * maxHungThreads,
+    admit: admission(config),
+  };
 }

@@ -38,7 +38,7 @@ const passing = (op: string): string => {
   return path;
 };
 
-const common = { name: 'm', responseSize: 3, settings: {}, session };
+const common = { name: 'm', responseSize: 3, settings: {}, session, batchTolerance: 1e-4 };
 interface Backend {
   readonly source: ModelSource;
   /** What the model must answer to a payload, as hexadecimal digits. */
@@ -83,9 +83,18 @@ const backends: Readonly<Record<string, Backend>> = {
 };
 
 const openers: Readonly<Record<string, (source: ModelSource) => Promise<Model>>> = {
-  inline: loadModel,
+  inline: (source) => loadModel(source, 8),
   'in a thread': (source) =>
-    ThreadedModel.open(source, { threads: 1, maxBatchSize: 8, hangTimeoutMs: 60_000, onCrash: () => {} }),
+    ThreadedModel.open(source, {
+      threads: 1,
+      maxBatchSize: 8,
+      hangTimeoutMs: 60_000,
+      loadTimeoutMs: 60_000,
+      maxHungThreads: 4,
+      onCrash: () => {},
+      onHang: () => {},
+      onHangOver: () => {},
+    }),
 };
 
 for (const [name, { source, reply, broken }] of Object.entries(backends)) {

@@ -65,6 +65,7 @@ async function reference(
 }
 
 const folder = temporaryFolder();
+const proving = { maxBatchSize: 128, tolerance: 1e-4 };
 
 let files = 0;
 function write(graph: GraphSpec): string {
@@ -74,7 +75,7 @@ function write(graph: GraphSpec): string {
 }
 
 async function withModel(file: string, use: (model: Model, session: ort.InferenceSession) => Promise<void>) {
-  const model = await loadOnnxModel(file, settings);
+  const model = await loadOnnxModel(file, settings, proving);
   const session = await ort.InferenceSession.create(file, settings);
   try {
     await use(model, session);
@@ -179,7 +180,7 @@ describe('ONNX replies equal a direct run of the same rows, bit for bit', () => 
 
 describe('an ONNX model that cannot be served is refused when it is loaded', () => {
   const refuses = async (graph: GraphSpec, says: RegExp): Promise<void> => {
-    const loaded = await loadOnnxModel(write(graph), settings).then(
+    const loaded = await loadOnnxModel(write(graph), settings, proving).then(
       () => 'loaded',
       (error: Error) => error.message,
     );

@@ -9,6 +9,9 @@ export function createDummyModel(responseBytes: number): Model {
   const replies = { kind: 'uniform', bytes, rowBytes: responseBytes, stride: 0 } as const;
   return {
     inputBytes: null,
+    outputBytes: responseBytes,
+    fixedRows: null,
+    runsAloneBecause: null,
     concurrency: 1,
     mayReplyWithInput: false,
     sample: null,

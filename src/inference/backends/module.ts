@@ -23,6 +23,9 @@ export async function loadModuleModel(path: string, options: UserModelOptions): 
   }
   return {
     inputBytes: null,
+    outputBytes: null,
+    fixedRows: null,
+    runsAloneBecause: null,
     concurrency: 1,
     mayReplyWithInput: true,
     description: `module ${path}`,

@@ -1,12 +1,15 @@
 // ONNX Runtime. One row of the batch is the payload: every input's row, in the model's order, little-endian, in the
 // model's own dtype and shape without the batch dimension; the reply is every output's row likewise.
 // `InferenceSession.run` blocks the thread that calls it, for as long as the model runs.
+// What comes out of each run is checked against what the model was proved to answer (proof.ts): the batch is the first
+// dimension of every output, and each row has the bytes that it should have.
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
 import ort from './onnx-runtime.js';
+import { type OutputSpec, type OutputTensor, type ProofSettings, prove } from './proof.js';
 import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from './tensor.js';
 
 interface Signature {
@@ -25,23 +28,58 @@ export interface SessionSettings {
 }
 
 /**
- * Loads a model file, or `model.onnx` in a folder, and runs one row of zeros through it.
- * Throws Error, with what would mend it, when the file is missing, broken, or takes what cannot be a row.
+ * Loads a model file, or `model.onnx` in a folder, and proves that its rows may share a run; else each has its own.
+ * Throws Error, with what would mend it, when the file is missing, broken, takes what cannot be a row, or needs a batch
+ * of a fixed size whose rows are not independent.
  */
-export async function loadOnnxModel(path: string, settings: SessionSettings): Promise<Model> {
+export async function loadOnnxModel(path: string, settings: SessionSettings, proving: ProofSettings): Promise<Model> {
   const session = await ort.InferenceSession.create(modelFile(path), settings);
+  try {
+    return await provenModel(session, proving);
+  } catch (error) {
+    await session.release();
+    throw error;
+  }
+}
+
+async function provenModel(session: ort.InferenceSession, proving: ProofSettings): Promise<Model> {
   const signature = signatureOf(session);
-  const outputs = await probe(session, signature);
+  const { inputs, inputBytes, fixedBatch } = signature;
+  const provable = {
+    inputs,
+    fixedBatch,
+    run: async (rows: readonly Buffer[]) =>
+      outputsOf(session, await session.run(feeds(signature, sourceOf(rows), 0, rows.length), quietly)),
+  };
+  const { outputs, runsAloneBecause, sample } = await prove(provable, proving);
+  if (runsAloneBecause !== null && fixedBatch !== null)
+    throw new Error(
+      `its batch has a fixed size of ${fixedBatch}, and its rows are not independent: ${runsAloneBecause}; export it with a dynamic batch dimension, or with one of 1`,
+    );
   return {
-    inputBytes: signature.inputBytes,
+    inputBytes,
+    outputBytes: outputs.some(({ isVarying }) => isVarying) ? null : outputs.reduce((sum, { bytes }) => sum + bytes, 0),
+    fixedRows: fixedBatch,
+    runsAloneBecause,
     concurrency: 1,
     mayReplyWithInput: false,
-    sample: null,
-    description: `onnx ${signature.inputs.map(describeRow).join(' + ')} → ${outputs.map(describeRow).join(' + ')}`,
-    run: (rows) => run(session, signature, rows),
+    sample,
+    description: `onnx ${inputs.map(describeRow).join(' + ')} → ${outputs.map(describeOutput).join(' + ')}`,
+    run: (rows, onLot) => run(session, signature, outputs, rows, onLot),
     close: () => session.release(),
   };
 }
+
+/** What fails while it is tried out is nobody's error: ONNX Runtime shall not write to stderr. */
+const quietly = { logSeverityLevel: 4 } as const;
+
+const describeOutput = (output: OutputSpec): string =>
+  output.isVarying ? `${output.name} ${output.dtype}[varying]` : describeRow(output);
+
+const sourceOf = (rows: readonly Buffer[]): Pick<RowSource, 'rows' | 'copyRow'> => ({
+  rows: rows.length,
+  copyRow: (i, target, at, from, length) => void rows[i]?.copy(target, at, from, from + length),
+});
 
 function modelFile(path: string): string {
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, 'model.onnx') : path;
@@ -78,33 +116,33 @@ function signatureOf(session: ort.InferenceSession): Signature {
   };
 }
 
-const zeroRow: RowSource['copyRow'] = (_, target, at, _from, length) => void target.fill(0, at, at + length);
-
-/** One run of zeros tells that the model runs at all, and what its outputs look like. */
-async function probe(session: ort.InferenceSession, signature: Signature): Promise<readonly RowSpec[]> {
-  const zeros = { rows: signature.fixedBatch ?? 1, copyRow: zeroRow };
-  const results = await session.run(feeds(signature, zeros, 0, zeros.rows));
+/** The outputs of a run, in the order of the model. */
+function outputsOf(session: ort.InferenceSession, results: ort.InferenceSession.ReturnType): readonly OutputTensor[] {
   return session.outputNames.map((name) => {
-    const { type, dims } = results[name] as ort.Tensor;
+    const { type, dims, data } = results[name] as ort.Tensor;
     if (!isDtype(type))
       throw new Error(
         `output ${name} has dtype ${type}: a reply needs elements of a fixed size (${Object.keys(dtypes).join(', ')})`,
       );
-    if (dims[0] !== zeros.rows)
-      throw new Error(
-        `output ${name} has the shape [${dims.join(',')}] for a batch of ${zeros.rows}: the batch must be its first dimension`,
-      );
-    return rowSpec(name, type, dims.slice(1));
+    const { buffer, byteOffset, byteLength } = data as Uint8Array;
+    return { name, dtype: type, dims, bytes: new Uint8Array(buffer, byteOffset, byteLength) };
   });
 }
 
-async function run(session: ort.InferenceSession, signature: Signature, batch: RowSource): Promise<Replies> {
+async function run(
+  session: ort.InferenceSession,
+  signature: Signature,
+  outputs: readonly OutputSpec[],
+  batch: RowSource,
+  onLot: () => void = () => {},
+): Promise<Replies> {
   const step = signature.fixedBatch ?? batch.rows;
   const parts: Uint8Array[] = [];
   for (let first = 0; first < batch.rows; first += step) {
     const rows = Math.min(step, batch.rows - first);
     const results = await session.run(feeds(signature, batch, first, rows));
-    parts.push(joinOutputs(session, results, signature.fixedBatch ?? rows, rows));
+    parts.push(joinOutputs(outputs, results, signature.fixedBatch ?? rows, rows));
+    onLot();
   }
   const bytes = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
   const rowBytes = bytes.length / batch.rows;
@@ -147,15 +185,12 @@ function gather(
 
 /** The first `rows` of `size` computed rows; several outputs are woven together row by row. */
 function joinOutputs(
-  session: ort.InferenceSession,
+  specs: readonly OutputSpec[],
   results: ort.InferenceSession.ReturnType,
   size: number,
   rows: number,
 ): Uint8Array {
-  const outputs = session.outputNames.map((name) => {
-    const data = (results[name] as ort.Tensor).data as Uint8Array;
-    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  });
+  const outputs = specs.map((spec) => checkedOutput(spec, results[spec.name] as ort.Tensor, size));
   const [only] = outputs;
   if (outputs.length === 1 && only !== undefined) return only.subarray(0, (only.length / size) * rows);
   const rowBytes = outputs.map((bytes) => bytes.length / size);
@@ -169,4 +204,14 @@ function joinOutputs(
     });
   }
   return joined;
+}
+
+/** Anything else than as many rows as were asked, each of its bytes, would give clients what is not theirs. */
+function checkedOutput(spec: OutputSpec, { dims, data }: ort.Tensor, size: number): Uint8Array {
+  const { buffer, byteOffset, byteLength } = data as Uint8Array;
+  if (dims[0] !== size || (byteLength !== size * spec.bytes && !spec.isVarying))
+    throw new Error(
+      `the output ${spec.name} has the shape [${dims}] for a batch of ${size}, not [${[size, ...spec.dims]}]: what belongs to which row is not known`,
+    );
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }

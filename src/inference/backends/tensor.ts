@@ -41,11 +41,12 @@ export function describeRow(row: RowSpec): string {
   return `${row.name} ${row.dtype}[${row.dims.join(',')}]`;
 }
 
-/** `elements` items of `dtype` over the bytes of `buffer` from 0, no copy. */
+/** `elements` items of `dtype` over the bytes of `buffer` from `offset`, no copy. */
 export function typedView(
   dtype: Dtype,
   buffer: ArrayBuffer,
   elements: number,
+  offset = 0,
 ): InstanceType<(typeof dtypes)[Dtype]['array']> {
-  return new dtypes[dtype].array(buffer, 0, elements);
+  return new dtypes[dtype].array(buffer, offset, elements);
 }

@@ -3,49 +3,73 @@
 //   batch ─▶ packed ─▶ an idle thread (bytes are handed over, not copied) ─▶ model.run ─▶ replies handed back
 //
 // A thread that crashes fails its batch at once and is replaced, with a growing pause when its successors crash young.
+// A thread whose run takes too long fails its batch and is replaced at once, and is left to end by itself: while it is
+// in native code nothing in this process can end it. `terminate` would wait for the end of the run, and then abort the
+// whole process, since native code finds no JavaScript to come back to; `process.exit` likewise.
 // Plain worker_threads rather than a pool library: one message each way and no queue of its own (the batcher has it),
 // which makes a crossing cheaper; `npm run bench` shows by how much.
 
-import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import '../backends/onnx-telemetry.js'; // a thread cannot do it
 import type { Replies, RowSource } from '../batch.js';
 import type { ModelSource } from '../catalogue.js';
-import { type Model, ThreadCrashedError } from '../model.js';
+import { type Model, ThreadCrashedError, ThreadHungError } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
-import type { FromThread, ThreadBoot } from './messages.js';
+import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
 import { packRows, unpackReplies } from './packing.js';
 
 export interface ThreadOptions {
   readonly threads: number;
   readonly maxBatchSize: number;
-  /** A run that takes longer hangs: its thread is ended and replaced. */
+  /** A run that takes longer hangs: its requests fail, and another thread takes its place. */
   readonly hangTimeoutMs: number;
+  /** Time that the first thread has to load the model and to try it out. */
+  readonly loadTimeoutMs: number;
+  /** Threads that may hang at once; with as many there is no other in the place of a further one. */
+  readonly maxHungThreads: number;
   /** A thread that had been ready has ended by itself. */
   onCrash(error: Error): void;
+  /** A run of a thread hangs. */
+  onHang(error: Error): void;
+  /** A thread that hung has ended. */
+  onHangOver(): void;
 }
 
 interface Task {
-  readonly startedAt: number;
+  /** When it was begun, or was seen to have got on. */
+  aliveAt: number;
+  /** Lots of rows that the thread had computed then. */
+  lots: number;
   resolve(replies: Replies): void;
   reject(error: Error): void;
 }
 
-interface Thread {
+interface Started {
   readonly worker: Worker;
+  readonly ready: Ready;
+  /** What it tells of itself; see `tells`. */
+  readonly shared: Int32Array;
+}
+
+interface Thread extends Pick<Started, 'worker' | 'shared'> {
   readonly readyAt: number;
   task: Task | null;
-  /** Why it was ended, when it was. */
-  hung: Error | null;
 }
 
 type Ready = Extract<FromThread, { kind: 'ready' }>;
 
 const youngMs = 10_000;
 const longestPauseMs = 10_000;
+/** Time that a thread has to end when it is told to, before it counts as one that cannot. */
+const closeGraceMs = 1000;
+/** Time that a thread has to come back to its event loop, before its JavaScript is ended. */
+const leaveGraceMs = 1000;
 
 export class ThreadedModel implements Model {
   readonly inputBytes: number | null;
+  readonly outputBytes: number | null;
+  readonly fixedRows: number | null;
+  readonly runsAloneBecause: string | null;
   readonly concurrency: number;
   readonly description: string;
   readonly sample = null;
@@ -56,7 +80,11 @@ export class ThreadedModel implements Model {
   readonly #options: ThreadOptions;
   readonly #threads = new Set<Thread>();
   readonly #idle: Thread[] = [];
-  readonly #waiting: ((thread: Thread) => void)[] = [];
+  readonly #waiting: { readonly resolve: (thread: Thread) => void; readonly reject: (error: Error) => void }[] = [];
+  /** Their runs hang, and nobody waits for them any more. */
+  readonly #hung = new Set<Thread>();
+  /** Threads that are not replaced, since too many hang. */
+  #owed = 0;
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #hangWatch: NodeJS.Timeout;
   #youngCrashes = 0;
@@ -65,19 +93,23 @@ export class ThreadedModel implements Model {
   private constructor(source: ModelSource, options: ThreadOptions, ready: Ready) {
     this.#source = source;
     this.#options = options;
-    this.inputBytes = ready.inputBytes;
-    this.description = ready.description;
+    this.inputBytes = ready.model.inputBytes;
+    this.outputBytes = ready.model.outputBytes;
+    this.fixedRows = ready.model.fixedRows;
+    this.runsAloneBecause = ready.model.runsAloneBecause;
+    this.description = ready.model.description;
     this.warmUp = ready.warmUp;
     this.concurrency = options.threads;
-    this.#hangWatch = setInterval(this.#endHanging, options.hangTimeoutMs / 4);
+    this.#hangWatch = setInterval(this.#abandonHanging, options.hangTimeoutMs / 4);
     this.#hangWatch.unref();
+    models.add(this);
   }
 
   /** Starts the first thread; `addThreads` the others. Rejects with the model's reason when it cannot be loaded. */
   static async open(source: ModelSource, options: ThreadOptions): Promise<ThreadedModel> {
-    const { worker, ready } = await startThread(source, options.maxBatchSize);
-    const model = new ThreadedModel(source, options, ready);
-    model.#adopt(worker);
+    const started = await startThread(source, options.maxBatchSize, options.loadTimeoutMs);
+    const model = new ThreadedModel(source, options, started.ready);
+    model.#adopt(started);
     return model;
   }
 
@@ -88,47 +120,92 @@ export class ThreadedModel implements Model {
       Array.from({ length: missing }, () => startThread(this.#source, this.#options.maxBatchSize)),
     );
     for (const result of started) {
-      if (result.status === 'fulfilled') this.#adopt(result.value.worker);
+      if (result.status === 'fulfilled') this.#adopt(result.value);
     }
     const failed = started.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
   }
 
   async run(rows: RowSource): Promise<Replies> {
-    const thread = this.#idle.pop() ?? (await new Promise<Thread>((resolve) => this.#waiting.push(resolve)));
+    const thread = this.#idle.pop() ?? (await this.#nextFree());
     const packed = packRows(rows, this.inputBytes);
     const transfer = packed.lengths === null ? [packed.bytes] : [packed.bytes, packed.lengths.buffer];
     return new Promise((resolve, reject) => {
-      thread.task = { startedAt: performance.now(), resolve, reject };
+      thread.task = { aliveAt: performance.now(), lots: -1, resolve, reject };
       thread.worker.postMessage({ kind: 'run', rows: packed }, transfer);
     });
   }
 
+  #nextFree(): Promise<Thread> {
+    if (this.#isWithoutThreads) return Promise.reject(this.#tooManyHang());
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  /** Whether all its threads hang, and there are no more. */
+  get #isWithoutThreads(): boolean {
+    return this.#owed >= this.#options.threads;
+  }
+
+  #tooManyHang(): Error {
+    return new ThreadHungError(
+      `${this.#hung.size} threads of the model hang (cluster.maxHungThreads): there is no other until one of them ends`,
+    );
+  }
+
+  /** Threads that are in a run, or hang: a process that exits now would wait for them, and then abort. */
+  get threadsInRuns(): number {
+    return [...this.#threads].filter(({ task }) => task !== null).length + this.#hung.size;
+  }
+
+  /** Resolves when its threads have ended, but for those that are in a run and do not come back from it. */
   async close(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#hangWatch);
     for (const timer of this.#timers) clearTimeout(timer);
-    const threads = [...this.#threads];
-    await Promise.all(
-      threads.map(async ({ worker }) => {
-        const exited = once(worker, 'exit');
-        worker.postMessage({ kind: 'close' });
-        await exited;
-      }),
-    );
+    await Promise.all([...this.#threads].map(({ worker }) => isEnding(worker, closeGraceMs)));
+    if (this.threadsInRuns === 0) models.delete(this);
   }
 
-  readonly #endHanging = (): void => {
+  readonly #abandonHanging = (): void => {
     const { hangTimeoutMs } = this.#options;
     for (const thread of this.#threads) {
-      if (thread.task === null || performance.now() - thread.task.startedAt < hangTimeoutMs) continue;
-      thread.hung = new Error(`its run took longer than ${hangTimeoutMs} ms (cluster.hangTimeoutMs)`);
-      void thread.worker.terminate();
+      const { task, shared } = thread;
+      if (task === null) continue;
+      const lots = Atomics.load(shared, tells.lots);
+      if (lots !== task.lots && task.lots >= 0) task.aliveAt = performance.now();
+      task.lots = lots;
+      if (performance.now() - task.aliveAt >= hangTimeoutMs) this.#abandon(thread, task);
     }
   };
 
-  #adopt(worker: Worker): void {
-    const thread: Thread = { worker, readyAt: performance.now(), task: null, hung: null };
+  /** Its requests fail now. It gets no other run, and ends when this one does. */
+  #abandon(thread: Thread, task: Task): void {
+    const { hangTimeoutMs, maxHungThreads, onHang } = this.#options;
+    const error = new ThreadHungError(
+      `a run took longer than ${hangTimeoutMs} ms (cluster.hangTimeoutMs): its thread is left to end by itself`,
+    );
+    thread.task = null;
+    this.#threads.delete(thread);
+    const mayReplace = this.#hung.size < maxHungThreads;
+    this.#hung.add(thread);
+    task.reject(error);
+    onHang(error);
+    void this.#letEnd(thread);
+    if (mayReplace) this.#replaceIn(0);
+    else {
+      this.#owed++;
+      if (this.#isWithoutThreads) for (const { reject } of this.#waiting.splice(0)) reject(this.#tooManyHang());
+    }
+  }
+
+  /** JavaScript can be ended from outside; a thread that has loaded a native library may be in that. */
+  async #letEnd({ worker, shared }: Thread): Promise<void> {
+    if (await isEnding(worker, leaveGraceMs)) return;
+    if (Atomics.load(shared, tells.nativeLibraries) === 0) await worker.terminate();
+  }
+
+  #adopt({ worker, shared }: Started): void {
+    const thread: Thread = { worker, shared, readyAt: performance.now(), task: null };
     this.#threads.add(thread);
     let reason: Error | null = null;
     if (worker.threadId === -1) {
@@ -139,9 +216,7 @@ export class ThreadedModel implements Model {
     worker.on('error', (error) => {
       reason = error;
     });
-    worker.once('exit', (exitCode) =>
-      this.#exited(thread, thread.hung ?? reason ?? new Error(`it exited with code ${exitCode}`)),
-    );
+    worker.once('exit', (exitCode) => this.#exited(thread, reason ?? new Error(`it exited with code ${exitCode}`)));
     this.#free(thread);
   }
 
@@ -149,7 +224,7 @@ export class ThreadedModel implements Model {
     thread.task = null;
     const next = this.#waiting.shift();
     if (next === undefined) this.#idle.push(thread);
-    else next(thread);
+    else next.resolve(thread);
   }
 
   #finished(thread: Thread, message: FromThread): void {
@@ -161,6 +236,15 @@ export class ThreadedModel implements Model {
   }
 
   #exited(thread: Thread, reason: Error): void {
+    if (this.#hung.delete(thread)) {
+      this.#options.onHangOver();
+      if (this.#isClosed && this.threadsInRuns === 0) models.delete(this);
+      if (this.#owed > 0 && !this.#isClosed) {
+        this.#owed--;
+        this.#replaceIn(0);
+      }
+      return;
+    }
     this.#threads.delete(thread);
     const at = this.#idle.indexOf(thread);
     if (at >= 0) this.#idle.splice(at, 1);
@@ -180,9 +264,9 @@ export class ThreadedModel implements Model {
     const timer = setTimeout(async () => {
       this.#timers.delete(timer);
       try {
-        const { worker } = await startThread(this.#source, this.#options.maxBatchSize);
-        if (this.#isClosed) await worker.terminate();
-        else this.#adopt(worker);
+        const started = await startThread(this.#source, this.#options.maxBatchSize);
+        if (this.#isClosed) await isEnding(started.worker, closeGraceMs);
+        else this.#adopt(started);
       } catch (error) {
         if (this.#isClosed) return;
         this.#options.onCrash(error instanceof Error ? error : new Error(String(error)));
@@ -194,10 +278,63 @@ export class ThreadedModel implements Model {
   }
 }
 
+/** Those that have threads. */
+const models = new Set<ThreadedModel>();
+let startingThreads = 0;
+
+/** Threads that may be in native code, which nothing in this process can end: it must be killed, not exit. */
+export function threadsThatCannotEnd(): number {
+  return [...models].reduce((sum, { threadsInRuns }) => sum + threadsInRuns, startingThreads);
+}
+
+/** Tells a thread to end, which it does between two runs; resolves to whether it has, within `graceMs`. */
+function isEnding(worker: Worker, graceMs: number): Promise<boolean> {
+  if (worker.threadId === -1) return Promise.resolve(true);
+  const message: ToThread = { kind: 'close' };
+  worker.postMessage(message);
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), graceMs);
+    worker.once('exit', () => {
+      clearTimeout(timer);
+      resolve(true);
+    });
+  });
+}
+
 /** Resolves when the thread has loaded and warmed up its model; rejects with its reason when it cannot. */
-async function startThread(source: ModelSource, maxBatchSize: number): Promise<{ worker: Worker; ready: Ready }> {
-  const workerData: ThreadBoot = { source, maxBatchSize };
+async function startThread(source: ModelSource, maxBatchSize: number, timeoutMs?: number): Promise<Started> {
+  const shared = new Int32Array(new SharedArrayBuffer(8));
+  const workerData: ThreadBoot = { source, maxBatchSize, shared };
   const worker = new Worker(new URL('./main.js', import.meta.url), { workerData, name: `model ${source.name}` });
+  const isLoaded = readiness(worker);
+  startingThreads++;
+  const isOver = (): void => void startingThreads--;
+  try {
+    const ready = await within(timeoutMs, isLoaded);
+    isOver();
+    return { worker, ready, shared };
+  } catch (error) {
+    if (worker.threadId === -1) isOver();
+    else {
+      worker.once('exit', isOver);
+      worker.postMessage({ kind: 'close' } satisfies ToThread);
+    }
+    throw error;
+  }
+}
+
+/** Rejects when it takes longer; what loads by then is left to end by itself, as a run that hangs is. */
+async function within<T>(timeoutMs: number | undefined, promise: Promise<T>): Promise<T> {
+  if (timeoutMs === undefined) return promise;
+  const message = `its thread was not ready in ${timeoutMs / 1000} s (cluster.bootTimeoutSeconds)`;
+  let timer: NodeJS.Timeout | undefined;
+  const isLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(message)), timeoutMs);
+  });
+  return Promise.race([promise, isLate]).finally(() => clearTimeout(timer));
+}
+
+function readiness(worker: Worker): Promise<Ready> {
   return new Promise((resolve, reject) => {
     const exited = (exitCode: number): void =>
       reject(new Error(`its thread ended with code ${exitCode} while loading`));
@@ -207,7 +344,7 @@ async function startThread(source: ModelSource, maxBatchSize: number): Promise<{
       worker.off('error', reject);
       worker.off('exit', exited);
       worker.on('error', () => {}); // whoever adopts it listens to its exit
-      if (message.kind === 'ready') resolve({ worker, ready: message });
+      if (message.kind === 'ready') resolve(message);
     });
   });
 }

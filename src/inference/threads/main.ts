@@ -3,17 +3,25 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { loadModel } from '../catalogue.js';
 import { warmUp } from '../warm-up.js';
-import type { FromThread, ThreadBoot, ToThread } from './messages.js';
+import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
 import { packReplies, unpackRows } from './packing.js';
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a thread');
-const { source, maxBatchSize } = workerData as ThreadBoot;
+const { source, maxBatchSize, shared } = workerData as ThreadBoot;
+const { dlopen } = process as unknown as { dlopen(...args: unknown[]): void };
+Object.assign(process, {
+  dlopen: (...args: unknown[]) => {
+    Atomics.add(shared, tells.nativeLibraries, 1);
+    dlopen.apply(process, args);
+  },
+});
+const onLot = (): void => void Atomics.add(shared, tells.lots, 1);
 const send = (message: FromThread, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
 // A model that cannot be loaded or run ends the thread with its reason; the host hears of it.
-const model = await loadModel(source);
-const { inputBytes, description } = model;
+const model = await loadModel(source, maxBatchSize);
+const { inputBytes, outputBytes, fixedRows, runsAloneBecause, description } = model;
 
 port.on('message', async (message: ToThread) => {
   if (message.kind === 'close') {
@@ -21,10 +29,11 @@ port.on('message', async (message: ToThread) => {
     process.exit(0);
   }
   try {
-    const { packed, transfer } = packReplies(await model.run(unpackRows(message.rows)));
+    const { packed, transfer } = packReplies(await model.run(unpackRows(message.rows), onLot));
     send({ kind: 'replies', replies: packed }, transfer);
   } catch (error) {
     send({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
   }
 });
-send({ kind: 'ready', inputBytes, description, warmUp: await warmUp(model, maxBatchSize) });
+const known = { inputBytes, outputBytes, fixedRows, runsAloneBecause, description };
+send({ kind: 'ready', model: known, warmUp: await warmUp(model, maxBatchSize) });

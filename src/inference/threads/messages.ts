@@ -1,14 +1,25 @@
 // What the host of a model's threads and a thread say to each other.
 
 import type { ModelSource } from '../catalogue.js';
+import type { Model } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
 import type { PackedReplies, PackedRows } from './packing.js';
+
+/** Places in what a thread shares with its host. */
+export const tells = {
+  /** How many native libraries it has loaded. */
+  nativeLibraries: 0,
+  /** How many lots of rows it has computed. */
+  lots: 1,
+} as const;
 
 /** `workerData` of a thread. */
 export interface ThreadBoot {
   readonly source: ModelSource;
   /** Rows of the largest batch it will get. */
   readonly maxBatchSize: number;
+  /** What can be read of the thread while it is in native code; see `tells`. */
+  readonly shared: Int32Array<SharedArrayBuffer>;
 }
 
 export type ToThread = { readonly kind: 'run'; readonly rows: PackedRows } | { readonly kind: 'close' };
@@ -16,8 +27,7 @@ export type ToThread = { readonly kind: 'run'; readonly rows: PackedRows } | { r
 export type FromThread =
   | {
       readonly kind: 'ready';
-      readonly inputBytes: number | null;
-      readonly description: string;
+      readonly model: Pick<Model, 'inputBytes' | 'outputBytes' | 'fixedRows' | 'runsAloneBecause' | 'description'>;
       readonly warmUp: WarmUp | null;
     }
   | { readonly kind: 'replies'; readonly replies: PackedReplies }

@@ -13,6 +13,9 @@ const echoed = (rows: RowSource): Replies => ({ kind: 'rows', rows: payloadsOf(r
 /** A model that keeps what it is called with; `answer` may do something else than echo. */
 class Recorded implements Model {
   readonly inputBytes = null;
+  readonly outputBytes = null;
+  readonly fixedRows = null;
+  readonly runsAloneBecause = null;
   readonly mayReplyWithInput = true;
   readonly sample = null;
   readonly description = 'echo';

@@ -2,9 +2,10 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { type Execution, ServedModel, type ServingSettings } from '#src/inference/served-model.js';
-import { ThreadedModel } from '#src/inference/threads/host.js';
+import { ThreadedModel, threadsThatCannotEnd } from '#src/inference/threads/host.js';
 import { findVersion } from '#src/inference/versions.js';
 import { temporaryFolder } from '../../support/folder.js';
+import { loop, writeOnnx } from '../../support/onnx-writer.js';
 import { root } from '../../support/processes.js';
 import { repliesOf, rowsOf } from '../../support/rows.js';
 import { session } from '../../support/session.js';
@@ -18,13 +19,14 @@ interface Choice {
 }
 
 function settingsOf({ execution = 'auto', backend = 'module', settings = {}, inlineLimitMs = 2 }: Choice) {
-  const source = { name: 'm', backend, responseSize: 1, settings, session };
+  const source = { name: 'm', backend, responseSize: 1, settings, session, batchTolerance: 1e-4 };
   const batching = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true };
-  return { ...batching, source, execution, threads: 1, inlineLimitMs, hangTimeoutMs: 60_000 } satisfies ServingSettings;
+  const threads = { threads: 1, hangTimeoutMs: 60_000, loadTimeoutMs: 60_000, maxHungThreads: 4 };
+  return { ...batching, ...threads, source, execution, inlineLimitMs, admit: () => {} } satisfies ServingSettings;
 }
 
 const model = (name: string): string => `${root}test/support/models/${name}`;
-const quiet = { onBatch: () => {}, onThreadCrash: () => {} };
+const quiet = { onBatch: () => {}, onThreadCrash: () => {}, onThreadHang: () => {}, onThreadHangOver: () => {} };
 
 describe('where a model runs', () => {
   let served: ServedModel | undefined;
@@ -45,7 +47,7 @@ describe('where a model runs', () => {
   it('is a thread for what would hold the event loop longer than the limit, with auto', async () => {
     const settings = { ms: 12 };
     expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 5 })).to.have.property('execution', 'thread');
-    expect(served?.description).to.match(/in 1 thread, \d+\.\d{3} ms a row, \d+\.\d{3} ms a full batch$/);
+    expect(served?.description).to.match(/in 1 thread, \d+\.\d{3} ms a row, \d+\.\d{3} ms a full batch of 4$/);
     await served?.close();
     expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 1000 })).to.have.property('execution', 'inline');
   });
@@ -63,18 +65,32 @@ describe('where a model runs', () => {
 describe('a model in threads', () => {
   let threaded: ThreadedModel | undefined;
   const crashes: Error[] = [];
+  const hangs: Error[] = [];
+  let hangsOver = 0;
   afterEach(async () => {
     await threaded?.close();
-    crashes.length = 0;
+    crashes.length = hangs.length = hangsOver = 0;
   });
 
-  const open = async (file: string, threads: number, settings = {}, hangTimeoutMs = 60_000): Promise<ThreadedModel> => {
-    const source = { name: 'm', backend: 'module', path: model(file), responseSize: 1, settings, session } as const;
+  const open = async (
+    file: string,
+    threads: number,
+    settings = {},
+    hangTimeoutMs = 60_000,
+    maxHungThreads = 4,
+  ): Promise<ThreadedModel> => {
+    const backend = file.endsWith('.onnx') ? 'onnx' : 'module';
+    const path = backend === 'onnx' ? file : model(file);
+    const source = { name: 'm', backend, path, responseSize: 1, settings, session, batchTolerance: 1e-4 } as const;
     threaded = await ThreadedModel.open(source, {
       threads,
       maxBatchSize: 4,
       hangTimeoutMs,
+      loadTimeoutMs: 60_000,
+      maxHungThreads,
       onCrash: (error) => crashes.push(error),
+      onHang: (error) => hangs.push(error),
+      onHangOver: () => hangsOver++,
     });
     await threaded.addThreads();
     return threaded;
@@ -98,14 +114,83 @@ describe('a model in threads', () => {
     }
   });
 
-  it('ends a run that hangs, and goes on with another thread', async () => {
+  it('fails a run that hangs, goes on with another thread at once, and ends the JavaScript of the old one', async () => {
     const gate = join(temporaryFolder(), 'gate');
     await open('gate.mjs', 1, { gate }, 500);
     writeFileSync(gate, '');
-    expect(await ask('a')).to.match(/^ThreadCrashedError: .* its run took longer than 500 ms/);
-    expect(crashes).to.have.lengthOf(1);
+    expect(await ask('a')).to.match(/^ThreadHungError: a run took longer than 500 ms .* left to end by itself/);
+    expect([hangs.length, crashes.length, hangsOver]).to.deep.equal([1, 0, 0]);
+    await until('the end of the thread', () => hangsOver === 1);
     rmSync(gate);
     expect(await ask('b')).to.equal('b');
+    expect(crashes).to.have.lengthOf(0);
+  });
+
+  it('leaves a run in native code to end by itself: this process lives, and the next requests are answered', async () => {
+    const file = join(temporaryFolder(), 'loop.onnx');
+    writeFileSync(file, writeOnnx(loop));
+    const loops = await open(file, 1, {}, 200);
+    const run = async (times: number): Promise<string> => {
+      const row = Buffer.alloc(4);
+      row.writeFloatLE(times);
+      return loops.run(rowsOf([row])).then(() => 'answered', String);
+    };
+    const hung = await run(1_000_000);
+    expect(hung).to.match(/^ThreadHungError: a run took longer than 200 ms/);
+    expect([await run(1), await run(2)]).to.deep.equal(['answered', 'answered']);
+    expect(threadsThatCannotEnd(), 'threads in native code').to.equal(1);
+    await until('the end of the native run', () => hangsOver === 1);
+    expect(threadsThatCannotEnd()).to.equal(0);
+    expect([hangs.length, crashes.length]).to.deep.equal([1, 0]);
+  });
+
+  it('does not take many slow rows, one run after the other, for one run that hangs', async () => {
+    const file = join(temporaryFolder(), 'loop.onnx');
+    writeFileSync(file, writeOnnx({ ...loop, inputs: [{ name: 'x', dtype: 'float32', shape: [1, 1] }] }));
+    const loops = await open(file, 1, {}, 500);
+    const row = Buffer.from(Float32Array.of(20_000).buffer);
+    const begunAt = performance.now();
+    const replies = await loops.run(rowsOf(Array.from({ length: 120 }, () => row)));
+    expect(repliesOf(replies, 120)).to.have.lengthOf(120);
+    expect(performance.now() - begunAt).to.be.above(750);
+    expect(hangs).to.have.lengthOf(0);
+  });
+
+  it('replaces no more hung threads than it may, fails what comes then, and recovers when one has ended', async () => {
+    const gate = join(temporaryFolder(), 'gate');
+    const gated = await open('gate.mjs', 1, { gate }, 200, 1);
+    writeFileSync(gate, '');
+    const runs = await Promise.all(['a', 'b', 'c'].map(ask));
+    expect(runs[0]).to.match(/took longer than 200 ms/);
+    expect(runs[1]).to.match(/took longer than 200 ms/);
+    expect(runs[2]).to.match(/^ThreadHungError: 2 threads of the model hang \(cluster.maxHungThreads\)/);
+    rmSync(gate);
+    await until('a thread that has ended', () => hangsOver > 0);
+    await until('a thread that serves', async () => (await ask('d')) === 'd');
+    expect(gated.threadsInRuns).to.be.at.most(1);
+  });
+
+  it('is refused when it is not ready in time, and the thread is left to end', async () => {
+    const file = join(temporaryFolder(), 'slow.mjs');
+    writeFileSync(
+      file,
+      'await new Promise((resolve) => setTimeout(resolve, 700)); export default () => ({ infer: (rows) => rows });',
+    );
+    const source = {
+      name: 'm',
+      backend: 'module',
+      path: file,
+      responseSize: 1,
+      settings: {},
+      session,
+      batchTolerance: 0,
+    } as const;
+    const options = { threads: 1, maxBatchSize: 4, hangTimeoutMs: 60_000, maxHungThreads: 1 };
+    const events = { onCrash: () => {}, onHang: () => {}, onHangOver: () => {} };
+    const failure = await ThreadedModel.open(source, { ...options, ...events, loadTimeoutMs: 200 }).catch(String);
+    expect(failure).to.equal('Error: its thread was not ready in 0.2 s (cluster.bootTimeoutSeconds)');
+    expect(threadsThatCannotEnd()).to.equal(1);
+    await until('the end of the thread', () => threadsThatCannotEnd() === 0);
   });
 
   it('runs on other threads while one is held', async () => {

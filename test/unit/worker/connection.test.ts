@@ -64,6 +64,9 @@ function serve(
   const recorder = new Recorder(['m']);
   const echo: Model = {
     inputBytes: null,
+    outputBytes: null,
+    fixedRows: null,
+    runsAloneBecause: null,
     mayReplyWithInput: true,
     concurrency: 1,
     sample: null,

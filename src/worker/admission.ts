@@ -1,0 +1,34 @@
+// Whether what a model takes and answers fits what clients may send and get: otherwise it would start, and refuse every
+// request.
+
+import type { Config } from '../config/load.js';
+import type { Model } from '../inference/model.js';
+import { maxFrameLength } from '../protocol/frames.js';
+
+/** What a model of this config must keep to: throws Error, with the setting that would let it in. */
+export function admission({ server }: Config): (model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>) => void {
+  const { lengthFieldSize, maxPayloadSizeKb, maxBufferedMb } = server;
+  const longest = maxFrameLength(lengthFieldSize);
+  const fits = (what: string, bytes: number): void => {
+    if (bytes > longest)
+      throw new Error(
+        `${what} has ${count(bytes)} bytes, more than a length field of ${lengthFieldSize} bytes can tell (${count(longest)}): set server.lengthFieldSize to 4, for its clients as well`,
+      );
+    if (bytes > maxBufferedMb * 2 ** 20)
+      throw new Error(
+        `${what} has ${count(bytes)} bytes, more than all connections of a worker may hold (server.maxBufferedMb, ${maxBufferedMb}): set it to ${Math.ceil(bytes / 2 ** 20) * 2} or more`,
+      );
+  };
+  return ({ inputBytes, outputBytes, sample }) => {
+    const request = inputBytes ?? sample?.length ?? 0;
+    const what = inputBytes === null ? 'its sample' : 'one request';
+    fits(what, request);
+    if (request > maxPayloadSizeKb * 1024)
+      throw new Error(
+        `${what} has ${count(request)} bytes, more than server.maxPayloadSizeKb (${maxPayloadSizeKb}) lets in: set it to ${Math.ceil(request / 1024)} or more`,
+      );
+    fits('one reply', outputBytes ?? 0);
+  };
+}
+
+const count = (bytes: number): string => bytes.toLocaleString('en');
