@@ -323,11 +323,11 @@ describe('the batcher: deadlines', () => {
 describe('the batcher: overload', () => {
   it('does not make batches smaller: what has expired is replaced by what comes next', async () => {
     const model = Recorded.held();
-    const batcher = new Batcher(model, { ...limits, maxQueue: 100, deadlineMs: 100 });
+    const batcher = new Batcher(model, { ...limits, maxQueue: 100, deadlineMs: 400 });
     const first = ask(batcher, 'a').reply;
     await turn();
     const late = askAll(batcher, 'bcdefg');
-    await new Promise((resolve) => setTimeout(resolve, 110));
+    await new Promise((resolve) => setTimeout(resolve, 410));
     const fresh = askAll(batcher, 'hijklmn');
     await model.release(0);
     await first;
