@@ -1,44 +1,110 @@
-// What one aggregator does for all: it removes records that others contain, folds nodes that are gone for long into
-// the base, and writes the history. If two did it at once, no harm would come of it: each step is checked by Redis.
+// What one aggregator does for all: it removes records that others contain, replaces the records of each run that is
+// gone by one, and writes the history. If two did it at once, no harm would come of it: each step is checked by Redis.
 
-import { totalCounts } from '../metrics/merge.js';
-import type { BaseRecord, MetricsRecord } from '../metrics/snapshot.js';
+import { addCounts, type Census, CountsSum, countsBeyond, noCounts } from '../metrics/merge.js';
+import {
+  type BaseRecord,
+  type GoneRecord,
+  goneRecordId,
+  incarnationOf,
+  isFolded,
+  type NodeRecord,
+  noneFolded,
+  type WorkerRecord,
+} from '../metrics/snapshot.js';
 import type { RedisSource } from '../metrics/transport/redis.js';
 import type { ClusterState } from './cluster-view.js';
 
+/**
+ * Gone runs with a record of their own, some 3 KB each, which every look reads: ten times the nodes that one aggregator
+ * is made for. Beyond them the oldest are added up for good: they cannot be taken back.
+ */
+const maxGoneRuns = 1000;
 /** Runs that the base remembers, so that a late record of one is not counted again. */
-const maxRuns = 10_000;
+const maxBaseRuns = 10_000;
 
-/** Replaces records that are older than `retentionMs` by a base that contains them. */
-export async function tidy(source: RedisSource, state: ClusterState, retentionMs: number): Promise<void> {
-  const { census, ages } = state;
-  if (census.covered.length > 0) await source.remove(census.covered.map(({ id }) => id));
-  const gone = goneRuns(state, retentionMs);
-  if (gone.size === 0) return;
-  const isGone = ({ run }: { readonly run: string }): boolean => gone.has(run);
-  const nodes = census.nodes.filter(isGone);
-  const workers = census.workers.filter(isGone);
+type OwnRecord = NodeRecord | WorkerRecord;
+
+/** @param silent runs of which nothing has been heard for so long that they are taken for gone */
+export async function tidy(
+  source: Pick<RedisSource, 'remove' | 'replace'>,
+  { census, now }: Pick<ClusterState, 'census' | 'now'>,
+  silent: ReadonlySet<string>,
+  maxGone = maxGoneRuns,
+): Promise<void> {
+  if (census.covered.length > 0) await source.remove(census.covered);
+  for (const run of silent) {
+    const own = [...census.nodes, ...census.workers].filter((record) => record.run === run);
+    const [first] = own;
+    if (first === undefined) continue;
+    const before = census.gone.find(({ record }) => record.run === run)?.record ?? null;
+    await source.replace(goneRecord(first, own, census, now), before, own);
+  }
+  await compact(source, census, maxGone);
+}
+
+/** One record in the place of all that a run has. */
+function goneRecord({ node, run }: OwnRecord, own: readonly OwnRecord[], census: Census, now: number): GoneRecord {
+  const before = census.gone.find(({ record }) => record.run === run);
+  const ofNode = own.find((record) => record.kind === 'node');
+  const workers = own.filter((record) => record.kind === 'worker');
+  const folded = ofNode?.folded ?? before?.record.folded ?? noneFolded;
+  const sum = new CountsSum();
+  for (const worker of workers) sum.add(worker.counts);
+  if (ofNode !== undefined) sum.add(ofNode.departed);
+  if (before !== undefined) sum.add(before.counts);
+  // Where a later run of the node contains it, what counts is of its workers alone.
+  const isContained = [...census.nodes, ...census.gone.map(({ record }) => record)].some(({ contains }) =>
+    contains.some((contained) => contained.run === run),
+  );
+  const departed = isContained ? noCounts() : (ofNode?.departed ?? before?.record.departed ?? noCounts());
+  const stillOpen = Object.entries(before?.record.replaces ?? {}).filter(
+    ([id]) => !incarnationOf(id).some((incarnation) => isFolded(incarnation, folded)),
+  );
+  return {
+    kind: 'gone',
+    id: goneRecordId(node, run),
+    node,
+    run,
+    sequence: Math.max(now, (before?.record.sequence ?? 0) + 1),
+    departed,
+    workers: countsBeyond(sum.value(), departed) ?? noCounts(),
+    inFlight: workers.reduce((all, { gauges }) => all + gauges.inFlight, before?.inFlight ?? 0),
+    restarts: ofNode === undefined ? (before?.record.restarts ?? 0) : ofNode.restarts + ofNode.earlierRestarts,
+    folded,
+    contains: ofNode?.contains ?? before?.record.contains ?? [],
+    replaces: Object.fromEntries([...stillOpen, ...own.map(({ id, sequence }) => [id, sequence] as const)]),
+  };
+}
+
+/** Adds up the oldest gone runs where there are too many. */
+async function compact(source: Pick<RedisSource, 'replace'>, census: Census, maxGone: number): Promise<void> {
+  const excess = census.gone.length - maxGone;
+  if (excess <= 0) return;
   const before = census.base;
-  const counts = totalCounts({ base: before, nodes, workers });
+  const oldest = census.gone
+    .filter(({ isBack }) => !isBack)
+    .sort((a, b) => (a.record.run < b.record.run ? -1 : 1)) // they begin with the time of their start
+    .slice(0, excess);
   const restarts: Record<string, number> = { ...before?.restarts };
-  for (const node of nodes) restarts[node.node] = (restarts[node.node] ?? 0) + node.restarts;
+  let counts = before?.counts ?? noCounts();
+  for (const gone of oldest) {
+    const { node } = gone.record;
+    restarts[node] = (restarts[node] ?? 0) + gone.restarts;
+    counts = addCounts(counts, gone.counts);
+  }
+  const runs = oldest.flatMap(({ record }) => [...record.contains.map(({ run }) => run), record.run]);
   const base: BaseRecord = {
     kind: 'base',
     id: 'base',
     sequence: (before?.sequence ?? 0) + 1,
     counts,
     restarts,
-    runs: [...(before?.runs ?? []), ...gone].slice(-maxRuns),
+    runs: [...(before?.runs ?? []), ...runs].slice(-maxBaseRuns),
   };
-  const folded: readonly MetricsRecord[] = [...nodes, ...workers].filter(({ id }) => ages.has(id));
-  await source.fold(base, before, folded);
-}
-
-/** Runs of nodes of which nothing has been heard for so long. */
-function goneRuns({ census, ages }: ClusterState, retentionMs: number): ReadonlySet<string> {
-  const youngest = new Map<string, number>();
-  for (const { id, run } of [...census.nodes, ...census.workers]) {
-    youngest.set(run, Math.min(youngest.get(run) ?? Number.POSITIVE_INFINITY, ages.get(id) ?? 0));
-  }
-  return new Set([...youngest].filter(([, ageMs]) => ageMs > retentionMs).map(([run]) => run));
+  await source.replace(
+    base,
+    before,
+    oldest.map(({ record }) => record),
+  );
 }

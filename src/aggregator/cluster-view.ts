@@ -54,7 +54,7 @@ export class ClusterView {
 
   #metrics(
     counts: WorkerCounts,
-    { nodes, workers }: Census,
+    { nodes, workers, gone }: Census,
     ages: ReadonlyMap<string, number>,
     now: number,
     wallNow: number,
@@ -88,7 +88,8 @@ export class ClusterView {
       queue_overload: all.refusedQueueFull,
       in_flight: sum(alive, ({ gauges }) => gauges.inFlight),
       // What was in flight on a machine that is gone has no other outcome yet: it is no defect of counting.
-      audit_imbalance: unsettled(all) - sum(workers, ({ gauges }) => gauges.inFlight),
+      audit_imbalance:
+        unsettled(all) - sum(workers, ({ gauges }) => gauges.inFlight) - sum(gone, ({ inFlight }) => inFlight),
       ...this.#latency('cluster', all.latency, now),
       snapshot_age_ms: up.length > 0 ? Math.max(...up.map(ageOf)) : null,
       connections_refused: refusedConnections(counts),

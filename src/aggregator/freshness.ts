@@ -3,10 +3,13 @@
 
 export type FreshnessState = 'up' | 'stale' | 'down';
 
+/** Who renews a record every `publishIntervalMs` and has not done so for this time is late. */
+export const lateMs = (publishIntervalMs: number): number => Math.max(1000, 4 * publishIntervalMs);
+
 /** The state of whoever renews its record every `publishIntervalMs` and did so `ageMs` ago. */
 export function freshness(ageMs: number, publishIntervalMs: number): FreshnessState {
   if (ageMs >= Math.max(5000, 20 * publishIntervalMs)) return 'down';
-  return ageMs >= Math.max(1000, 4 * publishIntervalMs) ? 'stale' : 'up';
+  return ageMs >= lateMs(publishIntervalMs) ? 'stale' : 'up';
 }
 
 /** Who has stopped in order, or was replaced, is listed for so long; its counts stay in the totals for ever. */

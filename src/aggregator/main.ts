@@ -8,6 +8,7 @@ import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import { OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
+import { evictionAdvice, evictionWarning } from '../metrics/transport/redis-eviction.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import type { Exporting } from '../otlp.js';
 import { checkRedisFiles, logRedis } from '../redis-log.js';
@@ -134,13 +135,20 @@ export async function startAggregator(config: Config): Promise<void> {
     }
     const redis = describeRedis(config.redis);
     checkRedisFiles(config);
-    const team = await joinTeam(
-      config,
-      logRedis(log, config, {
-        lost: 'redis lost: serving the last known state',
-        refusing: 'redis refuses a command: metrics, live updates or the history may stand still',
-      }),
-    );
+    let warnOfEviction: () => Promise<void> = async () => {};
+    const tell = logRedis(log, config, {
+      lost: 'redis lost: serving the last known state',
+      refusing: 'redis refuses a command: metrics, live updates or the history may stand still',
+    });
+    const team = await joinTeam(config, (state, problem) => {
+      tell(state, problem);
+      if (state === 'back') void warnOfEviction();
+    });
+    warnOfEviction = async () => {
+      const policy = await team.source.evictingPolicy();
+      if (policy !== null) log.warn({ redis, policy, advice: evictionAdvice }, evictionWarning);
+    };
+    void warnOfEviction();
     const aggregator = await openAggregator(config, team.source, team, log);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');

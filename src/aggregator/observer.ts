@@ -4,10 +4,12 @@
 import { messageOf } from '../errors.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import { type ClusterState, ClusterView } from './cluster-view.js';
-import { lookOverdueMs } from './freshness.js';
+import { lateMs, lookOverdueMs } from './freshness.js';
 import type { Metrics } from './metrics.js';
+import { SilenceWatch } from './silence.js';
 
 export class ClusterObserver {
+  readonly silence: SilenceWatch;
   readonly #source: RecordSource;
   readonly #view: ClusterView;
   readonly #timer: NodeJS.Timeout;
@@ -22,6 +24,7 @@ export class ClusterObserver {
     this.#source = source;
     this.#view = new ClusterView(publishIntervalMs);
     this.#staleAfterMs = lookOverdueMs(publishIntervalMs);
+    this.silence = new SilenceWatch(lateMs(publishIntervalMs));
     this.#state = this.#view.look({ seen: [], now: Date.now() }, performance.now());
     // A little more often than records are renewed, so that what is shown is never two intervals old.
     this.#timer = setInterval(() => void this.look(), 0.75 * publishIntervalMs);
@@ -66,11 +69,16 @@ export class ClusterObserver {
     try {
       const look = await this.#source.read();
       this.#seenAt = performance.now();
+      this.silence.saw(
+        look.seen.map(({ record }) => record),
+        this.#seenAt,
+      );
       this.#state = this.#view.look(look, this.#seenAt);
       this.#json = null;
       this.#failure = '';
     } catch (error) {
       this.#failure = messageOf(error, 500);
+      this.silence.sawNothing();
       // The transport has told the log; readiness and the age tell the rest.
     } finally {
       this.#isReading = false;

@@ -337,9 +337,11 @@ function histogramSamples(
   ];
 }
 
-function restartsByNode({ base, nodes }: Census): readonly Sample[] {
+function restartsByNode({ base, nodes, gone }: Census): readonly Sample[] {
   const restarts = new Map(Object.entries(base?.restarts ?? {}));
-  for (const node of nodes) restarts.set(node.node, (restarts.get(node.node) ?? 0) + node.restarts);
+  const add = (node: string, count: number): void => void restarts.set(node, (restarts.get(node) ?? 0) + count);
+  for (const node of nodes) add(node.node, node.restarts + node.earlierRestarts);
+  for (const { record, restarts: count } of gone) add(record.node, count);
   return [...restarts].map(([node, value]) => ({ labels: { node }, value }));
 }
 

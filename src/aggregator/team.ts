@@ -12,6 +12,7 @@ import { RedisLease } from '../metrics/transport/redis-lease.js';
 import { RedisSeries } from '../metrics/transport/redis-series.js';
 import { RedisSubscription } from '../metrics/transport/redis-subscription.js';
 import { tidy } from './caretaker.js';
+import { lateMs } from './freshness.js';
 import type { HistoryStore } from './history.js';
 import { type HistoryPoint, historySeconds } from './history-point.js';
 import type { ClusterObserver } from './observer.js';
@@ -76,6 +77,8 @@ export async function joinTeam({ redis, cluster, metrics }: Config, onState: Red
   const lease = new RedisLease(publish, keys.leader, id, leaseMs);
   await lease.renew();
   const series = new RedisSeries(publish, keys.history, historySeconds);
+  // Who publishes less often than that is not silent.
+  const retentionMs = Math.max(metrics.nodeRetentionSeconds * 1000, lateMs(metrics.publishIntervalMs));
   return {
     source,
     history: {
@@ -92,7 +95,8 @@ export async function joinTeam({ redis, cluster, metrics }: Config, onState: Red
     redisFailures: health.failures,
     count: () => broadcast.countSubscribers(`${keys.socketIo}-request#/#`),
     care: async (observer) => {
-      if (lease.isHeld && !observer.isStale) await tidy(source, observer.state, metrics.nodeRetentionSeconds * 1000);
+      if (!lease.isHeld || observer.isStale) return;
+      await tidy(source, observer.state, observer.silence.silentFor(retentionMs));
     },
     close: async () => {
       await lease.release();

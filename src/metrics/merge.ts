@@ -1,6 +1,6 @@
 // Adding up counts: of departed workers on a node, and of all records of a cluster.
 
-import { addSparse, bucketCount, type SparseHistogram, toSparse } from './histogram.js';
+import { addSparse, bucketCount, type SparseHistogram, since, toSparse } from './histogram.js';
 import {
   batchRowsBuckets,
   type ModelCounter,
@@ -10,14 +10,17 @@ import {
   type WorkerCounter,
   workerCounters,
 } from './recorder.js';
-import type {
-  BaseRecord,
-  FoldedIncarnations,
-  MetricsRecord,
-  ModelCounts,
-  NodeRecord,
-  WorkerCounts,
-  WorkerRecord,
+import {
+  type BaseRecord,
+  type FoldedIncarnations,
+  type GoneRecord,
+  incarnationOf,
+  isFolded,
+  type MetricsRecord,
+  type ModelCounts,
+  type NodeRecord,
+  type WorkerCounts,
+  type WorkerRecord,
 } from './snapshot.js';
 
 export function noModelCounts(): ModelCounts {
@@ -63,39 +66,147 @@ export function refused(model: ModelCounts): number {
 /** Which records count. */
 export interface Census {
   readonly base: BaseRecord | null;
-  /** Runs of nodes that the base does not contain. */
+  /** Runs of nodes that no other record contains. */
   readonly nodes: readonly NodeRecord[];
-  /** Workers whose own records still count: those that neither their node nor the base has folded in. */
+  /** Workers whose own records still count: no other record contains them. */
   readonly workers: readonly WorkerRecord[];
+  /** Of runs that are gone, or were taken for gone: what the records above do not count. */
+  readonly gone: readonly Remains[];
   /** Records that others contain by now: they may be removed. */
   readonly covered: readonly MetricsRecord[];
+}
+
+/** What counts of a gone record. */
+export interface Remains {
+  readonly record: GoneRecord;
+  readonly counts: WorkerCounts;
+  /** Requests in `counts` that have no outcome, and are no defect of counting. */
+  readonly inFlight: number;
+  readonly restarts: number;
+  /** Whether the run has been heard of again. */
+  readonly isBack: boolean;
 }
 
 export function census(records: readonly MetricsRecord[]): Census {
   const base = records.find((record) => record.kind === 'base') ?? null;
   const based = new Set(base?.runs);
-  const nodes = records.filter((record): record is NodeRecord => record.kind === 'node' && !based.has(record.run));
+  const contained = containedRuns(records);
+  const isContained = (run: string, incarnation: number): boolean =>
+    contained.get(run)?.some((folded) => isFolded(incarnation, folded)) === true;
+  const goneRecords = records.filter(
+    (record): record is GoneRecord => record.kind === 'gone' && !based.has(record.run),
+  );
+  const goneByRun = new Map(goneRecords.map((record) => [record.run, record]));
+  const isReplaced = ({ id, run, sequence }: NodeRecord | WorkerRecord): boolean =>
+    (goneByRun.get(run)?.replaces[id] ?? -1) >= sequence;
+  const nodes = records.filter(
+    (record): record is NodeRecord =>
+      record.kind === 'node' && !based.has(record.run) && !contained.has(record.run) && !isReplaced(record),
+  );
   const folded = new Map(nodes.map((node) => [node.run, node.folded]));
   const workers = records.filter(
     (record): record is WorkerRecord =>
-      record.kind === 'worker' && !based.has(record.run) && !isFolded(record.incarnation, folded.get(record.run)),
+      record.kind === 'worker' &&
+      !based.has(record.run) &&
+      !isReplaced(record) &&
+      !isFolded(record.incarnation, folded.get(record.run)) &&
+      !isFolded(record.incarnation, goneByRun.get(record.run)?.folded) &&
+      !isContained(record.run, record.incarnation),
   );
-  const counting = new Set<MetricsRecord>([...nodes, ...workers]);
-  return { base, nodes, workers, covered: records.filter((r) => r.kind !== 'base' && !counting.has(r)) };
+  const back = [...nodes, ...workers].filter(({ run }) => goneByRun.has(run));
+  const gone = goneRecords.flatMap((record) => {
+    const own = back.filter(({ run }) => run === record.run);
+    return remainsOf(record, own, contained.has(record.run), isContained) ?? [];
+  });
+  const counting = new Set<MetricsRecord>([...nodes, ...workers, ...gone.map(({ record }) => record)]);
+  return { base, nodes, workers, gone, covered: records.filter((r) => r.kind !== 'base' && !counting.has(r)) };
 }
 
-function isFolded(incarnation: number, folded: FoldedIncarnations | undefined): boolean {
-  return folded !== undefined && incarnation <= folded.upTo && !folded.except.includes(incarnation);
+/** By run, what other records contain of it. One that is itself contained elsewhere is in that record with all it has. */
+function containedRuns(records: readonly MetricsRecord[]): ReadonlyMap<string, readonly FoldedIncarnations[]> {
+  const contained = new Map<string, FoldedIncarnations[]>();
+  for (const record of records) {
+    if (record.kind !== 'node' && record.kind !== 'gone') continue;
+    for (const { run, ...folded } of record.contains) {
+      const known = contained.get(run);
+      if (known === undefined) contained.set(run, [folded]);
+      else known.push(folded);
+    }
+  }
+  return contained;
+}
+
+/**
+ * What counts of a gone record beside the run's `own` records, which are newer than what it replaces; null when nothing
+ * does. Counts only grow: of two accounts of the same run the larger figure is the newer one.
+ * @param isNodeContained whether another record contains what the run's node record counted
+ */
+function remainsOf(
+  record: GoneRecord,
+  own: readonly (NodeRecord | WorkerRecord)[],
+  isNodeContained: boolean,
+  isContained: (run: string, incarnation: number) => boolean,
+): Remains | null {
+  const { run, departed, workers, replaces, inFlight, restarts } = record;
+  if (isNodeContained) {
+    const incarnations = Object.keys(replaces).flatMap(incarnationOf);
+    // Counts of workers that went with their machine: the next run of the node cannot have found them.
+    const isAllContained = incarnations.every((incarnation) => isContained(run, incarnation));
+    return isAllContained ? null : { record, counts: workers, inFlight, restarts: 0, isBack: false };
+  }
+  const counts = addCounts(departed, workers);
+  if (own.length === 0) return { record, counts, inFlight, restarts, isBack: false };
+  const sum = new CountsSum();
+  for (const one of own) sum.add(one.kind === 'node' ? one.departed : one.counts);
+  const beyond = countsBeyond(counts, sum.value());
+  if (beyond === null) return null;
+  const isNodeBack = own.some(({ kind }) => kind === 'node');
+  return {
+    record,
+    counts: beyond,
+    inFlight: Object.values(beyond.models).reduce((all, model) => all + unsettled(model), 0),
+    restarts: isNodeBack ? 0 : restarts,
+    isBack: true,
+  };
 }
 
 /** Everything that the cluster has counted, living and departed. */
-export function totalCounts({ base, nodes, workers }: Omit<Census, 'covered'>): WorkerCounts {
+export function totalCounts({ base, nodes, workers, gone }: Omit<Census, 'covered'>): WorkerCounts {
   const sum = new CountsSum();
   if (base !== null) sum.add(base.counts);
   for (const node of nodes) sum.add(node.departed);
   for (const worker of workers) sum.add(worker.counts);
+  for (const { counts } of gone) sum.add(counts);
   return sum.value();
 }
+
+/** By how much each count of `larger` exceeds that of `smaller`; null when none does. */
+export function countsBeyond(larger: WorkerCounts, smaller: WorkerCounts): WorkerCounts | null {
+  const worker = beyond(workerCounters, larger, smaller);
+  let isMore = sumOf(worker) > 0;
+  const models = Object.entries(larger.models).map(([name, model]) => {
+    const other = smaller.models[name] ?? noModelCounts();
+    const counters = beyond(modelCounters, model, other);
+    const histograms = modelHistograms.map((key) => [key, since(model[key] ?? [], other[key] ?? [])] as const);
+    const batchRows = model.batchRows.map((rows, i) => Math.max(0, rows - (other.batchRows[i] ?? 0)));
+    isMore ||= sumOf(counters) > 0 || histograms.some(([, more]) => more.length > 0) || batchRows.some((n) => n > 0);
+    const more = Object.fromEntries(histograms) as Record<ModelHistogram, SparseHistogram>;
+    return [name, { ...counters, ...more, batchRows }] as const;
+  });
+  return isMore ? { ...worker, models: Object.fromEntries(models) } : null;
+}
+
+function beyond<Name extends string>(
+  names: readonly Name[],
+  larger: Readonly<Record<Name, number>>,
+  smaller: Readonly<Record<Name, number>>,
+): Record<Name, number> {
+  const entries = names.map((name) => [name, Math.max(0, (larger[name] ?? 0) - (smaller[name] ?? 0))]);
+  return Object.fromEntries(entries) as Record<Name, number>;
+}
+
+const sumOf = (counters: Readonly<Record<string, number>>): number =>
+  Object.values(counters).reduce((sum, count) => sum + count, 0);
 
 /** Adds up many counts without making a new object for each. */
 export class CountsSum {

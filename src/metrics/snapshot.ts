@@ -4,7 +4,15 @@
 // A worker's record counts what that incarnation of the worker counted. When it is gone, its primary adds its counts
 // to the node's record and notes there that this incarnation has been folded in: from then on the worker's own record
 // is not counted any more, wherever it still lies about. So no reader counts it twice or misses it, whenever it looks.
-// A run of a node that has been gone for long is folded into the base record in the same way.
+//
+// The next primary of a node adds what earlier runs of the node counted to its own record in the same way, and notes
+// which runs these are: `contains`. It has them from the ledger, a file that each primary keeps for its successor, so
+// that Redis and every aggregator may lose all that they know.
+//
+// Records of a run that has been silent for long are replaced by one, of kind `gone`. That is a guess: the node may only
+// be cut off. So the new record says which versions of which records it replaces; when the run publishes newer ones,
+// these count again, and of the gone record only what they do not reach yet. Of very many gone runs the oldest are
+// added up in the base record, for good.
 
 import type { SparseHistogram } from './histogram.js';
 import type { ModelCounter, ModelHistogram, WorkerCounter } from './recorder.js';
@@ -82,6 +90,11 @@ export interface FoldedIncarnations {
   readonly except: readonly number[];
 }
 
+/** An earlier run of a node, and which of its incarnations are contained; what its primary counted is as well. */
+export interface ContainedRun extends FoldedIncarnations {
+  readonly run: string;
+}
+
 export interface NodeRecord extends RecordBase {
   readonly kind: 'node';
   readonly pid: number;
@@ -90,13 +103,37 @@ export interface NodeRecord extends RecordBase {
   readonly restarts: number;
   readonly reloads: number;
   readonly isStopping: boolean;
-  /** What the node's departed workers counted, added up. */
+  /** What the node's departed workers counted, added up, those of the runs in `contains` too. */
   readonly departed: WorkerCounts;
   /** Which of the node's incarnations are contained in `departed`. */
   readonly folded: FoldedIncarnations;
+  /** How often workers of the runs in `contains` were replaced. */
+  readonly earlierRestarts: number;
+  /** Earlier runs of the node that are contained in `departed`, the newest last. */
+  readonly contains: readonly ContainedRun[];
 }
 
-/** What runs of nodes counted that are gone for so long that their records were removed. */
+/** In the place of all records of a run of which nothing has been heard for long. */
+export interface GoneRecord {
+  readonly kind: 'gone';
+  readonly id: string;
+  readonly node: string;
+  readonly run: string;
+  readonly sequence: number;
+  /** What the node's record counted, and what the records of its workers did. */
+  readonly departed: WorkerCounts;
+  readonly workers: WorkerCounts;
+  /** What its workers had in flight at their last word. */
+  readonly inFlight: number;
+  readonly restarts: number;
+  /** Of the node's record. */
+  readonly folded: FoldedIncarnations;
+  readonly contains: readonly ContainedRun[];
+  /** By id, the sequence of each record that it replaces. */
+  readonly replaces: Readonly<Record<string, number>>;
+}
+
+/** What runs counted whose records are not kept any more: there were too many. */
 export interface BaseRecord {
   readonly kind: 'base';
   readonly id: 'base';
@@ -108,9 +145,35 @@ export interface BaseRecord {
   readonly runs: readonly string[];
 }
 
-export type MetricsRecord = WorkerRecord | NodeRecord | BaseRecord;
+export type MetricsRecord = WorkerRecord | NodeRecord | GoneRecord | BaseRecord;
 
 /** The id of a worker's record; its primary retires it by this id. */
 export function workerRecordId(node: string, run: string, slot: number, incarnation: number): string {
   return `worker:${node}:${run}:${slot}:${incarnation}`;
+}
+
+/** Of a worker's record, by its id; none of other records. */
+export function incarnationOf(id: string): readonly number[] {
+  return id.startsWith('worker:') ? [Number(id.slice(id.lastIndexOf(':') + 1))] : [];
+}
+
+export function nodeRecordId(node: string, run: string): string {
+  return `node:${node}:${run}`;
+}
+
+export function goneRecordId(node: string, run: string): string {
+  return `gone:${node}:${run}`;
+}
+
+export const noneFolded: FoldedIncarnations = { upTo: 0, except: [] };
+
+export function isFolded(incarnation: number, folded: FoldedIncarnations | undefined): boolean {
+  return folded !== undefined && incarnation <= folded.upTo && !folded.except.includes(incarnation);
+}
+
+/** With one more. Those between, of which nothing is known, are not folded. */
+export function withFolded({ upTo, except }: FoldedIncarnations, incarnation: number): FoldedIncarnations {
+  if (incarnation <= upTo) return { upTo, except: except.filter((other) => other !== incarnation) };
+  const between = Array.from({ length: incarnation - upTo - 1 }, (_, i) => upTo + 1 + i);
+  return { upTo: incarnation, except: [...except, ...between] };
 }

@@ -1,14 +1,38 @@
-// What the primary itself publishes: the node, and the counts of its workers that are gone.
+// What the primary itself publishes: the node, and the counts of its workers that are gone, and of its earlier runs.
 
 import { addCounts, departed, noCounts } from '../metrics/merge.js';
 import type { WorkerCounter } from '../metrics/recorder.js';
-import type { NodeRecord, WorkerCounts } from '../metrics/snapshot.js';
+import {
+  type ContainedRun,
+  type FoldedIncarnations,
+  isFolded,
+  type NodeRecord,
+  nodeRecordId,
+  type WorkerCounts,
+  withFolded,
+} from '../metrics/snapshot.js';
 
 export interface NodeIdentity {
   readonly node: string;
   readonly run: string;
   readonly version: string;
 }
+
+/** What a run of a node counted beyond its living workers; its successor takes it over. */
+export interface RunCounts {
+  readonly run: string;
+  readonly departed: WorkerCounts;
+  readonly folded: FoldedIncarnations;
+  readonly contains: readonly ContainedRun[];
+  /** How often its workers were replaced, and those of the runs that it contains. */
+  readonly restarts: number;
+}
+
+/**
+ * Earlier runs that a record names, the newest ones. What is named is not counted again when an old record of it comes
+ * back, with an old dump of Redis say: a hundred runs before that dump are far beyond what a dump is old.
+ */
+const maxContained = 100;
 
 export class NodeRecordKeeper {
   workersWanted = 0;
@@ -19,6 +43,8 @@ export class NodeRecordKeeper {
   readonly #living = new Set<number>();
   #foldedUpTo = 0;
   #departed = noCounts();
+  #earlierRestarts = 0;
+  #contains: readonly ContainedRun[] = [];
   #sequence = 0;
 
   constructor(identity: NodeIdentity) {
@@ -42,11 +68,48 @@ export class NodeRecordKeeper {
     this.#foldedUpTo = Math.max(incarnation, this.#foldedUpTo);
   }
 
+  /** Takes over what an earlier run of the node counted, but for its workers. */
+  contain({ run, departed, folded, contains, restarts }: RunCounts): void {
+    this.#departed = addCounts(this.#departed, departed);
+    this.#earlierRestarts += restarts;
+    this.#contains = [...this.#contains, ...contains, { run, ...folded }].slice(-maxContained);
+  }
+
+  /** Whether it has taken this run over. */
+  hasContained(run: string): boolean {
+    return this.#contains.some((contained) => contained.run === run);
+  }
+
+  /** Whether it has taken over what this worker of an earlier run counted. */
+  hasFolded(run: string, incarnation: number): boolean {
+    return this.#contains.some((contained) => contained.run === run && isFolded(incarnation, contained));
+  }
+
+  /** Takes over what a worker of an earlier run counted, once. */
+  foldEarlier(run: string, incarnation: number, counts: WorkerCounts): void {
+    if (this.hasFolded(run, incarnation)) return;
+    this.#departed = addCounts(this.#departed, departed(counts));
+    this.#contains = this.#contains.map((contained) =>
+      contained.run === run ? { run, ...withFolded(contained, incarnation) } : contained,
+    );
+  }
+
+  /** What the next run of the node has to know. */
+  get counts(): RunCounts {
+    return {
+      run: this.#identity.run,
+      departed: this.#departed,
+      folded: this.#folded,
+      contains: this.#contains,
+      restarts: this.restarts + this.#earlierRestarts,
+    };
+  }
+
   snapshot(): NodeRecord {
     const { node, run, version } = this.#identity;
     return {
       kind: 'node',
-      id: `node:${node}:${run}`,
+      id: nodeRecordId(node, run),
       node,
       run,
       version,
@@ -58,7 +121,14 @@ export class NodeRecordKeeper {
       reloads: this.reloads,
       isStopping: this.isStopping,
       departed: this.#departed,
-      folded: { upTo: this.#foldedUpTo, except: [...this.#living].filter((living) => living < this.#foldedUpTo) },
+      folded: this.#folded,
+      earlierRestarts: this.#earlierRestarts,
+      contains: this.#contains,
     };
+  }
+
+  get #folded(): FoldedIncarnations {
+    const upTo = this.#foldedUpTo;
+    return { upTo, except: [...this.#living].filter((living) => living < upTo) };
   }
 }

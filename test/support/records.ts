@@ -2,9 +2,12 @@
 
 import { noCounts, noModelCounts } from '#src/metrics/merge.js';
 import {
+  type GoneRecord,
+  goneRecordId,
   type MetricsRecord,
   type ModelCounts,
   type NodeRecord,
+  noneFolded,
   type WorkerCounts,
   type WorkerRecord,
   workerRecordId,
@@ -56,6 +59,27 @@ export function nodeRecord(fields: Partial<NodeRecord> = {}): NodeRecord {
     isStopping: false,
     departed: noCounts(),
     folded: { upTo: 0, except: [] },
+    earlierRestarts: 0,
+    contains: [],
+    ...fields,
+  };
+}
+
+export function goneRecord(fields: Partial<GoneRecord> = {}): GoneRecord {
+  const { node = 'a', run = 'run' } = fields;
+  return {
+    kind: 'gone',
+    id: goneRecordId(node, run),
+    node,
+    run,
+    sequence: 1,
+    departed: noCounts(),
+    workers: noCounts(),
+    inFlight: 0,
+    restarts: 0,
+    folded: noneFolded,
+    contains: [],
+    replaces: {},
     ...fields,
   };
 }

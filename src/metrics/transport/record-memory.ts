@@ -13,30 +13,40 @@ interface Known {
 
 export class RecordMemory {
   #known = new Map<string, Known>();
+  #lookedAt = Number.NEGATIVE_INFINITY;
 
   /**
-   * @param stored what the store has now
+   * @param stored what the store has now, with ages by the store's clock, which may have been set meanwhile
+   * @param now milliseconds of the monotonic clock
    * @returns all records that count or that the store has; and those of them that the store has forgotten, or has an
    *   older version of
    */
-  look(stored: readonly SeenRecord[]): {
+  look(
+    stored: readonly SeenRecord[],
+    now: number,
+  ): {
     readonly seen: readonly SeenRecord[];
     readonly forgotten: readonly SeenRecord[];
   } {
-    const now = performance.now();
     const inStore = new Map(stored.map((seen) => [seen.record.id, seen]));
-    const newest = new Map<string, Known>();
-    for (const { record, ageMs } of stored) newest.set(record.id, { record, renewedAt: now - ageMs });
-    for (const [id, known] of this.#known) {
-      const there = newest.get(id);
-      if (there === undefined || there.record.sequence < known.record.sequence) newest.set(id, known);
+    const newest = new Map(this.#known);
+    for (const { record, ageMs } of stored) {
+      const known = this.#known.get(record.id);
+      if (known === undefined || known.record.sequence < record.sequence)
+        newest.set(record.id, { record, renewedAt: now - this.#ageOf(known, ageMs, now) });
     }
     for (const { id } of census([...newest.values()].map(({ record }) => record)).covered) {
       if (!inStore.has(id)) newest.delete(id);
     }
     this.#known = newest;
+    this.#lookedAt = now;
     const seen = [...newest.values()].map(({ record, renewedAt }) => ({ record, ageMs: now - renewedAt }));
     const forgotten = seen.filter(({ record }) => (inStore.get(record.id)?.record.sequence ?? -1) < record.sequence);
     return { seen, forgotten };
+  }
+
+  /** What was renewed since the last look is no older than that, whatever a clock says that was set meanwhile. */
+  #ageOf(known: Known | undefined, ageMs: number, now: number): number {
+    return Math.max(0, known === undefined ? ageMs : Math.min(ageMs, now - this.#lookedAt));
   }
 }

@@ -192,7 +192,7 @@ async function* tryCommands(settings: RedisSettings, keys: ClusterKeys): AsyncGe
     yield writing;
     if (writing.result === 'failed' && !isForbidden(writing.reason)) return;
     if (!/'eval'/.test(writing.reason)) yield* tryScripted(settings, opened, `${keys.check}-trial`);
-    for (const key of [keys.records, keys.beats, keys.leader, keys.history]) {
+    for (const key of [keys.records, keys.leader, keys.history]) {
       const finding = await attempt(`use the key ${key}`, 'allowed', (client) =>
         client.call('eval', 'return 1', 1, key),
       );

@@ -22,7 +22,7 @@ interface Row {
 const authentication = ['WRONGPASS', 'NOAUTH', 'AUTH'];
 
 /** Refusals that are the same on every connection to this server: a new one changes nothing. */
-const lasting = ['NOPERM', 'OOM', 'MISCONF', 'BUSY', 'NOREPLICAS'];
+const lasting = ['NOPERM', 'OOM', 'MISCONF', 'BUSY', 'NOREPLICAS', 'WRONGTYPE'];
 
 /** Refusals that come of where this connection leads, or of when it logged in. */
 const passing = ['READONLY', 'LOADING', 'MASTERDOWN', 'CLUSTERDOWN', 'MOVED', 'NOAUTH', 'WRONGPASS', 'NOMASTER'];
@@ -73,6 +73,12 @@ const rows: readonly Row[] = [
     advice: 'it cannot write its data to disk and takes no writes: see its log',
   },
   { match: /^OOM/, code: 'OOM', advice: 'its memory is full (maxmemory): give it more, or let it evict other keys' },
+  {
+    match: /WRONGTYPE/,
+    code: 'WRONGTYPE',
+    advice:
+      'one of our keys ({redis.keyPrefix:cluster.name}:records, :leader or :history) holds what is not ours: delete it (DEL), or set redis.keyPrefix to a prefix of its own',
+  },
   { match: /^BUSY/, code: 'BUSY', advice: 'a script of somebody holds it: SCRIPT KILL ends it' },
   {
     match: /^NOREPLICAS/,

@@ -2,8 +2,8 @@
 
 import type { RedisClient } from './redis-connection.js';
 
-/** ARGV: second, value, oldest second to keep */
-const appendScript = `redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[1])
+/** What is later than now was written before the clock was set back. ARGV: second, value, oldest second to keep */
+const appendScript = `redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[1] - ARGV[3] + 1)

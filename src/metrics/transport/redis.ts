@@ -1,63 +1,72 @@
-// The way between machines: all records of a cluster are fields of one Redis hash, as JSON, and beside each, in another
-// hash, its heartbeat: the sequence of the record and the time that it came, by the clock of Redis.
-//   HSET {prefix:cluster}:records  <record id>  <record>
-//   HSET {prefix:cluster}:beats    <record id>  "<sequence> <milliseconds since the epoch>"
+// The way between machines: all records of a cluster are fields of one Redis hash, each a text of three parts: the
+// sequence of the record, its heartbeat (the time that it came, by the clock of Redis), and the record as JSON.
+//   HSET {prefix:cluster}:records  <record id>  "<sequence> <milliseconds since the epoch> <record>"
+// They are one value so that Redis cannot lose a part of it: it may lose fields and whole keys, and readers that have
+// seen them give them back.
 // The braces are a hash tag: on Redis Cluster all keys of one of our clusters share a slot, so that a script that
 // writes one record and removes others is one atomic step there too.
 // Records are cumulative, so what was missed is made good by the next one.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { BaseRecord, MetricsRecord } from '../snapshot.js';
+import type { BaseRecord, GoneRecord, MetricsRecord } from '../snapshot.js';
 import { RecordMemory } from './record-memory.js';
 import { connectRedis, type RedisClient, type RedisSettings, type RedisStateListener } from './redis-connection.js';
+import { evictingPolicy } from './redis-eviction.js';
 import type { Look, RecordPublisher, RecordSource, RecordUpdate, SeenRecord } from './transport.js';
 
-/** Milliseconds since the epoch by the clock of Redis, as Lua. */
-const now = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) ";
-
-/** A record that is not newer than the one that is there does no harm. ARGV: id, sequence, record, retired ids … */
-const publishScript = `${now}
-local known = redis.call('HGET', KEYS[2], ARGV[1])
-if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. string.format('%d', now))
-for i = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) redis.call('HDEL', KEYS[2], ARGV[i]) end
-return 1`;
-
-const readScript = `${now}
-return { string.format('%d', now), redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]) }`;
-
-/** Writes a record that Redis has forgotten, as old as it is. ARGV: id, sequence, record, age in ms */
-const restoreScript = `${now}
-local known = redis.call('HGET', KEYS[2], ARGV[1])
-if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. string.format('%d', now - ARGV[4]))
-return 1`;
+/**
+ * Lua: milliseconds since the epoch by the clock of Redis; the sequence of a field, -1 where there is none; and its
+ * writing, with a heartbeat of that age.
+ */
+const functions = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function sequenceOf(id)
+  local value = redis.call('HGET', KEYS[1], id)
+  return value and tonumber(string.match(value, '^(%d+) %d+ ')) or -1
+end
+local function write(id, sequence, record, age)
+  redis.call('HSET', KEYS[1], id, sequence .. ' ' .. string.format('%d', now - age) .. ' ' .. record)
+end`;
 
 /**
- * Replaces records by a base that contains them, unless one of them has been renewed since it was read.
- * ARGV: sequence of the base before, or -1; sequence and record of the base; then id and sequence of each record.
+ * A record that is not newer than the one that is there does no harm. One that Redis has forgotten is written as old as
+ * it is. ARGV: id, sequence, record, age in ms, retired ids …
  */
-const foldScript = `${now}
-local known = redis.call('HGET', KEYS[2], 'base')
-local sequence = known and tonumber(string.match(known, '^%d+')) or -1
-if sequence ~= tonumber(ARGV[1]) then return 0 end
-for i = 4, #ARGV, 2 do
-  local beat = redis.call('HGET', KEYS[2], ARGV[i])
-  if not beat or tonumber(string.match(beat, '^%d+')) ~= tonumber(ARGV[i + 1]) then return 0 end
+const publishScript = `${functions}
+if sequenceOf(ARGV[1]) >= tonumber(ARGV[2]) then return 0 end
+write(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))
+for i = 5, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+return 1`;
+
+const readScript = `${functions}
+return { string.format('%d', now), redis.call('HGETALL', KEYS[1]) }`;
+
+/**
+ * Replaces records by one that contains them, unless one of all these has been renewed since it was read.
+ * ARGV: id; its sequence before, or -1; sequence and record; then id and sequence of each record.
+ */
+const replaceScript = `${functions}
+if sequenceOf(ARGV[1]) ~= tonumber(ARGV[2]) then return 0 end
+for i = 5, #ARGV, 2 do
+  if sequenceOf(ARGV[i]) ~= tonumber(ARGV[i + 1]) then return 0 end
 end
-redis.call('HSET', KEYS[1], 'base', ARGV[3])
-redis.call('HSET', KEYS[2], 'base', ARGV[2] .. ' ' .. string.format('%d', now))
-for i = 4, #ARGV, 2 do redis.call('HDEL', KEYS[1], ARGV[i]) redis.call('HDEL', KEYS[2], ARGV[i]) end
+write(ARGV[1], ARGV[3], ARGV[4], 0)
+for i = 5, #ARGV, 2 do redis.call('HDEL', KEYS[1], ARGV[i]) end
+return 1`;
+
+/** ARGV: id and sequence of each record; one that has been renewed since it was read stays. */
+const removeScript = `${functions}
+for i = 1, #ARGV, 2 do
+  if sequenceOf(ARGV[i]) <= tonumber(ARGV[i + 1]) then redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
 return 1`;
 
 /** What they run is what the user of Redis must be allowed. */
-export const recordScripts = [publishScript, readScript, restoreScript, foldScript];
+export const recordScripts = [publishScript, readScript, replaceScript, removeScript];
 
 export interface ClusterKeys {
   readonly records: string;
-  readonly beats: string;
   readonly leader: string;
   readonly history: string;
   readonly socketIo: string;
@@ -69,7 +78,6 @@ export function clusterKeys({ keyPrefix }: Pick<RedisSettings, 'keyPrefix'>, clu
   const key = (name: string): string => `{${keyPrefix}:${cluster}}:${name}`;
   return {
     records: key('records'),
-    beats: key('beats'),
     leader: key('leader'),
     history: key('history'),
     socketIo: key('socket.io'),
@@ -87,9 +95,14 @@ export class RedisPublisher implements RecordPublisher {
   }
 
   async publish({ record, retires }: RecordUpdate): Promise<void> {
-    const { records, beats } = this.#keys;
+    const { records } = this.#keys;
     const { id, sequence } = record;
-    await this.#redis.eval(publishScript, 2, records, beats, id, sequence, JSON.stringify(record), ...retires);
+    await this.#redis.eval(publishScript, 1, records, id, sequence, JSON.stringify(record), 0, ...retires);
+  }
+
+  /** The policy by which Redis may evict records; null where it may not, or does not tell. */
+  evictingPolicy(): Promise<string | null> {
+    return evictingPolicy(this.#redis, this.#keys.records);
   }
 
   async close(): Promise<void> {
@@ -100,40 +113,44 @@ export class RedisPublisher implements RecordPublisher {
 /** Reads all records, and gives back to Redis what it has forgotten: after a restart with an empty memory, say. */
 export class RedisSource implements RecordSource {
   readonly #redis: RedisClient;
-  readonly #keys: ClusterKeys;
+  readonly #key: string;
   readonly #memory = new RecordMemory();
+  #parsed = new Map<string, ParsedField>();
 
-  constructor(redis: RedisClient, keys: ClusterKeys) {
+  constructor(redis: RedisClient, { records }: Pick<ClusterKeys, 'records'>) {
     this.#redis = redis;
-    this.#keys = keys;
+    this.#key = records;
   }
 
   async read(): Promise<Look> {
-    const { records, beats } = this.#keys;
-    const [nowText, fields, beatFields] = (await this.#redis.eval(readScript, 2, records, beats)) as [
-      string,
-      string[],
-      string[],
-    ];
+    const [nowText, fields] = (await this.#redis.eval(readScript, 1, this.#key)) as [string, string[]];
     const now = Number(nowText);
-    const { seen, forgotten } = this.#memory.look(await parse(fields, beatFields, now));
+    const { seen, forgotten } = this.#memory.look(await this.#parse(fields, now), performance.now());
     // One that cannot be written now is still forgotten at the next look.
     if (forgotten.length > 0) await Promise.allSettled(forgotten.map((record) => this.#restore(record)));
     return { seen, now };
   }
 
-  /** Replaces `folded` by `base`, which contains them; false when something has changed meanwhile. */
-  async fold(base: BaseRecord, before: BaseRecord | null, folded: readonly MetricsRecord[]): Promise<boolean> {
-    const { records, beats } = this.#keys;
-    const pairs = folded.flatMap(({ id, sequence }) => [id, sequence]);
-    const sequences = [before?.sequence ?? -1, base.sequence];
-    const args = [...sequences, JSON.stringify(base), ...pairs];
-    return (await this.#redis.eval(foldScript, 2, records, beats, ...args)) === 1;
+  /** Puts `record` in the place of `replaced`, which it contains; false when something has changed meanwhile. */
+  async replace(
+    record: BaseRecord | GoneRecord,
+    before: BaseRecord | GoneRecord | null,
+    replaced: readonly MetricsRecord[],
+  ): Promise<boolean> {
+    const pairs = replaced.flatMap(({ id, sequence }) => [id, sequence]);
+    const args = [record.id, before?.sequence ?? -1, record.sequence, JSON.stringify(record), ...pairs];
+    return (await this.#redis.eval(replaceScript, 1, this.#key, ...args)) === 1;
   }
 
   /** Removes records that others contain by now. */
-  async remove(ids: readonly string[]): Promise<void> {
-    await Promise.all([this.#redis.hdel(this.#keys.records, ...ids), this.#redis.hdel(this.#keys.beats, ...ids)]);
+  async remove(covered: readonly MetricsRecord[]): Promise<void> {
+    const pairs = covered.flatMap(({ id, sequence }) => [id, sequence]);
+    await this.#redis.eval(removeScript, 1, this.#key, ...pairs);
+  }
+
+  /** The policy by which Redis may evict records; null where it may not, or does not tell. */
+  evictingPolicy(): Promise<string | null> {
+    return evictingPolicy(this.#redis, this.#key);
   }
 
   async close(): Promise<void> {
@@ -141,30 +158,49 @@ export class RedisSource implements RecordSource {
   }
 
   #restore({ record, ageMs }: SeenRecord): Promise<unknown> {
-    const { records, beats } = this.#keys;
-    const json = JSON.stringify(record);
-    return this.#redis.eval(restoreScript, 2, records, beats, record.id, record.sequence, json, Math.round(ageMs));
+    const { id, sequence } = record;
+    const age = Math.round(Math.min(ageMs, maxAgeMs));
+    return this.#redis.eval(publishScript, 1, this.#key, id, sequence, JSON.stringify(record), age);
   }
+
+  /** @param fields id, value, id, value …; one that is not ours, or is broken, is as if it were not there */
+  async #parse(fields: readonly string[], now: number): Promise<readonly SeenRecord[]> {
+    const parsed = new Map<string, ParsedField>();
+    const seen: SeenRecord[] = [];
+    for (let i = 0; i < fields.length; i += 2) {
+      const [id, value] = [fields[i] as string, fields[i + 1] as string];
+      const known = this.#parsed.get(id);
+      const field = known?.value === value ? known : parseField(id, value);
+      if (field === null) continue;
+      parsed.set(id, field);
+      seen.push({ record: field.record, ageMs: now - field.beat });
+      if (field !== known && parsed.size % parsedAtOnce === 0) await nextTurn();
+    }
+    this.#parsed = parsed;
+    return seen;
+  }
+}
+
+/** Records of runs that are gone never change: they are parsed once. */
+interface ParsedField {
+  readonly value: string;
+  readonly record: MetricsRecord;
+  /** Milliseconds since the epoch, by the clock of Redis. */
+  readonly beat: number;
 }
 
 /** Records that are parsed before others have their turn: a thousand at once would hold the event loop for long. */
 const parsedAtOnce = 50;
+/** Older ones are all alike, and a heartbeat stays a positive number. */
+const maxAgeMs = 10 * 365 * 86_400_000;
 
-/** @param fields id, record, id, record …; @param beatFields id, "sequence time", … */
-async function parse(
-  fields: readonly string[],
-  beatFields: readonly string[],
-  now: number,
-): Promise<readonly SeenRecord[]> {
-  const beatAt = new Map<string, number>();
-  for (let i = 0; i < beatFields.length; i += 2) {
-    beatAt.set(beatFields[i] as string, Number((beatFields[i + 1] as string).split(' ')[1]));
+function parseField(id: string, value: string): ParsedField | null {
+  const [, sequence, beat] = /^(\d+) (\d+) /.exec(value) ?? [];
+  if (sequence === undefined || beat === undefined) return null;
+  try {
+    const record = JSON.parse(value.slice(sequence.length + beat.length + 2)) as MetricsRecord;
+    return record.id === id ? { value, record, beat: Number(beat) } : null;
+  } catch {
+    return null;
   }
-  const seen: SeenRecord[] = [];
-  for (let i = 1; i < fields.length; i += 2) {
-    const record = JSON.parse(fields[i] as string) as MetricsRecord;
-    seen.push({ record, ageMs: Math.max(0, now - (beatAt.get(record.id) ?? now)) });
-    if (seen.length % parsedAtOnce === 0) await nextTurn();
-  }
-  return seen;
 }

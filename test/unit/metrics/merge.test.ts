@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { addCounts, census, departed, noCounts, noModelCounts, totalCounts as totalOf } from '#src/metrics/merge.js';
 import type { BaseRecord, MetricsRecord, WorkerCounts } from '#src/metrics/snapshot.js';
-import { nodeRecord, workerRecord } from '../../support/records.js';
+import { goneRecord, nodeRecord, workerRecord } from '../../support/records.js';
 
 const counts = (received: number, model = 'digits'): WorkerCounts => ({
   ...noCounts(),
@@ -60,6 +60,79 @@ describe('merged totals', () => {
     const records = [base, old, oldWorker, nodeRecord({ run: 'new', departed: counts(1) })];
     expect(totalCounts(records).models.digits?.received).to.equal(16);
     expect(census(records).covered).to.have.members([old, oldWorker]);
+  });
+
+  describe('of runs that another run of the node has taken over', () => {
+    const first = nodeRecord({ run: 'first', departed: counts(100), folded: { upTo: 3, except: [2] } });
+    const living = workerRecord({ run: 'first', incarnation: 2, counts: counts(7) });
+    const contains = [{ run: 'first', upTo: 3, except: [2] }];
+
+    it('are counted there alone, wherever their records still lie about', () => {
+      const folded = workerRecord({ run: 'first', incarnation: 3, counts: counts(20) });
+      const second = nodeRecord({ run: 'second', departed: counts(100), contains });
+      const records = [first, folded, second, workerRecord({ run: 'second', counts: counts(1) })];
+      expect(totalCounts(records).models.digits?.received).to.equal(101);
+      expect(census(records).covered).to.have.members([first, folded]);
+    });
+
+    it('but for workers that the later run has not found: those that ended with their machine', () => {
+      const second = nodeRecord({ run: 'second', departed: counts(100), contains });
+      expect(totalCounts([first, living, second]).models.digits?.received).to.equal(107);
+      const took = nodeRecord({
+        run: 'second',
+        departed: counts(110),
+        contains: [{ run: 'first', upTo: 3, except: [] }],
+      });
+      expect(totalCounts([first, living, took]).models.digits?.received).to.equal(110);
+    });
+
+    it('are counted once when they had been gone for long before it came', () => {
+      const gone = goneRecord({
+        run: 'first',
+        departed: counts(100),
+        workers: counts(7),
+        folded: first.folded,
+        replaces: { [first.id]: 1, [living.id]: 1 },
+      });
+      expect(totalCounts([gone]).models.digits?.received).to.equal(107);
+      const rebooted = nodeRecord({ run: 'second', departed: counts(100), contains });
+      expect(totalCounts([gone, rebooted, first, living]).models.digits?.received).to.equal(107);
+      const took = nodeRecord({
+        run: 'second',
+        departed: counts(110),
+        contains: [{ run: 'first', upTo: 3, except: [] }],
+      });
+      expect(totalCounts([gone, took, first, living]).models.digits?.received).to.equal(110);
+      expect(census([gone, took]).covered).to.deep.equal([gone]);
+    });
+  });
+
+  describe('of a run that was taken for gone', () => {
+    const gone = goneRecord({
+      sequence: 5,
+      departed: counts(100),
+      workers: counts(30),
+      inFlight: 0,
+      replaces: { 'node:a:run': 10, 'worker:a:run:0:1': 10, 'worker:a:run:1:2': 10 },
+    });
+    const node = (sequence: number, received: number) => nodeRecord({ sequence, departed: counts(received) });
+    const worker = (incarnation: number, sequence: number, received: number) =>
+      workerRecord({ slot: incarnation - 1, incarnation, sequence, counts: counts(received) });
+
+    it('do not change by old versions of its records, of a restored dump', () => {
+      const old = [node(9, 90), worker(1, 10, 20), worker(2, 3, 4)];
+      expect(totalCounts([gone, ...old]).models.digits?.received).to.equal(130);
+      expect(census([gone, ...old]).covered).to.have.members(old);
+      expect(census([gone, ...old]).nodes).to.deep.equal([]);
+    });
+
+    it('never fall while it comes back piece by piece, and are exact when it is whole', () => {
+      const back = [worker(1, 11, 50), node(11, 101), worker(2, 11, 10)];
+      const totals = back.map((_, i) => totalCounts([gone, ...back.slice(0, i + 1)]).models.digits?.received);
+      expect(totals).to.deep.equal([130, 151, 161]);
+      expect(census([gone, ...back]).covered).to.deep.equal([gone]);
+      expect(census([gone, ...back]).nodes).to.have.lengthOf(1);
+    });
   });
 
   it('count what a departed worker had in flight as abandoned: it will have no other outcome', () => {

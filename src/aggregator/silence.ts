@@ -1,0 +1,57 @@
+// For how long each run of a node has been silent, as far as this aggregator has watched it by its own clock.
+// Heartbeats in Redis tell too little to take a node for gone: after an outage longer than the retention, or a step of
+// Redis's clock, or from a restored dump, they are old though the node lives. So only time counts in which records could
+// be read, again and again, and none of the run was newer than before.
+
+import type { MetricsRecord } from '../metrics/snapshot.js';
+
+interface Watched {
+  silentMs: number;
+  /** By id, the newest sequence of its records. */
+  readonly sequences: Map<string, number>;
+}
+
+export class SilenceWatch {
+  readonly #maxStepMs: number;
+  readonly #runs = new Map<string, Watched>();
+  #lookedAt: number | null = null;
+
+  /** @param maxStepMs of a longer time between two looks only so much was watched */
+  constructor(maxStepMs: number) {
+    this.#maxStepMs = maxStepMs;
+  }
+
+  /** The records could be read. @param now milliseconds of the monotonic clock */
+  saw(records: readonly MetricsRecord[], now: number): void {
+    const stepMs = this.#lookedAt === null ? 0 : Math.min(now - this.#lookedAt, this.#maxStepMs);
+    this.#lookedAt = now;
+    const there = new Set<string>();
+    const heard = new Set<string>();
+    for (const record of records) {
+      if (record.kind !== 'node' && record.kind !== 'worker') continue;
+      const { run, id, sequence } = record;
+      there.add(run);
+      const watched = this.#runs.get(run) ?? { silentMs: 0, sequences: new Map() };
+      if (sequence > (watched.sequences.get(id) ?? -1)) {
+        watched.sequences.set(id, sequence);
+        heard.add(run);
+      }
+      this.#runs.set(run, watched);
+    }
+    for (const [run, watched] of this.#runs) {
+      if (!there.has(run)) this.#runs.delete(run);
+      else watched.silentMs = heard.has(run) ? 0 : watched.silentMs + stepMs;
+    }
+  }
+
+  /** The records could not be read: whoever was silent meanwhile may only have been unable to speak. */
+  sawNothing(): void {
+    this.#lookedAt = null;
+    for (const watched of this.#runs.values()) watched.silentMs = 0;
+  }
+
+  /** Runs that were silent for so long. */
+  silentFor(ms: number): ReadonlySet<string> {
+    return new Set([...this.#runs].filter(([, { silentMs }]) => silentMs > ms).map(([run]) => run));
+  }
+}

@@ -1,0 +1,79 @@
+import { expect } from 'chai';
+import { tidy } from '#src/aggregator/caretaker.js';
+import { census, totalCounts } from '#src/metrics/merge.js';
+import type { MetricsRecord } from '#src/metrics/snapshot.js';
+import { countsOf, nodeRecord, workerRecord } from '../../support/records.js';
+
+/** What Redis does with a list of records. */
+class Store {
+  records: readonly MetricsRecord[];
+
+  constructor(records: readonly MetricsRecord[]) {
+    this.records = records;
+  }
+
+  async remove(covered: readonly MetricsRecord[]): Promise<void> {
+    this.records = this.records.filter((record) => !covered.includes(record));
+  }
+
+  async replace(
+    record: MetricsRecord,
+    _before: MetricsRecord | null,
+    replaced: readonly MetricsRecord[],
+  ): Promise<boolean> {
+    this.records = [...this.records.filter((one) => one.id !== record.id && !replaced.includes(one)), record];
+    return true;
+  }
+
+  async tidy(silent: readonly string[], maxGone?: number): Promise<void> {
+    await tidy(this, { census: census(this.records), now: 0 }, new Set(silent), maxGone);
+  }
+
+  get total(): number {
+    return totalCounts(census(this.records)).models.m?.received ?? 0;
+  }
+}
+
+const runs = ['r1', 'r2', 'r3', 'r4'];
+const records = runs.flatMap((run, i) => [
+  nodeRecord({ node: run, run, departed: countsOf({ received: 100 }), restarts: 1 }),
+  workerRecord({ node: run, run, counts: countsOf({ received: 10 ** i, answered: 10 ** i }) }),
+]);
+
+describe('the records of runs that are gone', () => {
+  it('are one for each, and what such a run had in flight is no defect of counting', async () => {
+    const open = workerRecord({ run: 'r', counts: countsOf({ received: 5, answered: 3 }) });
+    const store = new Store([nodeRecord({ run: 'r' }), { ...open, gauges: { ...open.gauges, inFlight: 2 } }]);
+    await store.tidy(['r']);
+    expect(store.records.map(({ id }) => id)).to.deep.equal(['gone:a:r']);
+    expect(census(store.records).gone.map(({ inFlight }) => inFlight)).to.deep.equal([2]);
+  });
+
+  it('are the same again after a run has come back and gone once more', async () => {
+    const store = new Store([
+      nodeRecord({ departed: countsOf({ received: 1 }) }),
+      workerRecord({ counts: countsOf({ received: 2 }) }),
+    ]);
+    await store.tidy(['run']);
+    store.records = [...store.records, workerRecord({ sequence: 2, counts: countsOf({ received: 7 }) })];
+    expect(store.total).to.equal(7);
+    store.records = [...store.records, nodeRecord({ sequence: 2, departed: countsOf({ received: 1 }) })];
+    expect(store.total).to.equal(8);
+    await store.tidy(['run']);
+    expect(store.records.map(({ id }) => id)).to.deep.equal(['gone:a:run']);
+    await store.tidy([]);
+    expect(store.total).to.equal(8);
+  });
+
+  it('are added up, the oldest first, where there are too many; a late record of one counts no more', async () => {
+    const store = new Store(records);
+    await store.tidy(runs, 2);
+    expect(store.total).to.equal(1511);
+    await store.tidy(runs, 2);
+    expect(store.records.map(({ id }) => id).sort()).to.deep.equal(['base', 'gone:r3:r3', 'gone:r4:r4']);
+    expect(store.total).to.equal(1511);
+    expect(census(store.records).base?.restarts).to.deep.equal({ r1: 1, r2: 1 });
+    store.records = [...store.records, ...records];
+    expect(store.total).to.equal(1511);
+  });
+});
