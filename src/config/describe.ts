@@ -36,9 +36,11 @@ export function describeRedis({ url, nodes, masterName }: Settings['redis']): st
 export const embeddedIdentity = 'embedded';
 
 /** What two processes have in common exactly when they count for the same cluster. */
-export function clusterIdentity({ redis, cluster }: Settings): string {
+export function clusterIdentity({ redis, cluster, metrics }: Settings): string {
   const where = describeRedis(redis);
-  return where === '' ? embeddedIdentity : `${where} ${redis.keyPrefix}:${cluster.name}`;
+  // What a ledger keeps does not end with its process tree.
+  const embedded = metrics.ledgerFolder === '' ? embeddedIdentity : `${embeddedIdentity} ${metrics.ledgerFolder}`;
+  return where === '' ? embedded : `${where} ${redis.keyPrefix}:${cluster.name}`;
 }
 
 export function formatConfig(settings: readonly DescribedSetting[]): string {

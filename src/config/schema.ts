@@ -82,6 +82,7 @@ export interface Settings {
     streamIntervalMs: number;
     nodeRetentionSeconds: number;
     slabFolder: string;
+    ledgerFolder: string;
     takeOverSeconds: number;
     leftoverRetentionDays: number;
   };
@@ -463,7 +464,7 @@ export const schema: convict.Schema<Settings> = {
       default: 250,
     },
     nodeRetentionSeconds: {
-      doc: 'A node that has been gone for so long is folded into one sum of all such nodes: totals stay, its own line goes. With Redis only.',
+      doc: 'A node that an aggregator has not heard of for so long, with Redis there all the time, is folded into one record: totals stay, its own line goes. With Redis only.',
       format: 'positiveSeconds',
       default: 3600,
     },
@@ -472,6 +473,12 @@ export const schema: convict.Schema<Settings> = {
       format: 'textOrEmpty',
       default: '',
       env: 'SLAB_FOLDER',
+    },
+    ledgerFolder: {
+      doc: 'Where each node keeps what its earlier runs counted (some 5 KB). Empty: with Redis in metrics.slabFolder, without it nowhere. On a disk of the machine it outlives a reboot.',
+      format: 'textOrEmpty',
+      default: '',
+      env: 'LEDGER_FOLDER',
     },
     takeOverSeconds: {
       doc: 'Time after which a server publishes what another node of its cluster left in the same folder (containers that share it) when it was killed; the node itself does so at once when it starts. At most half of metrics.nodeRetentionSeconds, after which it would come too late.',

@@ -1,8 +1,8 @@
-// Slabs of servers that have ended without a word: killed, or gone with their container. Whoever counts for the same
-// cluster publishes them, so that nothing is lost; whatever nobody will ask for is removed, so that nothing piles up in
-// memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
+// Slabs of servers that have ended without a word: killed, or gone with their container. The next primary of their node,
+// which has the ledger of their run, takes them over; where there is none, whoever counts for the same cluster publishes
+// them, so that nothing is lost. Whatever nobody will ask for is removed, so that nothing piles up in memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
 //
-//   RUN-SLOT-INCARNATION.slab ─ its primary and its worker are dead ─▶ renamed to ….OWN RUN.slab ─▶ published ─▶ removed
+//   RUN-SLOT-INCARNATION.slab ─ its primary and its worker are dead ─▶ renamed to ….OWN RUN.slab ─▶ taken over ─▶ removed
 //
 // The rename gives it to one process alone; when that dies as well, another takes it from there.
 
@@ -14,14 +14,22 @@ import { isHeld, lockEnding, unbornEnding } from '../metrics/lock.js';
 import { claimedName, type DepartedSlab, parseSlabName, readSlab, removeSlab, type SlabName } from '../metrics/slab.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { isRunningHere, type ProcessIdentity } from '../process-identity.js';
-import { publishOrphan } from './estate.js';
+import { earlyOrphanRecord, publishOrphan } from './estate.js';
 
 /** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
 const orphanGraceMs = 1500;
 /** A lock that is not listened on after this time will never be. */
 const unbornMs = 60_000;
 
+/** Runs whose ledger this primary has. */
+export interface Heir {
+  hasRun(run: string): boolean;
+  /** Takes over what a worker of such a run counted, and removes the file when that is safe. */
+  take(slab: DepartedSlab): void;
+}
+
 export interface LeftoversOptions {
+  readonly heir: Heir;
   readonly folder: string;
   readonly run: string;
   readonly cluster: string;
@@ -43,9 +51,12 @@ export class Leftovers {
     this.#options = options;
   }
 
-  /** Looks at the folder once. Rejects when something cannot be published; the next time it is tried again. */
-  async sweep(): Promise<void> {
-    const { folder, run } = this.#options;
+  /**
+   * Looks at the folder once. Rejects when something cannot be published; the next time it is tried again.
+   * @param isStart only what takes no publishing
+   */
+  async sweep(isStart = false): Promise<void> {
+    const { folder, run, heir, publisher } = this.#options;
     const names = readdirSync(folder);
     const asked = new Map<string, Promise<boolean>>();
     const lives = (name: string): Promise<boolean> => {
@@ -54,14 +65,20 @@ export class Leftovers {
       return answer;
     };
     for (const slab of names.flatMap((name) => parseSlabName(name) ?? [])) {
-      if (slab.run === run) continue;
+      if (slab.run === run || (isStart && !heir.hasRun(slab.run))) continue;
       const owners =
         slab.claimedBy === run ? [slab.run] : [slab.run, ...(slab.claimedBy === null ? [] : [slab.claimedBy])];
       const areOwned = await Promise.all(owners.map(lives));
       if (areOwned.includes(true)) continue;
-      if (await lives(slab.worker)) this.#endHung(slab);
-      else await this.#settle(slab);
+      if (!(await lives(slab.worker))) await this.#settle(slab);
+      else {
+        this.#endHung(slab);
+        const living = isStart || !heir.hasRun(slab.run) ? null : readSlab(join(folder, slab.name));
+        // Nobody else may know of it by now.
+        if (living !== null) await publisher.publish({ record: earlyOrphanRecord(living), retires: [] });
+      }
     }
+    if (isStart) return;
     for (const name of names) {
       if (name.endsWith(unbornEnding)) this.#removeIfOlder(name, unbornMs);
       else if (name.endsWith(lockEnding)) {
@@ -72,7 +89,7 @@ export class Leftovers {
   }
 
   async #settle(name: SlabName): Promise<void> {
-    const { folder, cluster, node, publisher, takeOverMs, retentionMs, log } = this.#options;
+    const { folder, cluster, node, heir, publisher, takeOverMs, retentionMs, log } = this.#options;
     const file = join(folder, name.name);
     const slab = readSlab(file);
     // Of another version, or of a worker that was killed before it had written it.
@@ -90,7 +107,8 @@ export class Leftovers {
     if (owner.node !== node && this.#deadForMs(name) < takeOverMs) return;
     const claimed = this.#claim(name);
     if (claimed === null) return;
-    await publishOrphan({ ...slab, file: claimed }, publisher);
+    if (heir.hasRun(owner.run)) heir.take({ ...slab, file: claimed });
+    else await publishOrphan({ ...slab, file: claimed }, publisher);
     this.#deadSince.delete(name.worker);
     log.info(
       { node: owner.node, run: owner.run, slot: owner.slot },

@@ -5,6 +5,7 @@
 import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
+import { describeRedis } from '../config/describe.js';
 import { maxWorkers } from '../config/formats.js';
 import { type Config, packageVersion, usesRedis } from '../config/load.js';
 import type { BootFailed, ModelVersions } from '../control.js';
@@ -13,6 +14,7 @@ import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecy
 import { countLostLines, createLog, type Log, outputTo } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
+import { evictionAdvice, evictionWarning } from '../metrics/transport/redis-eviction.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { checkRedisFiles, logRedis } from '../redis-log.js';
 import { AggregatorChild } from './aggregator-child.js';
@@ -36,6 +38,23 @@ function logCpuLimit(log: Log, workers: number): void {
   else log.warn(fields, 'more workers than the cgroup lets run at once: under load all of them stand still at times');
 }
 
+function openRedisPublisher(config: Config, log: Log): RedisPublisher {
+  const tell = logRedis(log, config, {
+    lost: 'redis lost: inference goes on, metrics will be late',
+    refusing: 'redis takes no writes: inference goes on, metrics will be late',
+  });
+  const publisher = new RedisPublisher(config.redis, config.cluster.name, (state, problem) => {
+    tell(state, problem);
+    if (state === 'back') void warnOfEviction();
+  });
+  const warnOfEviction = async (): Promise<void> => {
+    const policy = await publisher.evictingPolicy();
+    if (policy === null) return;
+    log.warn({ redis: describeRedis(config.redis), policy, advice: evictionAdvice }, evictionWarning);
+  };
+  return publisher;
+}
+
 /** @param readConfig reads the config again; throws OperatorError CONFIG_INVALID */
 export async function startPrimary(config: Config, readConfig: () => Config): Promise<void> {
   const { node, workers } = config.cluster;
@@ -57,19 +76,9 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   }
   const nodeRecord = new NodeRecordKeeper({ node, run, version: packageVersion() });
   nodeRecord.workersWanted = workers;
-  countLostLines((lines) => nodeRecord.count('logLinesLost', lines));
 
   const relay = usesRedis(config) ? null : new IpcRelay();
-  const publisher: RecordPublisher =
-    relay ??
-    new RedisPublisher(
-      config.redis,
-      config.cluster.name,
-      logRedis(log, config, {
-        lost: 'redis lost: inference goes on, metrics will be late',
-        refusing: 'redis takes no writes: inference goes on, metrics will be late',
-      }),
-    );
+  const publisher: RecordPublisher = relay ?? openRedisPublisher(config, log);
   const publishing = new NodePublishing({
     config,
     run,
@@ -79,6 +88,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     folder: slabFolder,
     log,
   });
+  countLostLines((lines) => publishing.count('logLinesLost', lines));
 
   let served: Served | null = null;
   let metricsUrl: string | null = relay === null ? '' : null;
@@ -135,7 +145,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       if (!isEnding && worker.state !== 'leaving') nodeRecord.restarts++;
       publishing.fold(worker);
     },
-    onConnectionLost: () => nodeRecord.count('closedByHandoff'),
+    onConnectionLost: () => publishing.count('closedByHandoff'),
     onModelsReloaded: (worker, results) => logModelReload(log, worker, results),
     onBootFailed: bootFailed,
     onGiveUp: (reason) => fail(new OperatorError('WORKER_BOOT_FAILED', reason)),
@@ -213,6 +223,11 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     control = await openControl(config.control.socket, operate, log);
   } catch (error) {
     process.exit(logFatal(log, error));
+  }
+  try {
+    await publishing.begin();
+  } catch (error) {
+    return fail(error);
   }
   try {
     supervisor.start();

@@ -1,10 +1,16 @@
 // What the primary publishes: the node's own record every so often, and what workers left behind as soon as it can.
+// What it took over from workers and from earlier runs is in the ledger before anything of it is removed.
 
 import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
+import { messageOf, OperatorError } from '../errors.js';
 import type { Log } from '../log.js';
+import type { WorkerCounter } from '../metrics/recorder.js';
+import type { DepartedSlab } from '../metrics/slab.js';
+import { nodeRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { Estate } from './estate.js';
+import { Ledger } from './ledger.js';
 import { Leftovers } from './leftovers.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -29,17 +35,23 @@ export interface NodePublishingOptions {
 export class NodePublishing {
   readonly #options: NodePublishingOptions;
   readonly #cluster: string;
+  readonly #node: string;
   readonly #estate: Estate;
-  readonly #timer: NodeJS.Timeout;
   readonly #leftovers: Leftovers | null;
+  #ledger: Ledger | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #saving: NodeJS.Immediate | null = null;
+  /** Whether the ledger lacks something. */
+  #isDirty = false;
   #sweptAt = Number.NEGATIVE_INFINITY;
   #underWay: Promise<void> | null = null;
 
   constructor(options: NodePublishingOptions) {
-    const { config, folder, run, publisher, log } = options;
+    const { config, folder, run, record, publisher, log } = options;
     const { metrics } = config;
     this.#options = options;
     this.#cluster = clusterIdentity(config);
+    this.#node = config.cluster.node;
     this.#estate = new Estate(folder);
     this.#leftovers =
       folder === null
@@ -48,22 +60,39 @@ export class NodePublishing {
             folder,
             run,
             cluster: this.#cluster,
-            node: config.cluster.node,
+            node: this.#node,
             publisher,
+            heir: { hasRun: (earlier) => record.hasContained(earlier), take: (slab) => this.#takeOver(slab) },
             // When the aggregators have folded that node away, it is too late.
             takeOverMs: Math.min(metrics.takeOverSeconds, metrics.nodeRetentionSeconds / 2) * 1000,
             retentionMs: metrics.leftoverRetentionDays * 86_400_000,
             log,
           });
-    this.#timer = setInterval(() => void this.publish(), metrics.publishIntervalMs);
+  }
+
+  /** Takes over what earlier runs of the node counted, and publishes from then on. Throws OperatorError CONFIG_INVALID. */
+  async begin(): Promise<void> {
+    this.#ledger = await this.#openLedger();
+    await this.#claim();
+    await this.#leftovers?.sweep(true);
+    this.#isDirty = true;
+    this.#save();
+    this.#timer = setInterval(() => void this.publish(), this.#options.config.metrics.publishIntervalMs);
   }
 
   /** A worker has gone: what it counted is the node's from now on. */
   fold({ slot, incarnation, lastRecord }: WorkerHandle): void {
-    const { config, run, record } = this.#options;
-    const owner = { cluster: this.#cluster, node: config.cluster.node, run, slot, incarnation };
+    const { run, record } = this.#options;
+    const owner = { cluster: this.#cluster, node: this.#node, run, slot, incarnation };
     record.fold(incarnation, this.#estate.take(owner) ?? lastRecord?.counts ?? null);
+    this.#saveSoon();
     void this.publish();
+  }
+
+  /** Counts what belongs to no worker. */
+  count(counter: WorkerCounter, by = 1): void {
+    this.#options.record.count(counter, by);
+    this.#saveSoon();
   }
 
   /** Never rejects: a failure is known from the connection's state already, and the next one carries all again. */
@@ -84,14 +113,17 @@ export class NodePublishing {
     this.#options.record.isStopping = true;
     this.#sweptAt = Number.NEGATIVE_INFINITY;
     await this.publish();
-    if (!this.#options.isLasting) this.#estate.clear();
+    this.#save();
+    this.#ledger?.close();
   }
 
   async #publishOnce(): Promise<void> {
     const { publisher, record } = this.#options;
-    const { retires } = this.#estate;
+    if (this.#isDirty) this.#save();
+    const { retires, unsafe } = this.#estate;
     await publisher.publish({ record: record.snapshot(), retires });
     this.#estate.published(retires);
+    if (this.#ledger === null) this.#estate.safe(unsafe);
     await this.#sweep();
   }
 
@@ -99,6 +131,66 @@ export class NodePublishing {
     const isEarly = process.uptime() * 1000 < latestOrphanMs;
     if (!isEarly && performance.now() - this.#sweptAt < sweepEveryMs) return;
     this.#sweptAt = performance.now();
+    // Another primary of this node may have died that is not started again.
+    await this.#claim();
     await this.#leftovers?.sweep();
+  }
+
+  /** Null when there shall be or can be none. */
+  async #openLedger(): Promise<Ledger | null> {
+    const { config, run, folder, isLasting, log } = this.#options;
+    const { ledgerFolder } = config.metrics;
+    // What does not last begins with this process tree, unless it is asked to.
+    const where = ledgerFolder || (isLasting ? folder : null);
+    if (where === null) return null;
+    try {
+      return await Ledger.open(where, { cluster: this.#cluster, node: this.#node, run }, log);
+    } catch (error) {
+      const reason = messageOf(error, 300);
+      if (ledgerFolder !== '' && (error as NodeJS.ErrnoException).code !== 'ENOSPC')
+        throw new OperatorError(
+          'CONFIG_INVALID',
+          `the ledger cannot be kept in ${where}: ${reason}; choose a local folder of this user with metrics.ledgerFolder (LEDGER_FOLDER)`,
+          { cause: error },
+        );
+      log.error({ folder: where, reason }, 'no ledger: what earlier runs of this node counted is in Redis alone');
+      return null;
+    }
+  }
+
+  async #claim(): Promise<void> {
+    const { record } = this.#options;
+    for (const earlier of (await this.#ledger?.claim()) ?? []) {
+      record.contain(earlier);
+      this.#estate.retire([earlier, ...earlier.contains].map(({ run }) => nodeRecordId(this.#node, run)));
+      this.#saveSoon();
+    }
+  }
+
+  #takeOver({ owner, file }: DepartedSlab): void {
+    const counts = this.#estate.takeFile(owner, file);
+    if (counts !== null) this.#options.record.foldEarlier(owner.run, owner.incarnation, counts);
+    this.#saveSoon();
+  }
+
+  /** All that goes in one turn of the event loop is written at once. */
+  #saveSoon(): void {
+    this.#isDirty = true;
+    this.#saving ??= setImmediate(() => this.#save());
+  }
+
+  #save(): void {
+    if (this.#saving !== null) clearImmediate(this.#saving);
+    this.#saving = null;
+    if (this.#ledger === null) {
+      // What does not last has no other holder to wait for.
+      if (!this.#options.isLasting) this.#estate.safe(this.#estate.unsafe);
+      this.#isDirty = false;
+      return;
+    }
+    const { unsafe } = this.#estate;
+    if (!this.#ledger.save(this.#options.record.counts)) return;
+    this.#isDirty = false;
+    this.#estate.safe(unsafe);
   }
 }

@@ -1,6 +1,7 @@
 // What chaos falls upon: a node, an aggregator and a Redis, at addresses that stay, under load of witnesses.
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { Redis } from 'ioredis';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { readSlabs } from '#src/metrics/slab.js';
 import type { ServerStatus } from '#src/operations.js';
@@ -159,10 +160,33 @@ export class ChaosCluster {
     return { descriptors: readdirSync(`/proc/${this.node.pid}/fd`).length, rssMb: (rssPages * 4096) / 2 ** 20 };
   }
 
-  /** Files that the node should have removed at its end. */
+  /** Files that the node should have removed at its end: all but the ledger of its last run. */
   leftovers(): readonly string[] {
     const slabs = `${this.#folder}/slabs`;
-    return existsSync(slabs) ? readdirSync(slabs) : [];
+    const files = existsSync(slabs) ? readdirSync(slabs) : [];
+    const ledgers = files.filter((name) => name.endsWith('.ledger'));
+    return ledgers.length === 1 ? files.filter((name) => name !== ledgers[0]) : files;
+  }
+
+  /** Redis and the aggregator lose all that they know in the same moment, and the primary with them. */
+  async restartAll(): Promise<void> {
+    await Promise.all([this.restartRedis(), this.restartAggregator(), this.restartNode()]);
+  }
+
+  /** Redis forgets one record in two. */
+  async loseRecords(): Promise<void> {
+    const client = new Redis(this.redis.url, { lazyConnect: true, maxRetriesPerRequest: 1 });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      const ids = await client.hkeys('{mltcp:default}:records');
+      const lost = ids.filter((_, i) => i % 2 === 0);
+      if (lost.length > 0) await client.hdel('{mltcp:default}:records', ...lost);
+    } catch {
+      // It is gone itself at this moment.
+    } finally {
+      client.disconnect();
+    }
   }
 }
 

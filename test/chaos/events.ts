@@ -87,6 +87,16 @@ const restartRedis: Event = async (cluster) => {
   return 'killed Redis and started it again, empty';
 };
 
+const killAll: Event = async (cluster) => {
+  await cluster.restartAll();
+  return 'killed Redis, the aggregator and the primary at once';
+};
+
+const loseRecords: Event = async (cluster) => {
+  await cluster.loseRecords();
+  return 'had Redis forget every other record';
+};
+
 /** Clients that send what is no request, and leave as they like. */
 const sendGarbage: Event = async (cluster, dice) => {
   for (let i = 0; i < 20; i++) {
@@ -122,6 +132,8 @@ export const events: readonly (readonly [weight: number, event: Event])[] = [
   [1, killAggregator],
   [2, holdRedis],
   [1, restartRedis],
+  [1, killAll],
+  [2, loseRecords],
   [2, sendGarbage],
   [3, stallClient],
 ];

@@ -1,11 +1,13 @@
 // Totals equal what clients saw: every reply that a client has is in them, and they exceed the replies by no more than
 // what was in flight at a kill.
 
+import { readdirSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server } from 'node:net';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import type { Metrics } from '#src/aggregator/metrics.js';
-import { startNode, TestAggregator } from '../support/cluster.js';
+import { ask, startNode, TestAggregator } from '../support/cluster.js';
+import { temporaryFolder } from '../support/folder.js';
 import { Load } from '../support/load.js';
 import { aggregatorOf, endProcesses, freePort, isRunning, workersOf } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
@@ -171,6 +173,31 @@ describe('exact totals, embedded', () => {
   });
 });
 
+describe('exact totals, embedded, through restarts', () => {
+  afterEach(cleanUp);
+
+  it('begin anew, unless a folder for the ledger is set: then they go on', async function () {
+    this.timeout(40_000);
+    const folder = temporaryFolder();
+    const slabs = { SLAB_FOLDER: `${folder}/slabs` };
+    const ledger = { ...slabs, LEDGER_FOLDER: `${folder}/a/b` };
+    const runs = [
+      [slabs, 10, 'SIGTERM'],
+      [slabs, 10, 'SIGTERM'],
+      [ledger, 10, 'SIGTERM'],
+      [ledger, 20, 'SIGKILL'],
+      [ledger, 30, 'SIGTERM'],
+    ] as const;
+    for (const [env, total, signal] of runs) {
+      const server = startNode(env);
+      await ask(server, 10);
+      await server.metricsWhen(`${total} requests`, ({ total_requests }) => total_requests === total);
+      server.signal(signal);
+      await server.ended();
+    }
+  });
+});
+
 describe('exact totals, over Redis', () => {
   let redis: RedisServer;
   let env: Readonly<Record<string, string>>;
@@ -220,6 +247,81 @@ describe('exact totals, over Redis', () => {
     await watched.end();
   });
 
+  it('through Redis, aggregator and node that are killed at the same time, again and again', async function () {
+    this.timeout(60_000);
+    let port = 0;
+    let node = startNode(env);
+    port = await node.port();
+    const running = load(() => (port === 0 ? [] : [port]));
+    for (let i = 0; i < 2; i++) {
+      await running.more(500);
+      await killWorker(node);
+      await running.more(500);
+      port = 0;
+      for (const one of [redis, aggregator]) one.signal('SIGKILL');
+      node.child.kill('SIGKILL');
+      await Promise.all([redis.ended(), aggregator.ended()]);
+      redis = await RedisServer.start(redis.port);
+      node = startNode(env);
+      aggregator = await TestAggregator.start(env);
+      port = await node.port();
+    }
+    await running.more(500);
+    await agrees(when, running, 'somebody was killed');
+  });
+
+  it('through a reboot, when the ledger is on a disk: all memory is lost, and Redis with it', async function () {
+    this.timeout(60_000);
+    const folder = temporaryFolder();
+    const machine = { ...env, SLAB_FOLDER: `${folder}/memory`, LEDGER_FOLDER: `${folder}/disk` };
+    for (let boots = 1; boots <= 2; boots++) {
+      const node = startNode(machine);
+      await ask(node, 10);
+      await when('all requests', ({ total_requests }) => total_requests === 10 * boots);
+      node.signal('SIGTERM');
+      await node.ended();
+      rmSync(`${folder}/memory`, { recursive: true });
+      for (const one of [redis, aggregator]) one.signal('SIGKILL');
+      await Promise.all([redis.ended(), aggregator.ended()]);
+      redis = await RedisServer.start(redis.port);
+      aggregator = await TestAggregator.start(env);
+    }
+    expect(readdirSync(`${folder}/disk`).filter((name) => name.endsWith('.ledger'))).to.have.lengthOf(1);
+  });
+
+  it('through a crash of the machine: what workers had counted is still with Redis', async () => {
+    const folder = temporaryFolder();
+    const machine = { ...env, SLAB_FOLDER: `${folder}/memory`, LEDGER_FOLDER: `${folder}/disk` };
+    const node = startNode(machine);
+    await ask(node, 10);
+    await killWorker(node);
+    await ask(node, 10);
+    await when('all requests', ({ total_requests }) => total_requests === 20);
+    const watched = new Watch(aggregator.url);
+    const pids = workersOf(node);
+    for (const pid of [node.pid, ...pids]) process.kill(pid, 'SIGKILL');
+    await node.ended();
+    rmSync(`${folder}/memory`, { recursive: true });
+    await ask(startNode(machine), 10);
+    await when('all requests', ({ total_requests }) => total_requests === 30);
+    await watched.end();
+  });
+
+  it('of two primaries of one name that share their folders, killed and started at the same time', async function () {
+    this.timeout(60_000);
+    const both = (): readonly TestServer[] => [startNode(env), startNode(env)];
+    const nodes = both();
+    await Promise.all(nodes.map((node) => ask(node, 10)));
+    await Promise.all(nodes.map(killWorker));
+    await when('all requests', ({ total_requests }) => total_requests === 20);
+    for (const one of [...nodes, redis, aggregator]) one.signal('SIGKILL');
+    await Promise.all([...nodes, redis, aggregator].map((one) => one.ended()));
+    redis = await RedisServer.start(redis.port);
+    aggregator = await TestAggregator.start(env);
+    await Promise.all(both().map((node) => ask(node, 10)));
+    await when('all requests', ({ total_requests }) => total_requests === 40);
+  });
+
   it('through rolling reloads: nothing is lost', async () => {
     const node = startNode(env);
     const port = await node.port();
@@ -230,7 +332,8 @@ describe('exact totals, over Redis', () => {
     await watched.end();
   });
 
-  it('through nodes that stop and start in order: nothing is lost', async () => {
+  it('through nodes that stop and start in order: nothing is lost', async function () {
+    this.timeout(60_000);
     const ports = new Map<string, number>();
     const nodes = new Map<string, TestServer>();
     const start = async (name: string): Promise<void> => {

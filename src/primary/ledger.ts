@@ -1,0 +1,255 @@
+// What a node keeps of what its runs counted, in a file that outlives the primary: Redis and every aggregator may lose
+// all that they know. Each run writes its own ledger, whole and atomically, before it removes what the ledger now holds:
+// the counter files of workers that are gone, and the ledgers of earlier runs.
+//
+//   RUN.ledger          of a run, held by its primary while that lives: RUN.ledger.lock tells
+//   RUN@OTHER.ledger    claimed by the primary of run OTHER, by renaming: of several that want it one succeeds
+//
+// A successor claims the ledgers of runs whose holder has gone, adds them to its own, saves that, and removes them. Its
+// ledger names the runs that it contains: when it is killed before it could remove them, its own successor finds both,
+// and takes none twice.
+
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { messageOf } from '../errors.js';
+import { makeFolder, whyNotOurs } from '../folder.js';
+import type { Log } from '../log.js';
+import { bucketCount } from '../metrics/histogram.js';
+import { holdLock, isHeld, type Lock, lockEnding, unbornEnding } from '../metrics/lock.js';
+import { batchRowsBuckets } from '../metrics/recorder.js';
+import type { RunCounts } from './node-record.js';
+
+/** Whose ledgers may be taken over. */
+export interface LedgerOwner {
+  /** Differs for clusters that do not share their totals. */
+  readonly cluster: string;
+  readonly node: string;
+  readonly run: string;
+}
+
+interface Body extends LedgerOwner, RunCounts {
+  /** Of the histograms, whose buckets have numbers for names. */
+  readonly buckets: readonly number[];
+}
+
+interface Header {
+  readonly format: number;
+  readonly sha256: string;
+}
+
+interface LedgerFile {
+  readonly name: string;
+  readonly run: string;
+  /** The run whose primary may change or remove it. */
+  readonly holder: string;
+  /** null: not a ledger of this version. */
+  readonly body: Body | null;
+}
+
+const format = 1;
+const buckets = [bucketCount, batchRowsBuckets];
+const ending = '.ledger';
+/** Some 5 KB each, of nodes that have gone. What they counted is in Redis; the ledger is in case it is lost there. */
+const maxLedgers = 1000;
+/** What a primary makes at its start is whole after this time, or will never be. */
+const halfMadeMs = 60_000;
+
+export class Ledger {
+  readonly #folder: string;
+  readonly #owner: LedgerOwner;
+  readonly #lock: Lock;
+  readonly #log: Log;
+  #claimed: readonly LedgerFile[] = [];
+  #isFailing = false;
+  #isUnread = false;
+  #isPruned = false;
+
+  private constructor(folder: string, owner: LedgerOwner, lock: Lock, log: Log) {
+    this.#folder = folder;
+    this.#lock = lock;
+    this.#owner = owner;
+    this.#log = log;
+  }
+
+  /** Throws Error when none can be kept there; as ENOSPC, EROFS, EACCES. */
+  static async open(folder: string, owner: LedgerOwner, log: Log): Promise<Ledger> {
+    makeFolder(folder);
+    const reason = whyNotOurs(folder);
+    if (reason !== null) throw new Error(reason);
+    return new Ledger(folder, owner, await holdLock(folder, ledgerOf(owner.run)), log);
+  }
+
+  /** Leaves it to a successor. */
+  close(): void {
+    this.#lock.release();
+  }
+
+  /** What earlier runs of this node counted whose primaries have gone, each once; `save` is to follow. */
+  async claim(): Promise<readonly RunCounts[]> {
+    const claimed: LedgerFile[] = [];
+    try {
+      for (const file of this.#read()) {
+        const taken = await this.#take(file);
+        if (taken !== null) claimed.push(taken);
+      }
+      if (!this.#isPruned) await this.#prune();
+      this.#isPruned = true;
+      this.#isUnread = false;
+    } catch (error) {
+      const fields = { folder: this.#folder, reason: messageOf(error) };
+      if (!this.#isUnread) this.#log.error(fields, 'ledgers of earlier runs could not be read');
+      this.#isUnread = true;
+    }
+    this.#claimed = [...this.#claimed, ...claimed];
+    return claimed.flatMap(({ body }) => body ?? []);
+  }
+
+  /** Writes it, and removes the ledgers that it contains now; false, and a line in the log, when that is not possible. */
+  save(counts: RunCounts): boolean {
+    try {
+      this.#write({ ...this.#owner, ...counts, buckets });
+    } catch (error) {
+      if (!this.#isFailing) {
+        const fields = { folder: this.#folder, reason: messageOf(error) };
+        this.#log.error(fields, 'ledger not written: counter files of workers that are gone stay until it is');
+      }
+      this.#isFailing = true;
+      return false;
+    }
+    if (this.#isFailing) this.#log.info({ folder: this.#folder }, 'ledger written again');
+    this.#isFailing = false;
+    for (const { name, run, holder } of this.#claimed) {
+      this.#remove(claimedName(run, this.#owner.run));
+      this.#remove(name);
+      for (const gone of new Set([run, holder])) this.#remove(`${ledgerOf(gone)}${lockEnding}`);
+    }
+    this.#claimed = [];
+    return true;
+  }
+
+  /** All ledgers in the folder. Throws when it cannot be read. */
+  #read(): readonly LedgerFile[] {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return readdirSync(this.#folder).flatMap((name) => this.#parse(name) ?? []);
+      } catch (error) {
+        // Others claim and remove at the same time: what was moved from one file to another must be seen in either.
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt === 20) throw error;
+      }
+    }
+  }
+
+  #parse(name: string): LedgerFile | null {
+    const [, run, claimant] = /^([\w-]+)(?:@([\w-]+))?\.ledger$/.exec(name) ?? [];
+    if (run === undefined) return null;
+    return { name, run, holder: claimant ?? run, body: parseBody(readFileSync(join(this.#folder, name), 'utf8'), run) };
+  }
+
+  /** The same file, when it is this run's from now on, and counts; else null. */
+  async #take({ name, run, holder, body }: LedgerFile): Promise<LedgerFile | null> {
+    if (holder === this.#owner.run || (await isHeld(this.#folder, ledgerOf(holder)))) return null;
+    if (body === null) return this.#setAside(name);
+    if (body.cluster !== this.#owner.cluster || body.node !== this.#owner.node) return null;
+    const claimed = claimedName(run, this.#owner.run);
+    if (!this.#isContained(run) && !this.#rename(name, claimed)) return null;
+    // Looked at again: whoever contained it meanwhile has said so before it let the file go.
+    if (!this.#isContained(run)) return this.#parse(claimed);
+    this.#remove(name);
+    this.#remove(claimed);
+    return null;
+  }
+
+  #isContained(run: string): boolean {
+    return this.#read().some(({ body }) => body?.contains.some((contained) => contained.run === run) === true);
+  }
+
+  #setAside(name: string): null {
+    const aside = `${name}.unreadable`;
+    if (!this.#rename(name, aside)) return null;
+    this.#log.error(
+      { file: join(this.#folder, aside) },
+      'ledger of an earlier run cannot be read and is set aside: what that run counted is in Redis alone',
+    );
+    return null;
+  }
+
+  /** False when somebody else was first. */
+  #rename(from: string, to: string): boolean {
+    try {
+      renameSync(join(this.#folder, from), join(this.#folder, to));
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw error;
+    }
+  }
+
+  #remove(name: string): void {
+    rmSync(join(this.#folder, name), { force: true });
+  }
+
+  #write(body: Body): void {
+    const text = JSON.stringify(body);
+    const header: Header = { format, sha256: sha256(text) };
+    const file = join(this.#folder, ledgerOf(this.#owner.run));
+    writeFileSync(`${file}.tmp`, `${JSON.stringify(header)}\n${text}\n`, { mode: 0o600, flush: true });
+    renameSync(`${file}.tmp`, file);
+    const folder = openSync(this.#folder, 'r');
+    try {
+      fsyncSync(folder);
+    } finally {
+      closeSync(folder);
+    }
+  }
+
+  /** Removes what nobody will come back for: nothing piles up. */
+  async #prune(): Promise<void> {
+    const names = readdirSync(this.#folder);
+    const ages = new Map(names.map((name) => [name, this.#ageMs(name)] as const));
+    for (const name of names) {
+      const [, run, what] = /^([\w-]+)\.ledger(\.tmp|\.lock|\.lock\.new)$/.exec(name) ?? [];
+      if (run === undefined || run === this.#owner.run || (ages.get(name) ?? 0) < halfMadeMs) continue;
+      if (what === unbornEnding || !(await isHeld(this.#folder, ledgerOf(run)))) this.#remove(name);
+    }
+    const oldestFirst = this.#read()
+      .filter(({ run }) => run !== this.#owner.run)
+      .sort((a, b) => (ages.get(b.name) ?? 0) - (ages.get(a.name) ?? 0));
+    for (const { name, holder } of oldestFirst.slice(0, Math.max(0, oldestFirst.length - maxLedgers))) {
+      if (!(await isHeld(this.#folder, ledgerOf(holder)))) this.#remove(name);
+    }
+  }
+
+  #ageMs(name: string): number {
+    return Date.now() - (statSync(join(this.#folder, name), { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+  }
+}
+
+const ledgerOf = (run: string): string => `${run}${ending}`;
+const claimedName = (run: string, claimant: string): string => `${run}@${claimant}${ending}`;
+
+/** null when it is not a whole ledger of this version, or not of this run. */
+function parseBody(text: string, run: string): Body | null {
+  try {
+    const end = text.indexOf('\n');
+    const header = JSON.parse(text.slice(0, end)) as Header;
+    const json = text.slice(end + 1, -1);
+    if (header.format !== format || header.sha256 !== sha256(json)) return null;
+    const body = JSON.parse(json) as Body;
+    return body.run === run && String(body.buckets) === String(buckets) ? body : null;
+  } catch {
+    return null;
+  }
+}
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
