@@ -39,12 +39,28 @@ export function digitChecks(): readonly Check[] {
   }));
 }
 
-/** Random payloads: any reply that is not empty is right. */
-export function randomChecks(bytes: number): readonly Check[] {
-  return Array.from({ length: 64 }, () => ({
-    payload: randomBytes(bytes),
+/** What is sent to models other than that of the digits. */
+export type Payloads =
+  | { readonly kind: 'random' | 'zeros'; readonly size: number }
+  | { readonly kind: 'given'; readonly bytes: Buffer };
+
+/** There is no truth to compare with: any reply that is not empty is right. */
+export function payloadChecks(payloads: Payloads): readonly Check[] {
+  return payloadsOf(payloads).map((payload) => ({
+    payload,
     judge: () => ({ kind: 'right', isAccurate: null }) as const,
   }));
+}
+
+function payloadsOf(payloads: Payloads): readonly Buffer[] {
+  switch (payloads.kind) {
+    case 'random':
+      return Array.from({ length: 64 }, () => randomBytes(payloads.size));
+    case 'zeros':
+      return [Buffer.alloc(payloads.size)];
+    case 'given':
+      return [payloads.bytes];
+  }
 }
 
 function floatsToBytes(values: readonly number[]): Buffer {

@@ -1,11 +1,12 @@
 // The simulation: clients that send the held-out digits (or random bytes), check every reply, and ask the server
 // whether it counted the same.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { InferenceClient } from '../client/client.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
-import { type Check, digitChecks, randomChecks } from './checks.js';
+import { type Check, digitChecks, type Payloads, payloadChecks } from './checks.js';
+import { realClock, runOpenLoop } from './open-loop.js';
 import { createProgress } from './progress.js';
 import { Report } from './report.js';
 import { type MetricsSource, readTotals, type Totals, waitForTotals } from './totals.js';
@@ -19,7 +20,7 @@ export interface Simulation {
   /** Requests a second over all clients; 0: closed loop. */
   readonly rate: number;
   /** Null: the held-out digits. */
-  readonly payloadBytes: number | null;
+  readonly payloads: Payloads | null;
   readonly lengthFieldSize: LengthFieldSize;
   /** Null: totals are not compared. */
   readonly metrics: MetricsSource | null;
@@ -28,6 +29,8 @@ export interface Simulation {
   /** Speaks TLS when there is one. */
   readonly tls?: { readonly ca: Buffer };
 }
+
+const maxPayloadBytes = 1 << 30;
 
 /** Throws OperatorError CONFIG_INVALID that lists every flag that is wrong. */
 export function parseSimulation(
@@ -53,7 +56,7 @@ export function parseSimulation(
     requests: whole('requests', flags.requests, 1),
     depth: whole('depth', flags.depth, 1, 100_000),
     rate: whole('rate', flags.rate, 0, 10_000_000),
-    payloadBytes: flags.payloadSize === undefined ? null : whole('payload-size', flags.payloadSize, 0, 1 << 30),
+    payloads: payloadsOf(flags, whole, mistakes),
     lengthFieldSize: lengthFieldSize as LengthFieldSize,
     metrics: url === null ? null : { url, token: flags.token ?? env.HTTP_TOKEN ?? '' },
     secret: flags.secret ?? env.SHARED_SECRET ?? '',
@@ -68,6 +71,30 @@ export function parseSimulation(
   return simulation;
 }
 
+function payloadsOf(
+  { payloadSize, payload, zeros }: Readonly<Record<string, string | boolean>>,
+  whole: (flag: string, text: string | undefined, least: number, most: number) => number,
+  mistakes: string[],
+): Payloads | null {
+  if (payload !== undefined && payloadSize !== undefined)
+    mistakes.push('--payload and --payload-size: use one of the two');
+  if (zeros !== undefined && payloadSize === undefined) mistakes.push('--zeros: needs --payload-size');
+  if (payload !== undefined) return { kind: 'given', bytes: readPayload(String(payload), mistakes) };
+  if (payloadSize === undefined) return null;
+  return { kind: zeros ? 'zeros' : 'random', size: whole('payload-size', String(payloadSize), 0, maxPayloadBytes) };
+}
+
+function readPayload(file: string, mistakes: string[]): Buffer {
+  try {
+    const { size } = statSync(file);
+    if (size > maxPayloadBytes) throw new Error(`it has ${size} bytes, and a payload at most ${maxPayloadBytes}`);
+    return readFileSync(file);
+  } catch (error) {
+    mistakes.push(`--payload: cannot be read: ${messageOf(error)}`);
+    return Buffer.alloc(0);
+  }
+}
+
 function readCa(file: string, mistakes: string[]): Buffer {
   try {
     return readFileSync(file);
@@ -79,7 +106,7 @@ function readCa(file: string, mistakes: string[]): Buffer {
 
 /** Runs it, prints what it found, and returns the exit code. */
 export async function simulate(simulation: Simulation): Promise<number> {
-  const checks = simulation.payloadBytes === null ? digitChecks() : randomChecks(simulation.payloadBytes);
+  const checks = simulation.payloads === null ? digitChecks() : payloadChecks(simulation.payloads);
   const before = simulation.metrics === null ? null : await readTotals(simulation.metrics);
   const report = new Report();
   const progress = createProgress(simulation.requests);
@@ -98,31 +125,82 @@ export async function simulate(simulation: Simulation): Promise<number> {
   await Promise.all(clients.map((client) => client.close()));
   progress.stop();
   console.log(report.format());
+  if (simulation.payloads === null && report.failed === report.sent)
+    console.log('no reply to any digit: for another model than that of the digits, see --payload-size and --payload');
   const agree = await compareTotals(simulation, before, report);
   return report.isClean && agree ? 0 : 1;
 }
 
-/** Keeps `depth` requests of each client in flight, or as many as the rate asks for up to there. */
-async function run(
+/** Sends at the rate that is asked for; without one, keeps `depth` requests of each client in flight. */
+function run(
   simulation: Simulation,
   clients: readonly InferenceClient[],
   checks: readonly Check[],
   report: Report,
   onProgress: () => void,
 ): Promise<void> {
-  const { requests, depth, rate } = simulation;
+  const measure = async (client: InferenceClient, i: number, dueAt: number): Promise<void> => {
+    await report.measure(client, checks[i % checks.length] as Check, dueAt);
+    onProgress();
+  };
+  return simulation.rate > 0
+    ? runAtRate(simulation, clients, report, measure)
+    : runClosed(simulation, clients, report, measure);
+}
+
+type Measure = (client: InferenceClient, i: number, dueAt: number) => Promise<void>;
+
+async function runAtRate(
+  { requests, rate }: Simulation,
+  clients: readonly InferenceClient[],
+  report: Report,
+  measure: Measure,
+): Promise<void> {
+  let inFlight = 0;
+  let onEmpty: (() => void) | null = null;
+  const settled = (): void => {
+    inFlight--;
+    if (inFlight === 0) onEmpty?.();
+  };
+  let fault: unknown = null;
+  const send = (i: number, dueAt: number): boolean => {
+    const client = nextConnected(clients, i, report);
+    if (client === null || fault !== null) return false;
+    inFlight++;
+    report.noteLateness(performance.now() - dueAt);
+    measure(client, i, dueAt)
+      .catch((error: unknown) => {
+        fault ??= error;
+      })
+      .finally(settled);
+    return true;
+  };
+  await runOpenLoop({ requests, ratePerSecond: rate, clock: realClock, send });
+  if (inFlight > 0)
+    await new Promise<void>((resolve) => {
+      onEmpty = resolve;
+    });
+  if (fault !== null) throw fault;
+}
+
+/** Clients take turns; those whose connection was lost are left out. Null: none has one. */
+function nextConnected(clients: readonly InferenceClient[], i: number, report: Report): InferenceClient | null {
+  for (let k = 0; k < clients.length; k++) {
+    const client = clients[(i + k) % clients.length] as InferenceClient;
+    if (!report.hasLostConnection(client)) return client;
+  }
+  return null;
+}
+
+async function runClosed(
+  { requests, depth }: Simulation,
+  clients: readonly InferenceClient[],
+  report: Report,
+  measure: Measure,
+): Promise<void> {
   let next = 0;
-  const startedAt = performance.now();
   const lane = async (client: InferenceClient): Promise<void> => {
-    while (next < requests && !report.hasLostConnection(client)) {
-      const i = next++;
-      const dueAt = rate > 0 ? startedAt + (i * 1000) / rate : 0;
-      const waitMs = dueAt - performance.now();
-      if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
-      // At a given rate, latency counts from when the request was due, so that a slow server cannot hide behind us.
-      await report.measure(client, checks[i % checks.length] as Check, rate > 0 ? dueAt : performance.now());
-      onProgress();
-    }
+    while (next < requests && !report.hasLostConnection(client)) await measure(client, next++, performance.now());
   };
   await Promise.all(clients.flatMap((client) => Array.from({ length: depth }, () => lane(client))));
 }

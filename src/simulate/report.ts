@@ -17,7 +17,9 @@ export class Report {
   #maxMs = 0;
   #seconds = 0;
   #begunAt = 0;
+  #maxLateMs: number | null = null;
   readonly #latency = new Float64Array(bucketCount);
+  readonly #lateness = new Float64Array(bucketCount);
   readonly #lostClients = new Set<InferenceClient>();
 
   begin(): void {
@@ -59,6 +61,12 @@ export class Report {
     }
   }
 
+  /** At a given rate: by how much a request left after it was due. Its latency contains that. */
+  noteLateness(lateMs: number): void {
+    this.#lateness[bucketOf(lateMs)] = (this.#lateness[bucketOf(lateMs)] ?? 0) + 1;
+    this.#maxLateMs = Math.max(this.#maxLateMs ?? 0, lateMs);
+  }
+
   format(): string {
     const answered = this.#right + this.#wrong + this.failed;
     const [p50, p90, p99, p999] = quantilesMs(toSparse(this.#latency), [0.5, 0.9, 0.99, 0.999]).map(formatMs);
@@ -68,6 +76,9 @@ export class Report {
         : null,
       `requests/s   ${Math.round(answered / this.#seconds)} (${answered} replies in ${this.#seconds.toFixed(2)} s)`,
       `latency      p50 ${p50}, p90 ${p90}, p99 ${p99}, p99.9 ${p999}, max ${formatMs(this.#maxMs)}`,
+      this.#maxLateMs === null
+        ? null
+        : `sent         p99 ${formatMs(quantilesMs(toSparse(this.#lateness), [0.99])[0] ?? null)} after it was due, max ${formatMs(this.#maxLateMs)}; latency counts from when it was due`,
       `errors       ${this.failed} failed, ${this.#wrong} wrong, ${this.#lost} lost with ${this.#lostClients.size} connections`,
     ];
     return lines.filter((line) => line !== null).join('\n');
@@ -93,4 +104,4 @@ export class Report {
 }
 
 const formatMs = (ms: number | null): string =>
-  ms === null ? '–' : ms < 10 ? `${ms.toFixed(2)} ms` : `${Math.round(ms)} ms`;
+  ms === null ? '–' : `${ms < 1 ? ms.toPrecision(2) : ms < 10 ? ms.toFixed(2) : Math.round(ms)} ms`;

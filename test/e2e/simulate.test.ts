@@ -1,6 +1,8 @@
 // The first minute of a new user, and the clients that come with the project.
 
+import { type AddressInfo, createServer } from 'node:net';
 import { expect } from 'chai';
+import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { endProcesses, isRunning, root, TestProcess } from '../support/processes.js';
 import { cleanEnv, type LogLine, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -69,6 +71,70 @@ describe('a new user', () => {
     expect(Number(rate)).to.be.within(500, 1100);
     expect(simulation.output).not.to.include('accuracy');
     expect(simulation.output).to.include('totals agree');
+  });
+
+  it('sees a stall of the server as clients at that rate would: no request waits for the reply of another', async () => {
+    // Answers after 20 ms, but for one second in which it answers nothing: what comes in it waits for its end.
+    const [delayMs, stallAtMs, stallMs] = [20, 1000, 1000];
+    const arrivals: number[] = [];
+    const server = createServer((socket) => {
+      const decoder = new FrameDecoder(4, 1000);
+      socket.on('error', () => {});
+      socket.on('data', (chunk) => {
+        decoder.push(chunk);
+        while (decoder.next() === 'frame') {
+          arrivals.push(performance.now());
+          const sinceFirst = performance.now() - (arrivals[0] as number);
+          const isStalled = sinceFirst >= stallAtMs && sinceFirst < stallAtMs + stallMs;
+          const waitMs = isStalled ? stallAtMs + stallMs - sinceFirst : delayMs;
+          setTimeout(() => socket.write(encodeFrame(Buffer.from('x'), 4)), waitMs);
+        }
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    // One client with a depth of one: in a closed loop the stall would cost it a single slow request.
+    const args = [
+      '-p',
+      String(port),
+      '--metrics',
+      'none',
+      '--payload-size',
+      '10',
+      '-n',
+      '900',
+      '-r',
+      '300',
+      '-c',
+      '1',
+      '-d',
+      '1',
+    ];
+    const simulation = run('node', ['dist/cli.js', 'simulate', ...args]);
+    expect((await simulation.ended()).code, simulation.output).to.equal(0);
+    server.close();
+    const quantile = (name: string): number =>
+      Number(new RegExp(`latency .*${name} ([\\d.]+) ms`).exec(simulation.output)?.[1]);
+    // A third of all requests met the stall, and waited for between 0 and 1000 ms: 0.9 is after 700 ms, 0.99 after 970.
+    expect(quantile('p50')).to.be.within(19.7, 400);
+    expect(quantile('p90')).to.be.within(600, 1600);
+    expect(quantile('p99')).to.be.within(900, 1900);
+    // They came when they were due, stall or not.
+    const before = arrivals.filter((at) => at - (arrivals[0] as number) < stallAtMs + stallMs).length;
+    expect(before).to.be.within(450, 640);
+    expect(simulation.output).to.match(/^sent +p99 [\d.]+ ms after it was due/m);
+  });
+
+  it('never sees a latency of nothing, however quick the server', async () => {
+    const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '1' } });
+    const args = ['-p', String(await server.port()), '--metrics', 'none', '--payload-size', '10', '-c', '2'];
+    for (const rate of ['70', '700']) {
+      const simulation = run('node', ['dist/cli.js', 'simulate', ...args, '-n', rate, '-r', rate]);
+      expect((await simulation.ended()).code, simulation.output).to.equal(0);
+      const p50 = Number(/p50 ([\d.]+) ms/.exec(simulation.output)?.[1]);
+      // There and back over loopback, between two processes.
+      expect(p50).to.be.at.least(0.01);
+    }
   });
 
   it('is told by the simulation when replies are wrong and when totals differ', async () => {
