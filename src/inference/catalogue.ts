@@ -14,6 +14,8 @@ export interface ModelSource {
   readonly backend: Backend;
   /** Absolute; a folder or file for onnx, a file for module, unused by dummy. */
   readonly path: string;
+  /** Differs when what lies at the path was replaced. */
+  readonly identity?: string;
   /** Bytes of the dummy's reply. */
   readonly responseSize: number;
   /** Handed to a module as it is. */
@@ -27,14 +29,14 @@ export interface ModelSource {
  * @throws Error, with what would mend it, when the model cannot be served
  */
 export async function loadModel(source: ModelSource, maxBatchSize: number): Promise<Model> {
-  const { name, backend, path, responseSize, settings, session, batchTolerance } = source;
+  const { name, backend, path, identity, responseSize, settings, session, batchTolerance } = source;
   switch (backend) {
     case 'onnx': {
       const { loadOnnxModel } = await import('./backends/onnx.js'); // others do without ONNX Runtime
       return loadOnnxModel(path, session, { maxBatchSize, tolerance: batchTolerance });
     }
     case 'module':
-      return loadModuleModel(path, { name, settings });
+      return loadModuleModel(path, { name, settings }, identity);
     case 'dummy':
       return createDummyModel(responseSize);
   }

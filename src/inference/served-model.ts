@@ -10,7 +10,7 @@ import { type WarmUp, warmUp } from './warm-up.js';
 export type Execution = 'inline' | 'thread' | 'auto';
 
 export interface ServingSettings extends BatcherLimits {
-  readonly source: Omit<ModelSource, 'path'>;
+  readonly source: Omit<ModelSource, 'path' | 'identity'>;
   readonly execution: Execution;
   readonly threads: number;
   /** With `auto`, a model whose full batch takes longer than this goes into threads. */
@@ -72,6 +72,11 @@ export class ServedModel {
     return this.#loaded.model.runsAloneBecause;
   }
 
+  /** Bytes of one input row; null where any length may be right. */
+  get inputBytes(): number | null {
+    return this.#loaded.model.inputBytes;
+  }
+
   /** For logs. */
   get description(): string {
     const { model, execution, warmUp: measured } = this.#loaded;
@@ -89,7 +94,7 @@ export class ServedModel {
    * @returns whether anything was to be done
    */
   async reload(version: ModelVersion): Promise<boolean> {
-    if (version.path === this.#version.path && version.changedAt === this.#version.changedAt) return false;
+    if (version.path === this.#version.path && version.identity === this.#version.identity) return false;
     const old = this.#loaded;
     this.#loaded = await load(this.#settings, version, this.#events, old.execution);
     this.#version = version;
@@ -113,7 +118,7 @@ async function load(
   events: ServingEvents,
   before: 'inline' | 'thread' | null,
 ): Promise<Loaded> {
-  const source: ModelSource = { ...settings.source, path: version.path };
+  const source: ModelSource = { ...settings.source, path: version.path, identity: version.identity };
   const isSlow = (measured: WarmUp | null): boolean =>
     settings.execution === 'auto' && measured !== null && measured.fullMs > settings.inlineLimitMs;
   if (settings.execution === 'thread' || (settings.execution === 'auto' && isMeasuredInThread(source, before))) {

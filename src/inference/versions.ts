@@ -1,16 +1,17 @@
 // Versions of a model on disk: NAME/VERSION/model.onnx, where VERSION is a whole number. A path that has no such
-// folders is a model without versions; it counts as changed when its file is another one.
+// folders is a model without versions; it counts as changed when its files are others.
 
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { identityOf } from './model-files.js';
 
 export interface ModelVersion {
   /** The number of the folder, or `unversioned`. */
   readonly version: string;
   /** Where that version is. */
   readonly path: string;
-  /** Differs when the file was replaced; 0 when it is not there. */
-  readonly changedAt: number;
+  /** Differs when what is there was replaced; empty when nothing is there. */
+  readonly identity: string;
 }
 
 /** What stands for the version of a model that has none. */
@@ -45,7 +46,7 @@ function modelFileIn(folder: string): string | null {
 }
 
 function describe(version: string, path: string): ModelVersion {
-  if (!existsSync(path)) return { version, path, changedAt: 0 };
+  if (!existsSync(path)) return { version, path, identity: '' };
   const file = statSync(path).isDirectory() ? (modelFileIn(path) ?? path) : path;
-  return { version, path: file, changedAt: statSync(file).mtimeMs };
+  return { version, path: file, identity: identityOf(file) };
 }

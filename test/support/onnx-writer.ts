@@ -43,6 +43,8 @@ export interface ConstantSpec {
   /** float32, int8, uint8, int64; bytes are bool when `isBool`. */
   readonly values: Float32Array | Int8Array | Uint8Array | BigInt64Array;
   readonly isBool?: boolean;
+  /** Its bytes lie in this file beside the model, not in it. */
+  readonly externalFile?: string;
 }
 
 export interface GraphSpec {
@@ -95,10 +97,16 @@ function valueInfo({ name, dtype, shape }: TensorSpec): Buffer {
   return message(field(1, name), field(2, message(field(1, tensor))));
 }
 
-function constantProto({ name, shape, values, isBool = false }: ConstantSpec): Buffer {
+function constantProto({ name, shape, values, isBool = false, externalFile }: ConstantSpec): Buffer {
   const dtype = isBool ? 'bool' : dtypeOf(values);
+  const dims = shape.map((dim) => field(1, dim));
+  if (externalFile !== undefined) {
+    const location = message(field(1, 'location'), field(2, externalFile));
+    // data_location 1: EXTERNAL.
+    return message(...dims, field(2, elementTypes[dtype]), field(8, name), field(13, location), field(14, 1));
+  }
   const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
-  return message(...shape.map((dim) => field(1, dim)), field(2, elementTypes[dtype]), field(8, name), field(9, bytes));
+  return message(...dims, field(2, elementTypes[dtype]), field(8, name), field(9, bytes));
 }
 
 function dtypeOf(values: ConstantSpec['values']): ElementType {

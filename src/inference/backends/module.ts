@@ -1,16 +1,21 @@
 // A user's own model: a module whose default export makes it (see UserModel for the contract).
 
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import type { Replies, RowSource } from '../batch.js';
 import type { LoadUserModel, Model, UserModel, UserModelOptions } from '../model.js';
+import { identityOf, importQuery } from '../model-files.js';
 
 /** Throws Error, with what would mend it, when the module is missing, throws, or does not keep the contract. */
-export async function loadModuleModel(path: string, options: UserModelOptions): Promise<Model> {
+export async function loadModuleModel(
+  path: string,
+  options: UserModelOptions,
+  identity: string = identityOf(path),
+): Promise<Model> {
   if (!existsSync(path)) throw new Error(`there is no module at ${path}`);
   const url = pathToFileURL(path);
   // Node keeps modules by URL: a file that was replaced is another one.
-  url.search = `changed=${statSync(path).mtimeMs}`;
+  url.search = importQuery(path, identity);
   const exported: { default?: unknown } = await import(url.href);
   if (typeof exported.default !== 'function') {
     throw new Error(
