@@ -132,6 +132,11 @@ export const operatorErrors = {
     meaning:
       '`reload`, `scale`, `drain`: the running server could not do it and serves on as before; the message says why',
   },
+  CODE_CHANGED: {
+    exitCode: 8,
+    meaning:
+      'the package on disk was replaced while the server ran, and its last worker died: started again, it is of one version',
+  },
 } as const;
 
 export type OperatorErrorCode = keyof typeof operatorErrors;
@@ -154,15 +159,26 @@ export class OperatorError extends Error {
   }
 }
 
-/** What listening failed with, as an operator would want to read it. `setting` names the key and its variable. */
-export function listenError(error: NodeJS.ErrnoException, host: string, port: number, setting: string): OperatorError {
+/** What listening failed with, as an operator would want to read it. `settings` name the keys and their variables. */
+export function listenError(
+  error: NodeJS.ErrnoException,
+  host: string,
+  port: number,
+  settings: { readonly host: string; readonly port: string },
+): OperatorError {
+  const name = host.length > 260 ? `${host.slice(0, 260)}…` : host;
   const reasons: Record<string, string> = {
-    EADDRINUSE: `port ${port} on ${host} is in use: stop the process that holds it, or choose another port with ${setting}`,
-    EACCES: `port ${port} on ${host} may not be bound by this user: choose a port above 1023 with ${setting}`,
-    EADDRNOTAVAIL: `${host} is not an address of this machine: choose one that is beside ${setting}`,
-    ENOTFOUND: `${host} is not a host name that resolves: choose one that does beside ${setting}`,
+    EADDRINUSE: `port ${port} on ${name} is in use: stop the process that holds it, or choose another port with ${settings.port}`,
+    EACCES: `port ${port} on ${name} may not be bound by this user: choose a port above 1023 with ${settings.port}`,
+    EADDRNOTAVAIL: `${name} is not an address of this machine: choose one that is with ${settings.host}`,
+    EINVAL: `${name} is no address to listen on: choose another with ${settings.host}; an IPv6 address of one link needs its interface, as fe80::1%eth0`,
+    EAFNOSUPPORT: `this machine has no addresses of the kind of ${name}: choose another with ${settings.host}`,
+    ENOTFOUND: `${name} is not a host name that resolves: choose an address, or a name that does, with ${settings.host}`,
+    EAI_AGAIN: `the name ${name} cannot be resolved just now: choose an address with ${settings.host}, or mend the name service`,
   };
-  const reason = reasons[error.code ?? ''] ?? `cannot listen on ${host}:${port}: ${error.message}; see ${setting}`;
+  const reason =
+    reasons[error.code ?? ''] ??
+    `cannot listen on ${name}, port ${port}: ${error.message}; see ${settings.host} and ${settings.port}`;
   return new OperatorError('LISTEN_FAILED', reason, { cause: error });
 }
 

@@ -5,6 +5,7 @@ import { createServer as createSecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CertificateWatch, readCertificates, usesTls } from '../certificates.js';
+import { httpSettings } from '../config/addresses.js';
 import type { Config } from '../config/load.js';
 import { listenError } from '../errors.js';
 import type { Log } from '../log.js';
@@ -54,7 +55,7 @@ export async function openListener(
     answerBadRequest(error, client);
   });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(listenError(error, host, port, 'http.port (HTTP_PORT)')));
+    server.once('error', (error) => reject(listenError(error, host, port, httpSettings)));
     server.listen({ host, port }, resolve);
   });
   if (token === '' && !isLoopback(host)) {

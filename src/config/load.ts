@@ -11,7 +11,9 @@ import { type TlsSettings, usesTls } from '../certificates.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { parseRedisUrl } from '../metrics/transport/redis-address.js';
 import { maxFrameLength } from '../protocol/frames.js';
+import { type BoundAddress, collisions, httpSettings, listenerSettings } from './addresses.js';
 import { type CpuLimit, cpuLimit, describeCpuLimit } from './cpu-limit.js';
+import { isSocketPath, maxSocketPathBytes } from './formats.js';
 import {
   type Holder,
   holderFor,
@@ -49,6 +51,8 @@ export function packageVersion(): string {
 export interface Config extends Settings {
   cluster: Settings['cluster'] & { workers: number };
   listeners: (ListenerEntry & { tls: boolean })[];
+  /** Whether config lists its listeners; else the one there is comes from server.host, server.port and server.model. */
+  hasListenerList: boolean;
 }
 
 /** Whether metrics travel through Redis; else they stay in the process tree. */
@@ -124,8 +128,7 @@ function layers(options: LoadOptions, mistakes: string[]): Layer[] {
     }
   };
   addFile(resolve(packageRoot, 'config/default.json'), 'config/default.json');
-  const dotEnvFile = resolve(workingDirectory, '.env');
-  const dotEnv = existsSync(dotEnvFile) ? parseEnv(readFileSync(dotEnvFile, 'utf8')) : {};
+  const dotEnv = readDotEnv(resolve(workingDirectory, '.env'), mistakes);
   const nodeEnv = env.NODE_ENV ?? dotEnv.NODE_ENV;
   const nodeEnvFile = `config/${nodeEnv}.json`;
   if (
@@ -146,6 +149,40 @@ function layers(options: LoadOptions, mistakes: string[]): Layer[] {
     names: Object.fromEntries(Object.keys(flags).map((key) => [key, `flag ${key}`])),
   });
   return found;
+}
+
+/** Empty when there is none. */
+function readDotEnv(file: string, mistakes: string[]): Readonly<Record<string, string | undefined>> {
+  if (!existsSync(file)) return {};
+  try {
+    return parseEnv(readFileSync(file, 'utf8'));
+  } catch (error) {
+    mistakes.push(`.env: cannot be read: ${messageOf(error, 200)}`);
+    return {};
+  }
+}
+
+/**
+ * How log lines look and which node they come from where the configuration as a whole is wrong: of each of these
+ * settings, the last value that is right.
+ */
+export function logSettings(options: LoadOptions): { readonly log: Settings['log']; readonly node: string } {
+  const found = holderFor({ log: schema.log, cluster: { node: schema.cluster.node } } as Schema<{
+    log: Settings['log'];
+    cluster: { node: string };
+  }>);
+  const keys = ['log.level', 'log.format', 'cluster.node'] as const;
+  for (const layer of layers(options, [])) {
+    for (const [key, value] of leaves(layer.values, [...keys])) {
+      const known = keys.find((candidate) => candidate === key);
+      if (known === undefined) continue;
+      const before = found.get(known);
+      found.set(known, value as never);
+      if (validate(found, () => '').length > 0) found.set(known, before as never);
+    }
+  }
+  const { log, cluster } = found.getProperties();
+  return { log, node: resolvedNode(cluster.node) };
 }
 
 function environmentLayer(env: Readonly<Record<string, string | undefined>>, source: string): Layer {
@@ -237,6 +274,7 @@ function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit 
   const { packageFolder } = settings.onnxRuntime;
   return {
     ...settings,
+    hasListenerList: settings.listeners.length > 0,
     models: models.map((entry) => ({ ...entry, responseSize: entry.responseSize ?? settings.server.responseSize })),
     server: { ...settings.server, tls },
     onnxRuntime: {
@@ -285,7 +323,6 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
       mistakes.push(`models[${i}].path: the ${model.backend} model ${model.name} needs one`);
   });
   const limit = maxFrameLength(config.server.lengthFieldSize);
-  const addresses = new Set<string>();
   config.listeners.forEach((listener, i) => {
     const key =
       given.listeners.length > 0 ? `listeners[${i}].model` : `server.model (from ${sources.get('server.model')})`;
@@ -301,11 +338,13 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
     }
     if (listener.tls && !usesTls(config.server.tls))
       mistakes.push(`listeners[${i}].tls: needs a certificate: set server.tls.certFile and server.tls.keyFile`);
-    const address = `${listener.host}:${listener.port}`;
-    if (listener.port !== 0 && addresses.has(address))
-      mistakes.push(`listeners[${i}].port: ${address} is taken by another listener`);
-    addresses.add(address);
   });
+  mistakes.push(...collisions(boundAddresses(config)));
+  const { socket } = config.control;
+  if (!isSocketPath(socket))
+    mistakes.push(
+      `control.socket (from ${sources.get('control.socket')}): has ${Buffer.byteLength(socket)} bytes, and the path of a unix socket may have ${maxSocketPathBytes}: choose a shorter one`,
+    );
   for (const [section, { certFile, keyFile, caFile }] of [
     ['server.tls', config.server.tls],
     ['http.tls', config.http.tls],
@@ -344,6 +383,17 @@ function redisContradictions(redis: Settings['redis']): string[] {
       'redis.url: a Redis Cluster has only database 0: take the number out (or set redis.masterName, if redis.nodes are Sentinels)',
     );
   return mistakes;
+}
+
+/** What one `ml-tcp-server start` binds. With Redis the aggregator is another process, often on another machine. */
+function boundAddresses(config: Config): readonly BoundAddress[] {
+  const listeners = config.listeners.map(({ host, port }, i) => ({
+    settings: listenerSettings(config, i),
+    host,
+    port,
+  }));
+  const { host, port } = config.http;
+  return usesRedis(config) ? listeners : [...listeners, { settings: httpSettings, host, port }];
 }
 
 function suggestion(key: string, keys: readonly string[]): string {

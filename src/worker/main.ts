@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net';
 import { usesTls } from '../certificates.js';
 import { hearOfEnd } from '../channel.js';
+import { listenerSettings } from '../config/addresses.js';
 import { clusterIdentity } from '../config/describe.js';
 import { type Config, packageVersion } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
@@ -148,7 +149,8 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   process.on('message', obey);
 
   const addresses = [];
-  for (const listener of config.listeners) addresses.push(await server.listen(listener));
+  for (const [i, listener] of config.listeners.entries())
+    addresses.push(await server.listen(listener, listenerSettings(config, i)));
   await publishing.start();
   await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
 }

@@ -3,6 +3,7 @@
 //   accepted ─▶ a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { AddressSettings } from '../config/addresses.js';
 import type { ListenAddress, ToWorker, Verdict } from '../control.js';
 import { listenError } from '../errors.js';
 import { isReset, type RawHandle, setKeepAlive, withSharedReads } from '../raw-handle.js';
@@ -96,8 +97,8 @@ export class WorkerServer {
     return inFlight;
   }
 
-  /** Throws OperatorError LISTEN_FAILED. */
-  async listen(listener: Listener): Promise<ListenAddress> {
+  /** Throws OperatorError LISTEN_FAILED, which names the settings that the address comes from. */
+  async listen(listener: Listener, settings: AddressSettings): Promise<ListenAddress> {
     const { host, port, model } = listener;
     const keepAlive = { keepAlive: this.#keepAliveMs > 0, keepAliveInitialDelay: this.#keepAliveMs };
     const server = createServer({ pauseOnConnect: true, noDelay: true, ...keepAlive, allowHalfOpen: true }, (socket) =>
@@ -105,7 +106,7 @@ export class WorkerServer {
     );
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(listenError(error, host, port, 'server.port (PORT)')));
+      server.once('error', (error) => reject(listenError(error, host, port, settings)));
       server.listen({ host, port }, resolve);
     });
     server.on('error', this.#onExhausted);

@@ -147,7 +147,9 @@ describe('the configuration', () => {
       { port: 5, model: 'digits' },
       { port: 5, model: 'dummy' },
     ];
-    expect(mistakes({ file: write('l.json', { listeners }) })).to.include('127.0.0.1:5 is taken by another listener');
+    expect(mistakes({ file: write('l.json', { listeners }) })).to.include(
+      'listeners[1].port: 127.0.0.1:5 is taken by listeners[0].port',
+    );
     expect(
       mistakes({ file: write('p.json', { listeners: [{ port: 5, model: 'digits' }] }), env: { PORT: '9000' } }),
     ).to.include('server.port: has no effect beside listeners (environment PORT; listeners from p.json)');
