@@ -9,7 +9,7 @@
 //
 // Not `pm2 reload`: of an app in fork mode PM2 makes a stop and a start, and clients find no listener in between.
 //
-// The server runs in fork mode, not in PM2's cluster mode: it forks its workers itself, one a core, and shares the
+// The server runs in fork mode, not in PM2's cluster mode (-i), which it refuses: it forks its workers itself, one a core, and shares the
 // machine's connection limit and metrics among them. Environment variables (PORT, REDIS_URL …) are passed on.
 
 const { availableParallelism } = require('node:os');

@@ -1,11 +1,15 @@
 #!/usr/bin/env node
 // The command line: what to run, and the settings that flags override.
 
+import cluster from 'node:cluster';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { runningVersion } from './code.js';
 import { describeConfig, formatConfig } from './config/describe.js';
-import { type LoadedConfig, leafKeys, loadConfig, packageVersion } from './config/load.js';
+import { type Config, type LoadedConfig, type LoadOptions, leafKeys, loadConfig, logSettings } from './config/load.js';
 import { schema } from './config/schema.js';
-import { messageOf, OperatorError } from './errors.js';
+import { messageOf, OperatorError, operatorErrors } from './errors.js';
+import { logFatal } from './lifecycle.js';
+import { createLog } from './log.js';
 import type { OperateFlags } from './operate/main.js';
 import type { Operation } from './operations.js';
 
@@ -61,46 +65,115 @@ function withConfigFlags(command: Command): Command {
 }
 
 function load(flags: ConfigFlags): LoadedConfig {
+  return loadConfig(layersOf(flags));
+}
+
+function layersOf(flags: ConfigFlags): LoadOptions {
   const short = Object.entries(shortFlags).flatMap(([flag, key]) => {
     const value = flags[flag as keyof ConfigFlags];
     return typeof value === 'string' ? [[key, value]] : [];
   });
-  return loadConfig({
+  return {
     file: flags.config,
     env: process.env,
     flags: { ...flags.set, ...Object.fromEntries(short) },
     workingDirectory: process.cwd(),
-  });
+  };
+}
+
+/**
+ * A command that serves until it is stopped. Whatever keeps it from that is a line of its log like any other, a wrong
+ * flag included: who runs it reads the log.
+ */
+function servingCommand(
+  name: string,
+  role: 'primary' | 'aggregator',
+  description: string,
+  serve: (config: Config, flags: ConfigFlags) => Promise<void>,
+): Command {
+  const command = withConfigFlags(program.command(name).description(description));
+  const fail = (error: unknown): never => {
+    const { log, node } = logSettings(layersOf(command.opts()));
+    process.exit(logFatal(createLog(log, { role, node }), error));
+  };
+  return command
+    .configureOutput({ outputError: () => {}, writeErr: () => {} })
+    .exitOverride(({ exitCode, message }) => {
+      if (exitCode === 0) process.exit(0); // help was asked for
+      fail(
+        new OperatorError(
+          'CONFIG_INVALID',
+          `${withoutValue(message)}; ml-tcp-server ${name} --help shows what there is`,
+        ),
+      );
+    })
+    .action(async (flags: ConfigFlags) => {
+      try {
+        if (cluster.isWorker) return endInCluster(role, flags);
+        await serve(load(flags).config, flags);
+      } catch (error) {
+        fail(error);
+      }
+    });
+}
+
+/** Commander's message without the value that it repeats, which may be long or secret, on one line. */
+function withoutValue(message: string): string {
+  const text = message
+    .replace(/^error: /, '')
+    .replace(/ argument '.*' is invalid\.? /s, ' is wrong: ')
+    .replace(/^(unknown option '-[^=']*)=.*'/s, "$1'")
+    .replace(/\s*\n\s*/g, ' ');
+  return text.length > 400 ? `${text.slice(0, 400)}…` : text;
+}
+
+/**
+ * PM2 in cluster mode forks what it runs by node:cluster. A process so forked can fork no workers by it, and its log
+ * goes nowhere: PM2 takes only what is written to process.stdout, not to the descriptor.
+ */
+function endInCluster(role: string, flags: ConfigFlags): void {
+  const { exitCode } = operatorErrors.CONFIG_INVALID;
+  const line = {
+    level: 'fatal',
+    time: new Date().toISOString(),
+    role,
+    node: logSettings(layersOf(flags)).node,
+    pid: process.pid,
+    code: 'CONFIG_INVALID',
+    msg: "this process was forked by node:cluster, as PM2's cluster mode (-i, exec_mode: 'cluster') does: run it in fork mode, as ecosystem.config.cjs does; the server itself forks a worker for each core (--workers, WORKERS)",
+  };
+  process.stdout.write(`${JSON.stringify(line)}\n`, () => process.exit(exitCode));
+  setTimeout(() => process.exit(exitCode), 1000); // whoever took the line over forgot to say so
 }
 
 const program = new Command('ml-tcp-server')
   .description(
     'Real-time machine-learning inference over TCP, on every core, with one exact view of the whole cluster.',
   )
-  .version(packageVersion(), '-v, --version')
+  .version(runningVersion, '-v, --version')
   .showHelpAfterError('(--help shows what there is)')
+  .configureOutput({ outputError: (message, write) => write(`error: ${withoutValue(message)}\n`) })
+  // Commander's own code is 1, after which process managers restart.
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : operatorErrors.CONFIG_INVALID.exitCode))
   .configureHelp({ sortSubcommands: false });
 
-withConfigFlags(
-  program.command('start').description('serve: workers on the TCP port and, without Redis, the metrics server'),
-)
-  .addHelpText(
-    'after',
-    '\nSettings come from config/*.json, --config, .env, the environment and these flags, the later over the earlier.\nSIGTERM or Ctrl-C answers what is in flight and ends; a second one ends at once.',
-  )
-  .action(async (flags: ConfigFlags) => {
-    const { config } = load(flags);
+servingCommand(
+  'start',
+  'primary',
+  'serve: workers on the TCP port and, without Redis, the metrics server',
+  async (config, flags) => {
     const { startPrimary } = await import('./primary/main.js');
     await startPrimary(config, () => load(flags).config);
-  });
-
-withConfigFlags(program.command('aggregator').description('serve the metrics of a cluster that shares a Redis')).action(
-  async (flags: ConfigFlags) => {
-    const { config } = load(flags);
-    const { startAggregator } = await import('./aggregator/main.js');
-    await startAggregator(config);
   },
+).addHelpText(
+  'after',
+  '\nSettings come from config/*.json, --config, .env, the environment and these flags, the later over the earlier.\nSIGTERM or Ctrl-C answers what is in flight and ends; a second one ends at once.',
 );
+
+servingCommand('aggregator', 'aggregator', 'serve the metrics of a cluster that shares a Redis', async (config) => {
+  const { startAggregator } = await import('./aggregator/main.js');
+  await startAggregator(config);
+});
 
 program
   .command('top')
@@ -123,9 +196,15 @@ program
   .option('-p, --port <port>', 'its TCP port', '8081')
   .option('-c, --clients <count>', 'connections at once', '8')
   .option('-n, --requests <count>', 'requests over all clients', '20000')
-  .option('-d, --depth <count>', 'requests that each client keeps in flight', '32')
-  .option('-r, --rate <per second>', 'requests a second over all clients; 0: as many as come back', '0')
+  .option('-d, --depth <count>', 'requests that each client keeps in flight; without --rate', '32')
+  .option(
+    '-r, --rate <per second>',
+    'requests a second over all clients, each sent when it is due; 0: as many as come back',
+    '0',
+  )
   .option('--payload-size <bytes>', 'send random bytes of this size instead of digits, for other models')
+  .option('--zeros', 'with --payload-size: send zeros, for models that random bytes mean nothing to')
+  .option('--payload <file>', 'send what this file holds, as it is, instead of digits')
   .option('--length-field-size <bytes>', 'bytes of the length in front of each payload: 2, 4 or 8', '4')
   .option('--metrics <url>', 'metrics server to compare totals with; none skips it', 'http://127.0.0.1:8080/metrics')
   .option('--token <token>', 'as http.token of the metrics server; better in HTTP_TOKEN')
@@ -140,10 +219,15 @@ program
     process.exitCode = await simulate(parseSimulation(flags, process.env));
   });
 
+function parsePid(text: string): string {
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError('write the number that `ps` shows.');
+  return text;
+}
+
 function withServerFlags(command: Command): Command {
   return command
     .option('--socket <path>', 'control socket of the server', process.env.CONTROL_SOCKET ?? '')
-    .option('--pid <pid>', 'process id of the server, where this user runs several')
+    .addOption(new Option('--pid <pid>', 'process id of the server, where this user runs several').argParser(parsePid))
     .option('--json', 'print the status as JSON');
 }
 

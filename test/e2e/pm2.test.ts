@@ -1,6 +1,7 @@
 // The real PM2, in a home of its own, with the ecosystem file as it is shipped.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -146,6 +147,37 @@ describe('under PM2', function () {
     } finally {
       for (const witness of witnesses) witness.destroy();
     }
+  });
+
+  it('is refused in cluster mode, with one clear line, and is not restarted', async () => {
+    const { apps: shipped } = createRequire(import.meta.url)(join(root, 'ecosystem.config.cjs')) as { apps: object[] };
+    const file = join(home, 'cluster.config.cjs');
+    const app = { ...shipped[0], name: 'clustered', exec_mode: 'cluster', instances: 2 };
+    writeFileSync(file, `module.exports = ${JSON.stringify({ apps: [app] })};`);
+    await pm2('start', file);
+    await until('PM2 to leave both stopped', async () => {
+      const found = await apps();
+      return found.length === 2 && found.every(({ pm2_env }) => pm2_env.status === 'stopped');
+    });
+    expect((await apps()).map(({ pm2_env }) => pm2_env.restart_time)).to.deep.equal([0, 0]);
+    const lines = readdirSync(join(home, 'pm2/logs'))
+      .filter((name) => name.startsWith('clustered'))
+      .flatMap((name) =>
+        readFileSync(join(home, 'pm2/logs', name), 'utf8')
+          .split('\n')
+          .filter(Boolean),
+      );
+    expect(lines.map((line) => (JSON.parse(line) as { code: string }).code)).to.deep.equal([
+      'CONFIG_INVALID',
+      'CONFIG_INVALID',
+    ]);
+    expect(lines[0]).to.include('fork mode');
+  });
+
+  it('does not restart after a wrong flag', async () => {
+    await pm2('start', 'dist/cli.js', '--name', 'wrong', '--stop-exit-codes', '2', '--', 'start', '--porrt', '5');
+    await until('PM2 to leave it stopped', async () => (await apps())[0]?.pm2_env.status === 'stopped');
+    expect((await apps())[0]?.pm2_env.restart_time).to.equal(0);
   });
 
   it('does not restart what a restart cannot mend', async () => {

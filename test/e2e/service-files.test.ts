@@ -2,6 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { operatorErrors } from '#src/errors.js';
@@ -27,6 +28,18 @@ describe('beside PM2', () => {
     const { CONFIG_INVALID, LISTEN_FAILED, MODEL_LOAD_FAILED, WORKER_BOOT_FAILED } = operatorErrors;
     const mendable = [CONFIG_INVALID, LISTEN_FAILED, MODEL_LOAD_FAILED, WORKER_BOOT_FAILED];
     expect(codes).to.deep.equal(mendable.map(({ exitCode }) => exitCode));
+  });
+
+  it('PM2 does not restart what a restart cannot mend, and restarts what it can', () => {
+    const { apps } = createRequire(import.meta.url)(`${root}ecosystem.config.cjs`) as {
+      apps: { args: string; stop_exit_codes: number[] }[];
+    };
+    const { CONFIG_INVALID, LISTEN_FAILED, MODEL_LOAD_FAILED, WORKER_BOOT_FAILED } = operatorErrors;
+    const ofServer = [CONFIG_INVALID, LISTEN_FAILED, MODEL_LOAD_FAILED, WORKER_BOOT_FAILED];
+    expect(Object.fromEntries(apps.map(({ args, stop_exit_codes }) => [args, stop_exit_codes]))).to.deep.equal({
+      start: ofServer.map(({ exitCode }) => exitCode),
+      aggregator: [CONFIG_INVALID.exitCode, LISTEN_FAILED.exitCode],
+    });
   });
 
   it('there is a rotation of logs that logrotate understands', function () {

@@ -269,7 +269,7 @@ describe('the server', () => {
 
     it('when settings are wrong', async () => {
       const server = new TestServer({ env: { WORKERS: 'many', LOG_LEVEL: 'loud' } });
-      await refuses(server, 2, /2 mistakes:\n.*(cluster\.workers: must be 'auto'|log\.level: must be one of)/s);
+      await refuses(server, 2, /2 mistakes:\\n.*(cluster\.workers: must be 'auto'|log\.level: must be one of)/s);
     });
 
     it('when the model file is missing', async () => {
