@@ -2,8 +2,9 @@
 // and one reply for each connection. There is no network in it: the socket is a file, and who may open it is the file
 // system's to say.
 
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isSocketPath } from './config/formats.js';
 import type { ListenAddress } from './control.js';
 
 export type Operation =
@@ -58,7 +59,16 @@ export interface WorkerStatus {
 export const maxRequestBytes = 4096;
 export const maxReplyBytes = 4 << 20;
 
-/** Where servers of this user have their control sockets, each named by its process id. */
+/**
+ * Where servers of this user have their control sockets, each named by its process id: in the temporary folder, or in
+ * /tmp when the path of a socket would be too long there. Clients find it by the same rule. A user may have a number
+ * and no name (containers), so the number alone is asked for.
+ */
 export function controlFolder(): string {
-  return join(tmpdir(), `ml-tcp-server-${userInfo().uid}`);
+  const name = `ml-tcp-server-${process.getuid?.() ?? 'user'}`;
+  const folder = join(tmpdir(), name);
+  return isSocketPath(join(folder, longestSocketName)) ? folder : join('/tmp', name);
 }
+
+/** Process ids have up to seven digits (Linux: pid_max of 4194304). */
+const longestSocketName = '4194304.sock';

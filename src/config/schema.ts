@@ -512,7 +512,7 @@ export const schema: convict.Schema<Settings> = {
   },
   control: {
     socket: {
-      doc: 'Unix socket that `ml-tcp-server status`, `reload`, `scale` and `drain` speak to, open to this user alone. Empty: one in the temporary folder, which they find by themselves; none: no socket.',
+      doc: 'Unix socket that `ml-tcp-server status`, `reload`, `scale` and `drain` speak to, open to this user alone. Empty: one in the temporary folder (in /tmp where that path is too long), which they find by themselves; none: no socket. At most 107 bytes, 103 except on Linux.',
       format: 'textOrEmpty',
       default: '',
       env: 'CONTROL_SOCKET',

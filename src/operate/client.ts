@@ -3,6 +3,7 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { isSocketPath, maxSocketPathBytes } from '../config/formats.js';
 import { OperatorError } from '../errors.js';
 import { controlFolder, maxReplyBytes, type Operation, type OperationReply } from '../operations.js';
 
@@ -12,9 +13,15 @@ export interface ServerChoice {
   readonly pid?: string | undefined;
 }
 
-/** The control socket of the server that is meant. Throws OperatorError SERVER_NOT_FOUND. */
+/** The control socket of the server that is meant. Throws OperatorError SERVER_NOT_FOUND, CONFIG_INVALID. */
 export async function findServer({ socket, pid }: ServerChoice): Promise<string> {
-  if (socket !== undefined && socket !== '') return socket;
+  if (socket !== undefined && socket !== '') {
+    if (isSocketPath(socket)) return socket;
+    throw new OperatorError(
+      'CONFIG_INVALID',
+      `the path of the control socket (--socket, CONTROL_SOCKET) has ${Buffer.byteLength(socket)} bytes, and that of a unix socket may have ${maxSocketPathBytes}`,
+    );
+  }
   const folder = controlFolder();
   if (pid !== undefined) return join(folder, `${pid}.sock`);
   const running = await runningServers(folder);

@@ -3,6 +3,7 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { isSocketPath, maxSocketPathBytes } from '../config/formats.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { makeFolder } from '../folder.js';
 import type { Log } from '../log.js';
@@ -32,6 +33,9 @@ export class ControlServer {
   static async open(path: string, operate: Operate): Promise<ControlServer> {
     try {
       const control = new ControlServer(path || ownPath(), operate);
+      // Node would cut it, and bind another file than is meant.
+      if (!isSocketPath(control.path))
+        throw new Error(`a unix socket's path may have ${maxSocketPathBytes} bytes, and ${control.path} has more`);
       await removeStale(control.path);
       await control.#listen();
       return control;

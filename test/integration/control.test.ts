@@ -1,6 +1,6 @@
 // The control socket: status, reload, scale and drain of a running server, for its own user alone.
 
-import { lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -161,6 +161,64 @@ describe('the control socket', () => {
     expect(await nowhere.ended()).to.have.property('code', 3);
     mkdirSync(join(folder, 'taken'));
     expect(await cli('status', '--socket', join(folder, 'taken'))).to.have.property('code', 6);
+  });
+
+  it('is found by a user that has a number and no name, as in many containers', async function () {
+    if (process.getuid?.() !== 0) {
+      console.log('skipped: only root can run a process as another user');
+      this.skip();
+    }
+    const uid = 12_345;
+    const TMPDIR = temporaryFolder();
+    chmodSync(TMPDIR, 0o777);
+    const env = { ...cleanEnv({ ...dummy, TMPDIR, SLAB_FOLDER: join(TMPDIR, 'slabs') }), HOME: '/' };
+    const options = { env, uid, gid: uid, cwd: '/' };
+    const as = (...args: readonly string[]) =>
+      new TestProcess(process.execPath, [`${root}dist/cli.js`, ...args], options);
+    const script = 'try { require("os").userInfo(); } catch { process.exit(3); }';
+    const nameless = await new TestProcess(process.execPath, ['-e', script], options).ended();
+    expect(nameless.code, 'the user has no name').to.equal(3);
+    const server = as('start', '--port', '0', '--http-port', '0');
+    await server.line('ready', (line) => line.includes('"msg":"ready"'));
+    for (const command of [['status'], ['reload'], ['reload', '--models'], ['scale', '1'], ['drain']]) {
+      const cli = as(...command);
+      expect((await cli.ended()).code, cli.output).to.equal(0);
+    }
+    expect(await server.ended()).to.deep.equal({ code: 0, signal: null });
+    expect(server.output).not.to.include('no control socket');
+  });
+
+  it('lies in /tmp where its path would be too long in the temporary folder, never under a cut name, and is found', async () => {
+    const parent = temporaryFolder();
+    const TMPDIR = join(parent, 'x'.repeat(130 - parent.length - 1));
+    mkdirSync(TMPDIR);
+    const server = new TestServer({ env: { ...dummy, WORKERS: '1', TMPDIR } });
+    await server.event('ready');
+    const args = [`${root}dist/cli.js`, 'status', '--pid', String(server.pid)];
+    const status = new TestProcess(process.execPath, args, { env: cleanEnv({ TMPDIR }) });
+    expect((await status.ended()).code, status.output).to.equal(0);
+    expect(status.output).to.include(`pid ${server.pid}`);
+    const named = [parent, TMPDIR].flatMap((at) => readdirSync(at).map((name) => join(at, name)));
+    expect(named.filter((path) => lstatSync(path).isSocket())).to.deep.equal([]);
+    server.signal('SIGTERM');
+    await server.ended();
+  });
+
+  it('is refused where its own path is too long, by the server and by its clients, with the limit', async () => {
+    const socket = join(folder, 'x'.repeat(107 - folder.length));
+    expect(socket).to.have.lengthOf(108);
+    const env = { CONTROL_SOCKET: socket };
+    const server = new TestServer({ env: { ...dummy, ...env } });
+    expect(await server.ended()).to.have.property('code', 2);
+    expect(server.output).to.include('control.socket (from environment CONTROL_SOCKET): has 108 bytes');
+    expect(server.output).to.include('may have 107');
+    for (const command of ['status', 'drain']) {
+      const { code, output } = await cli(command, '--socket', socket);
+      expect([code, output.includes('may have 107')], output).to.deep.equal([2, true]);
+    }
+    const longest = new TestServer({ env: { ...dummy, CONTROL_SOCKET: socket.slice(0, -1) } });
+    await longest.event('ready');
+    expect((await cli('status', '--socket', socket.slice(0, -1))).code).to.equal(0);
   });
 
   it('is not there when config says none', async () => {
