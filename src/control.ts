@@ -90,12 +90,13 @@ export type ToWorker =
   | { readonly kind: 'finish-handoff-check'; readonly bytes: number };
 
 export type FromWorker =
-  /** The worker listens to messages now; what is sent to a cluster worker before that is lost. */
-  | { readonly kind: 'hello' }
+  | Hello
   | {
       readonly kind: 'ready';
       readonly addresses: readonly ListenAddress[];
       readonly models: Readonly<Record<string, string>>;
+      /** By model: bytes of one input row; null where any length may be right. */
+      readonly rowBytes: Readonly<Record<string, number | null>>;
     }
   | BootFailed
   | { readonly kind: 'models-reloaded'; readonly results: ReloadResults }
@@ -125,7 +126,14 @@ export type ToAggregator =
   | { readonly kind: 'update'; readonly update: RecordUpdate }
   | { readonly kind: 'drain' };
 
-export type FromAggregator = { readonly kind: 'ready'; readonly url: string } | BootFailed;
+export type FromAggregator = Hello | { readonly kind: 'ready'; readonly url: string } | BootFailed;
+
+/** The process listens to messages now; what is sent to a cluster worker before that is lost. */
+export interface Hello {
+  readonly kind: 'hello';
+  /** What it runs, as `code.ts` tells it. */
+  readonly code: string;
+}
 
 export interface BootFailed {
   readonly kind: 'boot-failed';

@@ -20,7 +20,10 @@ export type OperationReply =
   | { readonly ok: false; readonly reason: string };
 
 export interface ServerStatus {
+  /** Of the code that runs. */
   readonly version: string;
+  /** What to say when other code lies on disk by now; null while it does not. */
+  readonly codeChange: string | null;
   readonly pid: number;
   readonly cluster: string;
   readonly node: string;

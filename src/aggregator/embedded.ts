@@ -1,5 +1,6 @@
 // The aggregator as a child of the primary: records come over IPC, and it ends with its primary.
 
+import { runningCode } from '../code.js';
 import { type AggregatorBoot, sendToPrimary, type ToAggregator } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
@@ -23,6 +24,7 @@ process.on('message', async (message: ToAggregator) => {
       process.exit(0);
   }
 });
+await sendToPrimary({ kind: 'hello', code: runningCode }).catch(() => process.exit(0));
 
 async function boot({ config }: AggregatorBoot): Promise<void> {
   const log = createLog(config.log, { role: 'aggregator', node: config.cluster.node });

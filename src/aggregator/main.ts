@@ -3,8 +3,9 @@
 
 import type { AddressInfo } from 'node:net';
 import { usesTls } from '../certificates.js';
+import { runningVersion } from '../code.js';
 import { describeRedis } from '../config/describe.js';
-import { type Config, packageVersion, usesRedis } from '../config/load.js';
+import { type Config, usesRedis } from '../config/load.js';
 import { OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
@@ -49,7 +50,7 @@ export async function openAggregator(
   const guard = new Guard({ ...http, isSecure });
   const app = createHttpApp({
     observer,
-    version: packageVersion(),
+    version: runningVersion,
     history,
     guard,
     corsOrigins,
@@ -109,14 +110,13 @@ async function startExport(
 ): Promise<Exporting | null> {
   if (otlp.endpoint === '') return null;
   const { exportMetrics } = await import('../otlp.js');
-  const version = packageVersion();
   const look = () => {
     if (observer.isStale || team?.isLeader === false) return null;
     const { state } = observer;
-    const families = metricFamilies(state, version, observer.ageMs, refusals, team?.redisFailures);
+    const families = metricFamilies(state, runningVersion, observer.ageMs, refusals, team?.redisFailures);
     return { families, since: Date.parse(state.metrics.initial_time), at: state.now };
   };
-  const sender = { instance: `aggregator ${process.pid}`, version, cluster: cluster.name };
+  const sender = { instance: `aggregator ${process.pid}`, version: runningVersion, cluster: cluster.name };
   return exportMetrics(otlp, sender, look, (reason) => {
     log.warn({ endpoint: otlp.endpoint, reason }, 'metrics do not reach the OpenTelemetry collector');
   });

@@ -42,11 +42,6 @@ export interface LoadOptions {
   readonly cpuLimit?: CpuLimit | null;
 }
 
-export function packageVersion(): string {
-  const { version } = JSON.parse(readFileSync(resolve(packageRoot, 'package.json'), 'utf8')) as { version: string };
-  return version;
-}
-
 /** Settings as the processes use them: names resolved, lists filled in, paths absolute. */
 export interface Config extends Settings {
   cluster: Settings['cluster'] & { workers: number };

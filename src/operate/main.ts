@@ -23,6 +23,9 @@ export function formatStatus(status: ServerStatus): string {
   const ready = workers.filter(({ state }) => state === 'ready').length;
   const lines = [
     `ml-tcp-server ${status.version}, ${status.state} for ${span(status.uptimeSeconds)}: ${ready} of ${workersWanted} workers ready, ${restarts} replaced`,
+    ...(status.codeChange === null
+      ? []
+      : [`${status.codeChange}; until then no worker is started, in place of one that dies neither`]),
     `node ${status.node} of cluster ${status.cluster}, pid ${status.pid}`,
     ...status.listeners.map(({ host, port, model }) => `${host}:${port} → ${model}`),
     ...Object.entries(status.models).map(([name, description]) => `${name}: ${description}`),

@@ -2,12 +2,13 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { codeChange, runningCode } from '../code.js';
 import type { Config } from '../config/load.js';
 import type { BootFailed, FromAggregator, ToAggregator } from '../control.js';
 import type { Log } from '../log.js';
 import type { IpcRelay } from '../metrics/transport/ipc.js';
 import type { ChildOutput } from './child-output.js';
-import { backOffMs, youngMs } from './plan.js';
+import { backOffMs, codeCheckMs, youngMs } from './plan.js';
 
 export interface AggregatorChildEvents {
   onReady(url: string): void;
@@ -23,6 +24,7 @@ export class AggregatorChild {
   #child: ChildProcess | null = null;
   #isStopping = false;
   #youngDeaths = 0;
+  #refusedFor: string | null = null;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(config: Config, relay: IpcRelay, log: Log, output: ChildOutput, events: AggregatorChildEvents) {
@@ -34,6 +36,12 @@ export class AggregatorChild {
   }
 
   start(): void {
+    const change = codeChange();
+    if (change === null) this.#fork();
+    else this.#refuse(change);
+  }
+
+  #fork(): void {
     const child = fork(fileURLToPath(new URL('../aggregator/embedded.js', import.meta.url)), [], {
       serialization: 'advanced',
       stdio: this.#output.stdio,
@@ -41,8 +49,12 @@ export class AggregatorChild {
     this.#output.relay(child);
     const forkedAt = performance.now();
     this.#child = child;
+    this.#refusedFor = null;
     child.on('message', (message: FromAggregator) => {
-      if (message.kind === 'ready') this.#events.onReady(message.url);
+      if (message.kind === 'hello') {
+        if (message.code === runningCode) void send({ kind: 'boot', config: this.#config });
+        else child.kill('SIGKILL');
+      } else if (message.kind === 'ready') this.#events.onReady(message.url);
       else this.#events.onBootFailed(message);
     });
     child.once('exit', (exitCode, signal) =>
@@ -55,7 +67,6 @@ export class AggregatorChild {
         if (child.connected) child.send(message, () => resolve());
         else resolve();
       });
-    void send({ kind: 'boot', config: this.#config });
     void this.#relay.attach((update) => send({ kind: 'update', update }));
   }
 
@@ -76,6 +87,13 @@ export class AggregatorChild {
     this.#isStopping = true;
     clearTimeout(this.#timer);
     this.#child?.kill('SIGKILL');
+  }
+
+  /** Says so once, and looks again: what is being replaced may come back as it was. */
+  #refuse(change: string): void {
+    if (this.#refusedFor !== change) this.#log.error({ reason: change }, 'no aggregator is started from other code');
+    this.#refusedFor = change;
+    this.#timer = setTimeout(() => this.start(), codeCheckMs);
   }
 
   #exited(ageMs: number, how: string): void {

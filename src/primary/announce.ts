@@ -1,12 +1,14 @@
 // What the primary tells people: that it is ready and where, how it stands, what came of loading models.
 
+import { codeChange, runningVersion } from '../code.js';
 import { cpuLimit } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
-import { type Config, packageVersion } from '../config/load.js';
+import type { Config } from '../config/load.js';
 import type { ListenAddress, ReloadResults } from '../control.js';
 import type { Log } from '../log.js';
 import { unsettled } from '../metrics/merge.js';
 import type { ServerStatus, WorkerStatus } from '../operations.js';
+import { nextStep } from './next-step.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -15,20 +17,18 @@ import type { WorkerHandle } from './worker-handle.js';
 export interface Served {
   readonly addresses: readonly ListenAddress[];
   readonly models: Readonly<Record<string, string>>;
+  readonly rowBytes: Readonly<Record<string, number | null>>;
 }
 
 /** The fields of the `ready` event: where to connect, what is served, and what to try next. */
-export function readyEvent(config: Config, { addresses, models }: Served, metricsUrl: string): object {
+export function readyEvent(config: Config, { addresses, models, rowBytes }: Served, metricsUrl: string): object {
   const served = new Set(addresses.map(({ model }) => model));
   return {
     tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
     models: Object.fromEntries(Object.entries(models).filter(([name]) => served.has(name))),
     workers: config.cluster.workers,
     ...(metricsUrl === '' ? { redis: describeRedis(config.redis) } : { metrics: `${metricsUrl}/metrics` }),
-    next:
-      metricsUrl === ''
-        ? 'ml-tcp-server aggregator serves the metrics; ml-tcp-server simulate sends requests'
-        : 'npm run simulate sends requests and checks every reply',
+    next: nextStep({ config, addresses, rowBytes, metricsUrl, env: process.env }),
   };
 }
 
@@ -49,6 +49,22 @@ export function logModelReload(log: Log, { slot, pid }: WorkerHandle, results: R
   }
 }
 
+/**
+ * What came of a reload of models in all workers, for the operator who asked for it. Throws Error with the reason when
+ * a worker could not load one of them.
+ */
+export function modelReloadMessage(workers: readonly ReloadResults[]): string {
+  const results = workers.flatMap((models) => Object.entries(models));
+  const failed = results.find(([, { outcome }]) => outcome === 'failed');
+  if (failed?.[1].outcome === 'failed') {
+    const [model, { version, reason }] = failed;
+    throw new Error(`the model ${model} could not be reloaded (${version}), and the old version serves on: ${reason}`);
+  }
+  const loaded = new Map(results.filter(([, { outcome }]) => outcome === 'loaded'));
+  const models = [...loaded].map(([model, { version }]) => `${model} (${version})`);
+  return models.length === 0 ? 'no model has changed' : `loaded: ${models.join(', ')}`;
+}
+
 export interface StatusOptions {
   readonly config: Config;
   readonly supervisor: Supervisor;
@@ -63,12 +79,13 @@ export function serverStatus(options: StatusOptions): ServerStatus {
   const { name, node } = config.cluster;
   const last = supervisor.workers.findLast(({ state }) => state === 'ready');
   return {
-    version: packageVersion(),
+    version: runningVersion,
+    codeChange: codeChange(),
     pid: process.pid,
     cluster: name,
     node,
     state: stateOf(options),
-    uptimeSeconds: process.uptime(),
+    uptimeSeconds: nodeRecord.uptimeMs / 1000,
     // Of the worker that was ready last: a reload may have changed them.
     listeners: last?.addresses ?? [],
     models: last?.models ?? {},

@@ -44,6 +44,7 @@ export interface LeftoversOptions {
 
 export class Leftovers {
   readonly #options: LeftoversOptions;
+  readonly #startedAt = performance.now();
   /** By the name of the worker's lock: when its server was seen dead first. */
   readonly #deadSince = new Map<string, number>();
 
@@ -138,7 +139,7 @@ export class Leftovers {
   /** It ends by itself when its primary has gone, unless it hangs. One of another container we could not even name. */
   #endHung({ name }: SlabName): void {
     const { folder, cluster, node } = this.#options;
-    if (process.uptime() * 1000 < orphanGraceMs) return;
+    if (performance.now() - this.#startedAt < orphanGraceMs) return;
     const slab: DepartedSlab | null = readSlab(join(folder, name));
     if (slab?.owner.cluster !== cluster || slab.owner.node !== node || slab.identity === null) return;
     if (isWorker(slab.identity)) process.kill(slab.identity.pid, 'SIGKILL');

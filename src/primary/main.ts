@@ -4,10 +4,11 @@
 
 import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
+import { codeChange, installedCode, runningVersion } from '../code.js';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
 import { maxWorkers } from '../config/formats.js';
-import { type Config, packageVersion, usesRedis } from '../config/load.js';
+import { type Config, usesRedis } from '../config/load.js';
 import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
@@ -18,9 +19,17 @@ import { evictionAdvice, evictionWarning } from '../metrics/transport/redis-evic
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { checkRedisFiles, logRedis } from '../redis-log.js';
 import { AggregatorChild } from './aggregator-child.js';
-import { logModelReload, readyEvent, type Served, serverStatus, warnOfTelemetry } from './announce.js';
+import {
+  logModelReload,
+  modelReloadMessage,
+  readyEvent,
+  type Served,
+  serverStatus,
+  warnOfTelemetry,
+} from './announce.js';
 import { ChildOutput } from './child-output.js';
 import { type ControlServer, openControl } from './control-server.js';
+import { ModelContents } from './model-contents.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
 import { NodeRecordKeeper } from './node-record.js';
@@ -74,7 +83,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   } catch (error) {
     process.exit(logFatal(log, error));
   }
-  const nodeRecord = new NodeRecordKeeper({ node, run, version: packageVersion() });
+  const nodeRecord = new NodeRecordKeeper({ node, run, version: runningVersion });
   nodeRecord.workersWanted = workers;
 
   const relay = usesRedis(config) ? null : new IpcRelay();
@@ -97,6 +106,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     if (isReady || served === null || metricsUrl === null) return;
     isReady = true;
     log.info(readyEvent(config, served, metricsUrl), 'ready');
+    void contents.learn(versions);
     process.send?.('ready'); // what PM2's wait_ready waits for
   };
 
@@ -134,8 +144,8 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       onBootFailed: bootFailed,
     });
   const supervisor = new Supervisor(config, versions, { run, slabFolder }, log, {
-    onReady: (addresses, models) => {
-      served = { addresses, models };
+    onReady: (ready) => {
+      served = ready;
       announce();
     },
     onFork: ({ incarnation }) => nodeRecord.born(incarnation),
@@ -148,34 +158,44 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     onConnectionLost: () => publishing.count('closedByHandoff'),
     onModelsReloaded: (worker, results) => logModelReload(log, worker, results),
     onBootFailed: bootFailed,
-    onGiveUp: (reason) => fail(new OperatorError('WORKER_BOOT_FAILED', reason)),
+    onGiveUp: (code, reason) => fail(new OperatorError(code, reason)),
   });
 
   const scale = async (wanted: number): Promise<void> => {
     if (wanted === supervisor.wanted) return;
+    const change = wanted > supervisor.wanted ? codeChange() : null;
+    if (change !== null) throw new Error(change);
     log.info({ workers: wanted, before: supervisor.wanted }, 'scaling');
     nodeRecord.workersWanted = wanted;
     await supervisor.scale(wanted);
   };
   const reloader = new Reloader(
     config,
-    { readConfig, installedVersion: packageVersion },
+    { readConfig, installedVersion: installedCode },
     {
       get isReloading() {
         return supervisor.isReloading;
       },
       reload: async (next, nextVersions) => {
-        await supervisor.reload(next, nextVersions);
+        await supervisor.reload(next, contents.labelled(nextVersions));
         nodeRecord.reloads++;
         warnOfTelemetry(next, log);
+        void contents.learn(nextVersions);
       },
       scale,
     },
     log,
   );
-  const reloadModels = (): void => {
-    supervisor.reloadModels(findModelVersions(reloader.config));
-    log.info('reloading models');
+  const contents = new ModelContents();
+  let modelReload: Promise<unknown> = Promise.resolve();
+  const reloadModels = (): Promise<string> => {
+    const isDone = modelReload.then(async () => {
+      const versions = await contents.compared(findModelVersions(reloader.config));
+      log.info('reloading models');
+      return modelReloadMessage(await supervisor.reloadModels(versions));
+    });
+    modelReload = isDone.catch(() => {});
+    return isDone;
   };
   const drain = async (reason: object): Promise<void> => {
     isEnding = true;
@@ -190,7 +210,10 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     if (!isEnding && isReady) void reloader.request(signal);
   });
   onScaleSignal((by) => {
-    if (!isEnding) void scale(Math.min(Math.max(1, supervisor.wanted + by), maxWorkers));
+    if (isEnding) return;
+    scale(Math.min(Math.max(1, supervisor.wanted + by), maxWorkers)).catch((error: unknown) =>
+      log.error({ reason: messageOf(error) }, 'not scaled'),
+    );
   });
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);

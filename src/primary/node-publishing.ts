@@ -128,7 +128,7 @@ export class NodePublishing {
   }
 
   async #sweep(): Promise<void> {
-    const isEarly = process.uptime() * 1000 < latestOrphanMs;
+    const isEarly = this.#options.record.uptimeMs < latestOrphanMs;
     if (!isEarly && performance.now() - this.#sweptAt < sweepEveryMs) return;
     this.#sweptAt = performance.now();
     // Another primary of this node may have died that is not started again.

@@ -46,9 +46,16 @@ export class NodeRecordKeeper {
   #earlierRestarts = 0;
   #contains: readonly ContainedRun[] = [];
   #sequence = 0;
+  // Not the start of the process, in which `npm start` may have installed and built for minutes.
+  readonly #startedAt = performance.now();
 
   constructor(identity: NodeIdentity) {
     this.#identity = identity;
+  }
+
+  /** Milliseconds since the server began to start. */
+  get uptimeMs(): number {
+    return performance.now() - this.#startedAt;
   }
 
   /** Counts what belongs to no worker. */
@@ -114,7 +121,7 @@ export class NodeRecordKeeper {
       run,
       version,
       sequence: ++this.#sequence,
-      uptimeMs: Math.round(performance.now()),
+      uptimeMs: Math.round(this.uptimeMs),
       pid: process.pid,
       workersWanted: this.workersWanted,
       restarts: this.restarts,

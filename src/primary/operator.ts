@@ -9,8 +9,8 @@ export interface OperatorTools {
   status(): ServerStatus;
   /** Rejects with why it could not be done. */
   reload(): Promise<void>;
-  /** Throws OperatorError MODEL_LOAD_FAILED. */
-  reloadModels(): void;
+  /** Resolves to what came of it; rejects when a model could not be loaded. */
+  reloadModels(): Promise<string>;
   scale(workers: number): Promise<void>;
   drain(): Promise<void>;
   /** Ends the process. */
@@ -32,10 +32,7 @@ async function carryOut(tools: OperatorTools, operation: Operation): Promise<str
   if (state === 'starting') throw new Error('the server is still starting');
   switch (operation.command) {
     case 'reload':
-      if (operation.only === 'models') {
-        tools.reloadModels();
-        return 'looking for new versions of models: see the log';
-      }
+      if (operation.only === 'models') return tools.reloadModels();
       await tools.reload();
       return 'reloaded';
     case 'scale':

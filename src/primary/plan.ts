@@ -93,6 +93,9 @@ function forkWhenDue({ slot, notBefore }: SlotView, now: number): Action {
 /** A worker that lived this long has proven itself: its end says nothing about the next one. */
 export const youngMs = 10_000;
 
+/** How often to look whether the code on disk is that of this primary again, while a process of it waits to be started. */
+export const codeCheckMs = 1000;
+
 /**
  * How long to wait before the next fork of a slot whose last `youngDeaths` workers died young, in milliseconds: the
  * first replacement comes at once, then 200 ms doubling up to 10 s, each cut by up to half at random so that slots do

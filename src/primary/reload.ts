@@ -1,5 +1,6 @@
 // A reload: config is read again, models are looked for again, and every worker is replaced by one that has both.
 
+import { codeChangeMessage } from '../code.js';
 import { type Config, leafKeys } from '../config/load.js';
 import { schema } from '../config/schema.js';
 import type { ModelVersions } from '../control.js';
@@ -22,7 +23,7 @@ export interface ReloadTarget {
 export interface ReloadSource {
   /** Throws when the config is not valid. */
   readConfig(): Config;
-  /** Of the package on disk, whose code new workers run. */
+  /** The code on disk, which new workers run. */
   installedVersion(): string;
 }
 
@@ -83,8 +84,7 @@ export class Reloader {
   /** Workers of another version would not understand this primary, nor it them. */
   #checkVersion(): void {
     const installed = this.#source.installedVersion();
-    if (installed !== this.#version)
-      throw new Error(`version ${installed} is installed, version ${this.#version} runs: restart to change over`);
+    if (installed !== this.#version) throw new Error(codeChangeMessage(installed, this.#version));
   }
 
   /** The new config, but for what cannot change while the server runs. */

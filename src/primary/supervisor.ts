@@ -2,8 +2,10 @@
 
 import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
+import { codeChange, codeChangeMessage, runningCode } from '../code.js';
 import type { Config } from '../config/load.js';
-import type { BootFailed, FromWorker, ListenAddress, ModelVersions, ReloadResults, WorkerBoot } from '../control.js';
+import type { BootFailed, FromWorker, ModelVersions, ReloadResults, WorkerBoot } from '../control.js';
+import type { OperatorErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { RawHandle } from '../raw-handle.js';
@@ -12,15 +14,18 @@ import { workerEnvironment } from './deployment.js';
 import { Doorway } from './doorway.js';
 import { HangWatch } from './hang-watch.js';
 import { obituary } from './obituary.js';
-import { type Action, plan } from './plan.js';
+import { type Action, codeCheckMs, plan } from './plan.js';
 import { Relocation } from './relocation.js';
 import { Rollout } from './rollout.js';
 import { Slot } from './slot.js';
 import { WorkerHandle } from './worker-handle.js';
 
+/** What a worker says when it serves. */
+type Ready = Extract<FromWorker, { kind: 'ready' }>;
+
 export interface SupervisorEvents {
   /** Every worker that is wanted serves, for the first time. */
-  onReady(addresses: readonly ListenAddress[], models: Readonly<Record<string, string>>): void;
+  onReady(ready: Ready): void;
   onFork(worker: WorkerHandle): void;
   onUpdate(update: RecordUpdate): void;
   /** A worker is gone; its handle has the last record that arrived. */
@@ -29,8 +34,8 @@ export interface SupervisorEvents {
   onModelsReloaded(worker: WorkerHandle, results: ReloadResults): void;
   /** A worker could not start, with its reason, and no reload is to blame. */
   onBootFailed(failure: BootFailed): void;
-  /** No worker becomes ready in this slot. */
-  onGiveUp(reason: string): void;
+  /** No worker becomes ready in a slot, or none lives and none may be started. */
+  onGiveUp(code: OperatorErrorCode, reason: string): void;
 }
 
 export class Supervisor {
@@ -51,6 +56,8 @@ export class Supervisor {
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | null = null;
   #onSettled: (() => void)[] = [];
+  /** Why the last fork that was due was refused; null when it was not. */
+  #refusedFor: string | null = null;
 
   constructor(
     config: Config,
@@ -122,10 +129,14 @@ export class Supervisor {
     return isSettled;
   }
 
-  /** Tells every worker to serve these versions; those that are still starting load them in the first place. */
-  reloadModels(versions: ModelVersions): void {
+  /**
+   * Tells every worker to serve these versions; those that are still starting hear of it when they are ready. Resolves
+   * to what came of it in each worker that lives.
+   */
+  reloadModels(versions: ModelVersions): Promise<readonly ReloadResults[]> {
     this.#rollout.setVersions(versions);
-    for (const worker of this.workers) worker.send({ kind: 'reload-models', versions });
+    const ready = this.workers.filter(({ state }) => state === 'ready');
+    return Promise.all(ready.map((worker) => worker.reloadModels(versions)));
   }
 
   /**
@@ -181,9 +192,11 @@ export class Supervisor {
     const wish = { isStopping: this.#isStopping, workers: this.#wanted, revision, maxBootFailures };
     const now = performance.now();
     const actions = plan(this.#slots, wish, now);
-    for (const action of actions) this.#do(action);
-    if (actions.length === 0 && this.workers.every(({ state }) => state === 'ready')) this.#settled();
+    let refused = 0;
+    for (const action of actions) if (!this.#do(action)) refused++;
+    if (actions.length === refused && this.workers.every(({ state }) => state === 'ready')) this.#settled();
     const times = actions.flatMap((action) => (action.kind === 'wait' ? action.until : []));
+    if (refused > 0) times.push(now + codeCheckMs);
     if (times.length > 0) this.#timer = setTimeout(() => this.#reconcile(), Math.min(...times) - now);
   }
 
@@ -192,11 +205,11 @@ export class Supervisor {
     for (const resolve of this.#onSettled.splice(0)) resolve();
   }
 
-  #do(action: Action): void {
+  /** Whether it was done. */
+  #do(action: Action): boolean {
     switch (action.kind) {
       case 'fork':
-        this.#fork(this.#slots[action.slot] as Slot);
-        break;
+        return this.#forkUnlessChanged(this.#slots[action.slot] as Slot);
       case 'retire':
       case 'drain':
         this.#end(this.#worker(action.incarnation), action.kind);
@@ -206,6 +219,7 @@ export class Supervisor {
         break;
       case 'wait':
     }
+    return true;
   }
 
   #worker(incarnation: number): WorkerHandle {
@@ -215,8 +229,31 @@ export class Supervisor {
   #giveUp({ bootFailures, lastFailure }: Slot): void {
     this.#isStopping = true;
     this.#events.onGiveUp(
+      'WORKER_BOOT_FAILED',
       `${bootFailures} workers in a row ended before they were ready (cluster.maxBootFailures); the last one: ${lastFailure}`,
     );
+  }
+
+  /**
+   * A worker of other code than this primary's is not started: see code.ts. Those that live serve on; when the last of
+   * them has gone there is nothing to keep, and a restart of the whole brings the new code.
+   */
+  #forkUnlessChanged(slot: Slot): boolean {
+    if (this.#isStopping) return false;
+    const change = codeChange();
+    if (change === null) {
+      this.#refusedFor = null;
+      this.#fork(slot);
+      return true;
+    }
+    const isNews = this.#refusedFor !== change;
+    this.#refusedFor = change;
+    if (this.#rollout.isUnderWay) this.#rollout.takeBack(change);
+    else if (this.workers.length === 0) {
+      this.#isStopping = true;
+      this.#events.onGiveUp('CODE_CHANGED', change);
+    } else if (isNews) this.#log.error({ slot: slot.slot, reason: change }, 'no worker is started from other code');
+    return false;
   }
 
   #fork(slot: Slot): void {
@@ -250,13 +287,17 @@ export class Supervisor {
   #receive(slot: Slot, worker: WorkerHandle, message: FromWorker, handle: RawHandle | undefined): void {
     switch (message.kind) {
       case 'hello': {
+        if (message.code !== runningCode) {
+          worker.kill(codeChangeMessage(message.code));
+          break;
+        }
         const { config, versions } = worker.deployment;
         const { slot, incarnation } = worker;
         worker.send({ kind: 'boot', config, versions, ...this.#home, slot, incarnation });
         break;
       }
       case 'ready':
-        this.#ready(slot, worker, message.addresses, message.models);
+        this.#ready(slot, worker, message);
         break;
       case 'boot-failed':
         slot.lastFailure = message.message;
@@ -267,6 +308,7 @@ export class Supervisor {
           if (result.outcome === 'loaded') worker.models = { ...worker.models, [model]: result.description };
         }
         this.#events.onModelsReloaded(worker, message.results);
+        worker.modelsReloaded(message.results);
         break;
       case 'released':
         this.#ledger.release(worker, message.addresses);
@@ -305,16 +347,11 @@ export class Supervisor {
     this.#reconcile();
   }
 
-  #ready(
-    slot: Slot,
-    worker: WorkerHandle,
-    addresses: readonly ListenAddress[],
-    models: Readonly<Record<string, string>>,
-  ): void {
+  #ready(slot: Slot, worker: WorkerHandle, message: Ready): void {
     if (worker.state !== 'starting') return;
     worker.state = 'ready';
-    worker.addresses = addresses;
-    worker.models = models;
+    worker.addresses = message.addresses;
+    worker.models = message.models;
     worker.heardAt = performance.now();
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');
@@ -322,10 +359,12 @@ export class Supervisor {
     if (this.#wasReady && !isSuccessor) this.#log.info(fields, slot.hasServed ? 'worker replaced' : 'worker added');
     slot.noteReady();
     worker.hasServed = true;
+    const { revision, versions } = this.#rollout.wanted;
+    if (worker.revision === revision && worker.versions !== versions) void worker.reloadModels(versions);
     if (!this.#wasReady && this.#slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
       this.#wasReady = true;
       if (worker.deployment.config.cluster.moveConnections) this.#handoffCheck = this.#relocation.tryOut(worker);
-      this.#events.onReady(addresses, models);
+      this.#events.onReady(message);
     }
     this.#reconcile();
   }

@@ -2,7 +2,7 @@
 
 import type { SendHandle } from 'node:child_process';
 import type { Worker } from 'node:cluster';
-import type { FromWorker, ListenAddress, ToWorker } from '../control.js';
+import type { FromWorker, ListenAddress, ModelVersions, ReloadResults, ToWorker } from '../control.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
 import type { RawHandle } from '../raw-handle.js';
 import type { Deployment } from './deployment.js';
@@ -16,6 +16,8 @@ export class WorkerHandle implements MemberView {
   readonly deployment: Deployment;
   readonly forkedAt = performance.now();
   state: WorkerState = 'starting';
+  /** Which versions of the models it was last told to serve. */
+  versions: ModelVersions;
   hasServed = false;
   /** Where it listens, once it is ready. */
   addresses: readonly ListenAddress[] = [];
@@ -34,6 +36,8 @@ export class WorkerHandle implements MemberView {
   /** How many of them each client address has. */
   readonly peers = new Map<string, number>();
   readonly #worker: Worker;
+  /** Who waits for what comes of reloads of its models, in the order they were asked for. */
+  readonly #onModelsReloaded: ((results: ReloadResults) => void)[] = [];
 
   /** @param doorway where each connection passes that is on its way to the worker */
   constructor(worker: Worker, slot: number, incarnation: number, deployment: Deployment, doorway: Doorway) {
@@ -42,9 +46,13 @@ export class WorkerHandle implements MemberView {
       admit: (handle) => doorway.admit(handle, this),
       sentBack: (place) => doorway.sentBack(place, this),
     });
+    worker.once('exit', () => {
+      for (const resolve of this.#onModelsReloaded.splice(0)) resolve({});
+    });
     this.slot = slot;
     this.incarnation = incarnation;
     this.deployment = deployment;
+    this.versions = deployment.versions;
   }
 
   /** One that is spent is as outdated as one with an older config. */
@@ -84,6 +92,17 @@ export class WorkerHandle implements MemberView {
       if (this.#worker.isConnected()) this.#worker.send(message, handle as unknown as SendHandle, undefined, onSent);
       else reject(new Error(`worker ${this.pid} is gone`));
     });
+  }
+
+  /** Resolves to what came of it; to nothing when the worker ends before it says so. */
+  reloadModels(versions: ModelVersions): Promise<ReloadResults> {
+    this.versions = versions;
+    this.send({ kind: 'reload-models', versions });
+    return new Promise((resolve) => this.#onModelsReloaded.push(resolve));
+  }
+
+  modelsReloaded(results: ReloadResults): void {
+    this.#onModelsReloaded.shift()?.(results);
   }
 
   /** Kills it unless it has ended by then. */

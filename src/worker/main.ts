@@ -5,9 +5,10 @@
 import type { Socket } from 'node:net';
 import { usesTls } from '../certificates.js';
 import { hearOfEnd } from '../channel.js';
+import { runningCode, runningVersion } from '../code.js';
 import { listenerSettings } from '../config/addresses.js';
 import { clusterIdentity } from '../config/describe.js';
-import { type Config, packageVersion } from '../config/load.js';
+import type { Config } from '../config/load.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { threadsThatCannotEnd } from '../inference/threads/host.js';
@@ -57,7 +58,7 @@ process.once('message', (message: ToWorker) => {
     process.exit(1);
   });
 });
-await sendToPrimary({ kind: 'hello' }).catch(() => process.exit(1)); // the primary has gone: there is nothing to be
+await sendToPrimary({ kind: 'hello', code: runningCode }).catch(() => process.exit(1)); // the primary has gone: there is nothing to be
 
 async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
@@ -152,7 +153,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   for (const [i, listener] of config.listeners.entries())
     addresses.push(await server.listen(listener, listenerSettings(config, i)));
   await publishing.start();
-  await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions() });
+  await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions(), rowBytes: models.rowBytes() });
 }
 
 /** Calls `run` at the first time, and then not again before `ms` have passed. */
@@ -170,7 +171,7 @@ async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | nul
   const { otlp, cluster } = config;
   if (otlp.endpoint === '' || otlp.traceRatio === 0) return null;
   const { exportTraces } = await import('../otlp.js');
-  return exportTraces(otlp, { instance: `${cluster.node}/${slot}`, version: packageVersion(), cluster: cluster.name });
+  return exportTraces(otlp, { instance: `${cluster.node}/${slot}`, version: runningVersion, cluster: cluster.name });
 }
 
 /** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */

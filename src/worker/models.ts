@@ -60,6 +60,11 @@ export class WorkerModels {
     return Object.fromEntries([...this.#models].map(([name, model]) => [name, model.description]));
   }
 
+  /** By model: bytes of one input row; null where any length may be right. */
+  rowBytes(): Readonly<Record<string, number | null>> {
+    return Object.fromEntries([...this.#models].map(([name, { inputBytes }]) => [name, inputBytes]));
+  }
+
   gauges(): Readonly<Record<string, ModelGauges>> {
     return Object.fromEntries(
       [...this.#models].map(([name, { version, execution, batcher }]) => [

@@ -1,6 +1,6 @@
 // The engine inside a real server: many models on many ports, threads, crashes, reloads, overload.
 
-import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Metrics, ModelMetrics } from '#src/aggregator/metrics.js';
@@ -303,6 +303,110 @@ describe('a reload of models', () => {
       expect(model).to.deep.include({ requests: replies, failed: 0, expired: 0, loads, versions: ['4'] });
     });
   }
+});
+
+describe('a reload of models by hand', function () {
+  this.timeout(40_000);
+  afterEach(endProcesses);
+
+  const at = new Date('2020-01-01T00:00:00Z');
+  /** As an archive, an image or a careful copy leaves it: in place of the old file, with its time and its size. */
+  const replace = (path: string, content: string | Buffer): void => {
+    writeFileSync(`${path}.staged`, content);
+    utimesSync(`${path}.staged`, at, at);
+    renameSync(`${path}.staged`, path);
+  };
+  const addsFromFile = (externalFile: string): Buffer =>
+    writeOnnx({
+      inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 1] }],
+      outputs: [{ name: 'y', dtype: 'float32', shape: ['n', 1] }],
+      nodes: [{ op: 'Add', inputs: ['x', 'k'], outputs: ['y'] }],
+      constants: [{ name: 'k', shape: [1], values: new Float32Array(1), externalFile }],
+    });
+  const float = (value: number): Buffer => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeFloatLE(value);
+    return bytes;
+  };
+  const says = (text: string, more = ''): string =>
+    `${more}export default () => ({ infer: (rows) => rows.map(() => Buffer.from('${text}')) });`;
+
+  it('serves what lies there now, though the time and the size of a file are the same, and says which', async () => {
+    const own = join(folder, 'by-hand');
+    mkdirSync(own);
+    const [onnx, external, weights, inline, threaded] = ['a.onnx', 'b.onnx', 'weights.bin', 'c.mjs', 'd.mjs'].map(
+      (name) => join(own, name),
+    ) as [string, string, string, string, string];
+    const write = (value: number): void => {
+      replace(onnx, writeOnnx(adds(value)));
+      replace(weights, float(value));
+      replace(inline, says(`say ${value}`));
+      replace(threaded, says(`say ${value}`));
+    };
+    replace(external, addsFromFile('weights.bin'));
+    write(1);
+    const server = new ModelsServer([
+      { name: 'onnx', path: onnx },
+      { name: 'external', path: external },
+      { name: 'inline', backend: 'module', path: inline, execution: 'inline' },
+      { name: 'threaded', backend: 'module', path: threaded, execution: 'thread' },
+    ]);
+    const answers = async (): Promise<readonly (number | string)[]> =>
+      Promise.all(
+        ['onnx', 'external', 'inline', 'threaded'].map(async (name) => {
+          const client = await server.client(name);
+          client.send(float(0));
+          const [reply = Buffer.alloc(0)] = await client.replied(1);
+          client.destroy();
+          return reply.length === 4 ? reply.readFloatLE() : String(reply);
+        }),
+      );
+    expect(await answers()).to.deep.equal([1, 1, 'say 1', 'say 1']);
+    expect((await server.operate('reload', '--models')).output).to.equal('no model has changed');
+    write(2);
+    expect((await server.operate('reload', '--models')).output).to.match(
+      /^loaded: onnx .*external .*inline .*threaded/,
+    );
+    // It is done when the command has ended, and nothing is loaded twice.
+    expect(await answers()).to.deep.equal([2, 2, 'say 2', 'say 2']);
+    expect((await server.operate('reload', '--models')).output).to.equal('no model has changed');
+    replace(weights, float(3));
+    expect((await server.operate('reload', '--models')).output).to.equal('loaded: external (unversioned)');
+    expect(await answers()).to.deep.equal([2, 3, 'say 2', 'say 2']);
+    const loads = await server.modelWhen('onnx', 'its loads', (model) => model.loads === 2);
+    expect(loads.load_failures).to.equal(0);
+  });
+
+  it('never says done of what it could not load: a broken file, or an import that Node keeps', async () => {
+    const own = join(folder, 'kept');
+    mkdirSync(own);
+    const [model, lib] = [join(own, 'model.mjs'), join(own, 'lib.mjs')];
+    const main =
+      "import { word } from './lib.mjs';\nexport default () => ({ infer: (rows) => rows.map(() => Buffer.from(word)) });";
+    replace(lib, "export const word = 'one';");
+    replace(model, main);
+    const server = new ModelsServer([{ name: 'mine', backend: 'module', path: model, execution: 'inline' }]);
+    const ask = async (): Promise<string> => {
+      const client = await server.client('mine');
+      client.send(Buffer.from('x'));
+      const [reply] = await client.replied(1);
+      client.destroy();
+      return String(reply);
+    };
+    expect(await ask()).to.equal('one');
+    replace(lib, "export const word = 'two';");
+    const kept = await server.operate('reload', '--models');
+    expect(kept.code).to.equal(7);
+    expect(kept.output).to.include('lib.mjs').and.include('`ml-tcp-server reload` loads it in new workers');
+    expect(await ask()).to.equal('one');
+    expect(await server.operate('reload')).to.have.property('code', 0);
+    expect(await ask()).to.equal('two');
+    replace(model, 'no module');
+    const broken = await server.operate('reload', '--models');
+    expect(broken.code).to.equal(7);
+    expect(broken.output).to.include('the model mine could not be reloaded').and.include('the old version serves on');
+    expect(await ask()).to.equal('two');
+  });
 });
 
 describe('overload', () => {

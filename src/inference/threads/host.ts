@@ -11,6 +11,7 @@
 
 import { Worker } from 'node:worker_threads';
 import '../backends/onnx-telemetry.js'; // a thread cannot do it
+import { codeChange, codeChangeMessage, runningCode } from '../../code.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { ModelSource } from '../catalogue.js';
 import { type Model, ThreadCrashedError, ThreadHungError } from '../model.js';
@@ -270,6 +271,8 @@ export class ThreadedModel implements Model {
       } catch (error) {
         if (this.#isClosed) return;
         this.#options.onCrash(error instanceof Error ? error : new Error(String(error)));
+        // Without a thread the worker would hold connections that it cannot serve: it ends, and others take them.
+        if (error instanceof CodeChangedError && this.#threads.size === 0) setImmediate(() => rethrow(error));
         this.#youngCrashes++;
         this.#replaceIn(this.#pauseMs());
       }
@@ -301,8 +304,22 @@ function isEnding(worker: Worker, graceMs: number): Promise<boolean> {
   });
 }
 
+function rethrow(error: Error): never {
+  throw error;
+}
+
+/** A thread would run other code than this process: it is not started. */
+class CodeChangedError extends Error {
+  constructor(change: string) {
+    super(`no thread is started from other code: ${change}`);
+    this.name = 'CodeChangedError';
+  }
+}
+
 /** Resolves when the thread has loaded and warmed up its model; rejects with its reason when it cannot. */
 async function startThread(source: ModelSource, maxBatchSize: number, timeoutMs?: number): Promise<Started> {
+  const change = codeChange();
+  if (change !== null) throw new CodeChangedError(change);
   const shared = new Int32Array(new SharedArrayBuffer(8));
   const workerData: ThreadBoot = { source, maxBatchSize, shared };
   const worker = new Worker(new URL('./main.js', import.meta.url), { workerData, name: `model ${source.name}` });
@@ -344,7 +361,9 @@ function readiness(worker: Worker): Promise<Ready> {
       worker.off('error', reject);
       worker.off('exit', exited);
       worker.on('error', () => {}); // whoever adopts it listens to its exit
-      if (message.kind === 'ready') resolve(message);
+      if (message.kind !== 'ready') return;
+      if (message.code === runningCode) resolve(message);
+      else reject(new CodeChangedError(codeChangeMessage(message.code)));
     });
   });
 }

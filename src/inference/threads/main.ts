@@ -1,6 +1,7 @@
 // A thread that holds one model and runs one batch at a time.
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { runningCode } from '../../code.js';
 import { loadModel } from '../catalogue.js';
 import { warmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
@@ -36,4 +37,4 @@ port.on('message', async (message: ToThread) => {
   }
 });
 const known = { inputBytes, outputBytes, fixedRows, runsAloneBecause, description };
-send({ kind: 'ready', model: known, warmUp: await warmUp(model, maxBatchSize) });
+send({ kind: 'ready', code: runningCode, model: known, warmUp: await warmUp(model, maxBatchSize) });

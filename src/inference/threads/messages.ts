@@ -27,6 +27,8 @@ export type ToThread = { readonly kind: 'run'; readonly rows: PackedRows } | { r
 export type FromThread =
   | {
       readonly kind: 'ready';
+      /** What the thread runs, as `code.ts` tells it. */
+      readonly code: string;
       readonly model: Pick<Model, 'inputBytes' | 'outputBytes' | 'fixedRows' | 'runsAloneBecause' | 'description'>;
       readonly warmUp: WarmUp | null;
     }

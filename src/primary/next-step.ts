@@ -1,0 +1,80 @@
+// What the `ready` line proposes to try next: a simulation that fits the model that is served.
+
+import { resolve, sep } from 'node:path';
+import { usesTls } from '../certificates.js';
+import { type Config, packageRoot } from '../config/load.js';
+import type { ListenAddress } from '../control.js';
+
+export interface NextStep {
+  readonly config: Config;
+  readonly addresses: readonly ListenAddress[];
+  /** By model: bytes of one input row; null where any length may be right. */
+  readonly rowBytes: Readonly<Record<string, number | null>>;
+  /** Empty: the metrics are served by another process. */
+  readonly metricsUrl: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+const digitsFolder = resolve(packageRoot, 'config/models/digits');
+const defaultMetricsUrl = 'http://127.0.0.1:8080';
+
+/** A command and what it does. Words in capitals stand for what only the reader knows. */
+export function nextStep(step: NextStep): string {
+  const { config, addresses, metricsUrl, env } = step;
+  const address = addresses.find(({ model }) => isDigits(config, model)) ?? addresses[0];
+  const metrics = metricsUrl === '' ? 'ml-tcp-server aggregator serves the metrics; ' : '';
+  if (address === undefined) return metrics;
+  const listener = config.listeners.find(({ port, model }) => port === address.port && model === address.model);
+  const isSecure = listener?.tls ?? usesTls(config.server.tls);
+  if (isSecure && config.server.tls.caFile !== '')
+    return `${metrics}a client with a certificate of its own: see ml-tcp-server/client`;
+  const { flags, does } = payloadOf(step, address.model);
+  const secrets = [
+    ...(config.server.sharedSecret === '' ? [] : ['SHARED_SECRET=SECRET']),
+    ...(config.http.token === '' || metricsUrl === '' ? [] : ['HTTP_TOKEN=TOKEN']),
+  ];
+  const command =
+    env.npm_lifecycle_event === 'start' && env.npm_package_name === 'ml-tcp-server'
+      ? ['npm', 'run', 'simulate', '--']
+      : ['npx', 'ml-tcp-server', 'simulate'];
+  const words = [
+    ...secrets,
+    ...command,
+    ...connectFlags(address, isSecure),
+    ...(config.server.lengthFieldSize === 4 ? [] : ['--length-field-size', String(config.server.lengthFieldSize)]),
+    ...flags,
+    ...metricsFlags(config, metricsUrl),
+  ];
+  return `${metrics}${words.join(' ')} ${does}`;
+}
+
+function isDigits({ models }: Config, name: string): boolean {
+  const path = models.find((model) => model.name === name)?.path ?? '';
+  return path === digitsFolder || path.startsWith(digitsFolder + sep);
+}
+
+function payloadOf({ config, rowBytes }: NextStep, model: string): { flags: readonly string[]; does: string } {
+  if (isDigits(config, model)) return { flags: [], does: 'sends digits and checks every reply' };
+  const size = rowBytes[model];
+  // The model has run on zeros before its port opened; random bytes may be no number, or no index that it knows.
+  if (size !== null && size !== undefined)
+    return { flags: ['--payload-size', String(size), '--zeros'], does: 'sends rows of zeros and compares the totals' };
+  if (config.models.find(({ name }) => name === model)?.backend === 'dummy')
+    return { flags: ['--payload-size', '64'], does: 'sends random bytes and compares the totals' };
+  return { flags: ['--payload', 'FILE'], does: 'sends a payload of yours and compares the totals' };
+}
+
+function connectFlags({ host, port }: ListenAddress, isSecure: boolean): readonly string[] {
+  const reachable = { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
+  const name = isSecure ? 'NAME-IN-THE-CERTIFICATE' : reachable;
+  return [
+    ...(name === '127.0.0.1' ? [] : ['--host', name]),
+    ...(port === 8081 ? [] : ['--port', String(port)]),
+    ...(isSecure ? ['--tls-ca', 'CA.pem'] : []),
+  ];
+}
+
+function metricsFlags({ http }: Config, url: string): readonly string[] {
+  if (url === '' || usesTls(http.tls)) return ['--metrics', 'none'];
+  return url === defaultMetricsUrl ? [] : ['--metrics', `${url.replace('//0.0.0.0', '//127.0.0.1')}/metrics`];
+}
