@@ -61,5 +61,6 @@ export function buildPage() {
   const entries = [`page=${join(from, 'main.tsx')}`, `page=${join(from, 'page.css')}`];
   const args = [...entries, `--outdir=${to}`, '--legal-comments=eof', ...options, ...jsx];
   runTool('esbuild', args, { stdio: ['ignore', 2, 2] });
-  for (const file of ['index.html', 'login.html', 'icon.svg']) copyFileSync(join(from, file), join(to, file));
+  for (const file of ['index.html', 'login.html', 'slash.js', 'icon.svg'])
+    copyFileSync(join(from, file), join(to, file));
 }

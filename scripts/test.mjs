@@ -16,6 +16,7 @@ const programs = [
   { name: 'faketime', debian: 'faketime', isRequired: false },
   { name: 'unshare', debian: 'util-linux', isRequired: false },
   { name: 'strace', debian: 'strace', isRequired: false },
+  { name: 'nginx', debian: 'nginx-light', isRequired: false },
 ];
 
 /** Where the packages of test/public-models.txt are unpacked. */
@@ -23,7 +24,8 @@ const publicModels = join(root, 'build/public-models');
 const nodeVersions = join(root, 'build/node-versions');
 
 function isOnPath(name) {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)));
+  // Debian has servers in a folder that only root has on its PATH.
+  return [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin'].some((folder) => existsSync(join(folder, name)));
 }
 
 /** Through Debian's packages, where they are there and we may; services are not started by it. */

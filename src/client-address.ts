@@ -1,6 +1,6 @@
 // Which addresses may connect, and which of them count as one client.
 
-import { BlockList, isIPv6 } from 'node:net';
+import { BlockList, isIP, isIPv6 } from 'node:net';
 
 export class AddressFilter {
   readonly #allowed: BlockList | null;
@@ -43,4 +43,26 @@ export function clientKey(address: string): string {
   const all = [...groups, ...Array<string>(Math.max(0, 8 - groups.length - behind.length)).fill('0'), ...behind];
   const network = all.slice(0, 4).map((group) => Number.parseInt(group || '0', 16).toString(16));
   return `${network.join(':')}::/64`;
+}
+
+/**
+ * The client behind proxies that are trusted: of the addresses in X-Forwarded-For, the last that is no such proxy. What
+ * stands before it may have been made up by the client.
+ * @param peer at the other end of the connection
+ */
+export function addressBehind(peer: string, forwardedFor: string, isTrusted: (address: string) => boolean): string {
+  let client = plainAddress(peer);
+  for (const hop of forwardedFor.split(',').toReversed()) {
+    if (!isTrusted(client)) return client;
+    const before = addressIn(hop.trim());
+    if (before === null) return client;
+    client = before;
+  }
+  return client;
+}
+
+/** Some proxies write the port as well: `10.0.0.7:4711`, `[fd00::1]:4711`. */
+function addressIn(hop: string): string | null {
+  const bare = /^\[(.*)\](?::\d+)?$/.exec(hop)?.[1] ?? /^([\d.]+):\d+$/.exec(hop)?.[1] ?? hop;
+  return isIP(bare) === 0 ? null : plainAddress(bare);
 }

@@ -7,8 +7,11 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
 import helmet from 'helmet';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
+import { AddressFilter, addressBehind, clientKey, plainAddress } from '../client-address.js';
+import { isSameOrigin, normalOrigin } from './origin.js';
 import { noRefusals, type RefusalReason } from './refusals.js';
 
 export interface GuardOptions {
@@ -18,11 +21,14 @@ export interface GuardOptions {
   readonly maxRequestsPerSecond: number;
   /** Whether the connection is encrypted: only then browsers keep to it from then on. */
   readonly isSecure: boolean;
+  /** Addresses and ranges of proxies whose X-Forwarded-For, -Host and -Proto are believed. */
+  readonly trustedProxies: readonly string[];
 }
 
 /** Why a request is not answered. */
 export interface Refusal {
   readonly status: 401 | 403 | 413 | 429 | 503;
+  readonly reason: RefusalReason;
   readonly message: string;
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -31,6 +37,9 @@ export interface Refusal {
 export const maxBodyBytes = 4096;
 
 const cookieName = 'mltcp_token';
+
+/** A host name with its port has at most so many characters (RFC 1035, 2.3.4); what is longer is not repeated. */
+const maxHostLength = 262;
 
 /** Nothing comes from elsewhere, nothing is written into the page, and no other page may show it. */
 const contentSecurityPolicy = {
@@ -55,15 +64,17 @@ export class Guard {
   /** What it has refused so far. */
   readonly refusals = noRefusals();
   readonly #digest: Buffer | null;
-  readonly #corsOrigins: readonly string[];
+  readonly #corsOrigins: ReadonlySet<string | null>;
   readonly #limiter: RateLimiterMemory;
   readonly #isSecure: boolean;
+  readonly #proxies: AddressFilter | null;
 
-  constructor({ token, corsOrigins, maxRequestsPerSecond, isSecure }: GuardOptions) {
+  constructor({ token, corsOrigins, maxRequestsPerSecond, isSecure, trustedProxies }: GuardOptions) {
     this.#digest = token === '' ? null : digest(token);
-    this.#corsOrigins = corsOrigins;
+    this.#corsOrigins = new Set(corsOrigins.map(normalOrigin));
     this.#limiter = new RateLimiterMemory({ points: maxRequestsPerSecond, duration: 1 });
     this.#isSecure = isSecure;
+    this.#proxies = trustedProxies.length === 0 ? null : new AddressFilter(trustedProxies, []);
     this.headers = helmet({
       contentSecurityPolicy,
       strictTransportSecurity: isSecure,
@@ -73,29 +84,32 @@ export class Guard {
 
   /** What every request must pass, whoever sends it; null when it does. */
   async checkRequest(request: IncomingMessage): Promise<Refusal | null> {
-    const { headers, socket } = request;
+    const { headers } = request;
     if ('transfer-encoding' in headers || Number(headers['content-length'] ?? 0) > maxBodyBytes) {
       return this.refuse('size', 413, `a request here has at most ${maxBodyBytes} bytes`);
     }
     try {
-      await this.#limiter.consume(socket.remoteAddress ?? '');
+      await this.#limiter.consume(clientKey(this.#clientOf(request)));
       return null;
     } catch {
-      const message = 'too many requests of this address (http.maxRequestsPerSecond)';
+      const message =
+        'too many requests of this address (http.maxRequestsPerSecond); behind a proxy, name the proxy in http.trustedProxies';
       return this.refuse('rate', 429, message, { 'retry-after': '1' });
     }
   }
 
   /** Pages of other origins may open a WebSocket with a browser's cookies: not here, unless they are named. */
-  checkOrigin({ headers }: IncomingMessage): Refusal | null {
-    const { origin, host } = headers;
-    if (origin === undefined || this.#corsOrigins.includes(origin)) return null;
-    if (URL.canParse(origin) && new URL(origin).host === host) return null;
-    return this.refuse('origin', 403, 'this origin may not look (http.corsOrigins)');
+  checkOrigin(request: IncomingMessage): Refusal | null {
+    const { origin } = request.headers;
+    if (origin === undefined || this.#corsOrigins.has(normalOrigin(origin) ?? '')) return null;
+    const host = this.#hostOf(request);
+    if (isSameOrigin(origin, host)) return null;
+    const message = `a page of ${short(origin)} may not look at ${short(host)}. If a proxy is in between, it must pass the header Host on (nginx: proxy_set_header Host $http_host); for a page that comes from elsewhere, name its origin in http.corsOrigins`;
+    return this.refuse('origin', 403, message);
   }
 
   checkToken(request: IncomingMessage): Refusal | null {
-    if (this.knows(shownBy(request))) return null;
+    if (this.#digest === null || shownBy(request).some((shown) => this.knows(shown))) return null;
     const message = 'send the token of http.token: Authorization: Bearer …';
     return this.refuse('token', 401, message, { 'www-authenticate': 'Bearer' });
   }
@@ -108,7 +122,7 @@ export class Guard {
     headers: Readonly<Record<string, string>> = {},
   ): Refusal {
     this.refusals[reason]++;
-    return { status, message, headers };
+    return { status, reason, message, headers };
   }
 
   /** Whether this is the token, or none is needed; in a time that tells nothing of it. @param shown its digest */
@@ -117,12 +131,39 @@ export class Guard {
     return shown?.length === this.#digest.length && timingSafeEqual(shown, this.#digest);
   }
 
-  /** The cookie for who has typed the token in; null when it is another. */
-  cookieFor(token: string): string | null {
+  /**
+   * The cookie for who has typed the token in; null when it is another. It is for the path that the browser has asked
+   * for: only the browser knows what a proxy has put in front of ours.
+   */
+  cookieFor(token: string, request: IncomingMessage): string | null {
     const shown = digest(token);
     if (!this.knows(shown)) return null;
-    const secure = this.#isSecure ? '; Secure' : '';
-    return `${cookieName}=${shown.toString('hex')}; Path=/; HttpOnly; SameSite=Strict${secure}`;
+    const secure = this.#isSecure || this.#forwarded(request, 'x-forwarded-proto') === 'https' ? '; Secure' : '';
+    return `${cookieName}=${shown.toString('hex')}; HttpOnly; SameSite=Strict${secure}`;
+  }
+
+  #clientOf({ headers, socket }: IncomingMessage): string {
+    const forwardedFor = String(headers['x-forwarded-for'] ?? '');
+    return addressBehind(socket.remoteAddress ?? '', forwardedFor, (address) => this.#isProxy(address));
+  }
+
+  /** What the browser has asked for. */
+  #hostOf(request: IncomingMessage): string {
+    return this.#forwarded(request, 'x-forwarded-host') ?? request.headers.host ?? '';
+  }
+
+  /** What the first proxy has been asked for; null unless the one that asks us is trusted. */
+  #forwarded({ headers, socket }: IncomingMessage, header: string): string | null {
+    if (!this.#isProxy(plainAddress(socket.remoteAddress ?? ''))) return null;
+    return (
+      String(headers[header] ?? '')
+        .split(',', 1)[0]
+        ?.trim() || null
+    );
+  }
+
+  #isProxy(address: string): boolean {
+    return this.#proxies !== null && isIP(address) !== 0 && this.#proxies.admits(address);
   }
 }
 
@@ -130,10 +171,14 @@ export function digest(token: string): Buffer {
   return createHash('sha256').update(token).digest();
 }
 
-/** The digest of the token that a request shows, if it shows one. */
-function shownBy({ headers }: IncomingMessage): Buffer | null {
+function short(host: string): string {
+  return host.length <= maxHostLength ? host : `${host.slice(0, maxHostLength)}…`;
+}
+
+/** Digests of the tokens that a request shows: with servers under / and /ml/, a browser sends the cookies of both. */
+function shownBy({ headers }: IncomingMessage): readonly Buffer[] {
   const bearer = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1];
-  if (bearer !== undefined) return digest(bearer);
-  const cookie = new RegExp(`(?:^|; *)${cookieName}=([0-9a-f]{64})(?:;|$)`).exec(headers.cookie ?? '')?.[1];
-  return cookie === undefined ? null : Buffer.from(cookie, 'hex');
+  if (bearer !== undefined) return [digest(bearer)];
+  const cookies = (headers.cookie ?? '').matchAll(new RegExp(`(?<=^|; *)${cookieName}=([0-9a-f]{64})(?=;|$)`, 'g'));
+  return [...cookies].map(([, hex]) => Buffer.from(hex as string, 'hex'));
 }

@@ -31,6 +31,12 @@ const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
 /** What the page that asks for the token is made of: everybody may have it. */
 const loginFiles = ['/page.css', '/icon.svg'];
 
+/**
+ * A page that was asked for as /ml would look for its files beside /ml, and not below it. It asks for this as `?slash.js`:
+ * a reference that is only a query keeps the path of the page, whatever that is.
+ */
+const slashQuery = '/?slash.js';
+
 export function createHttpApp(options: HttpOptions): Express {
   const { observer, version, history, guard, corsOrigins, redisFailures } = options;
   const app = express();
@@ -46,9 +52,13 @@ export function createHttpApp(options: HttpOptions): Express {
   if (corsOrigins.length > 0) app.use(cors({ origin: [...corsOrigins], methods: ['GET'] }));
   app.post('/login', express.urlencoded({ extended: false, limit: maxBodyBytes }), (request, response) => {
     const { token } = (request.body ?? {}) as { token?: unknown };
-    const cookie = typeof token === 'string' ? guard.cookieFor(token) : null;
+    const cookie = typeof token === 'string' ? guard.cookieFor(token, request) : null;
     if (cookie !== null) response.setHeader('set-cookie', cookie);
-    response.redirect(303, cookie === null ? '/#wrong' : '/');
+    response.redirect(303, cookie === null ? './#wrong' : './'); // beside /login, wherever a proxy has put it
+  });
+  app.get('/', (request, response, next) => {
+    if (request.url !== slashQuery) next();
+    else response.setHeader('cache-control', 'no-cache').sendFile(join(pageFolder, 'slash.js'));
   });
   app.use((request, response, next) => letIn(guard, request, response, next));
   const text = cachedText(observer, version, guard.refusals, redisFailures);
@@ -85,9 +95,9 @@ function letIn(guard: Guard, request: Request, response: Response, next: NextFun
   } else refuse(response, refusal);
 }
 
-function refuse(response: Response, { status, message, headers }: Refusal): void {
+function refuse(response: Response, { status, reason, message, headers }: Refusal): void {
   if (status === 413) response.setHeader('connection', 'close'); // the rest of it is not read
-  response.status(status).set(headers).json({ error: message });
+  response.status(status).set(headers).json({ error: message, reason });
 }
 
 function answerProbes(app: Express, observer: ClusterObserver): void {

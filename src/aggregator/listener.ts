@@ -1,6 +1,6 @@
 // The HTTP server of an aggregator: with TLS or without, and with time limits that slow and silent clients meet.
 
-import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -72,6 +72,19 @@ export async function openListener(
       server.closeAllConnections();
     },
   };
+}
+
+/** Takes the path away that a proxy has left in front of ours, before anybody looks at it; who asks without it is served, too. */
+export function takeAwayPath(server: Server, basePath: string): void {
+  if (basePath === '/') return;
+  const path = basePath.slice(0, -1);
+  const takeAway = (request: IncomingMessage): void => {
+    const { url = '/' } = request;
+    const rest = url.startsWith(path) ? url.slice(path.length) : null;
+    if (rest !== null && /^[/?]|^$/.test(rest)) request.url = rest.startsWith('/') ? rest : `/${rest}`;
+  };
+  server.prependListener('request', takeAway);
+  server.prependListener('upgrade', takeAway);
 }
 
 const isLoopback = (host: string): boolean => /^(localhost|127\..*|::1)$/.test(host);

@@ -83,7 +83,7 @@ export class LiveFeeds {
         (isNew ? ((await this.#guard.checkRequest(request)) ?? this.#checkRoom()) : null);
       if (refusal === null) return next();
       response.writeHead(refusal.status, { 'content-type': 'application/json' });
-      response.end(JSON.stringify({ error: refusal.message }));
+      response.end(JSON.stringify({ error: refusal.message, reason: refusal.reason }));
     });
     this.#io.use(({ request, handshake }, next) => {
       const { token } = handshake.auth as { token?: unknown };
@@ -101,8 +101,8 @@ export class LiveFeeds {
       this.#guard.checkToken(request) ??
       this.#checkRoom();
     if (refusal !== null) {
-      const { status, message } = refusal;
-      const body = JSON.stringify({ error: message });
+      const { status, reason, message } = refusal;
+      const body = JSON.stringify({ error: message, reason });
       socket.end(
         `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
         () => socket.destroy(),

@@ -17,9 +17,10 @@ import { Guard } from './guard.js';
 import { MemoryHistory } from './history.js';
 import { historyPoint } from './history-point.js';
 import { createHttpApp } from './http.js';
-import { type HttpListener, openListener } from './listener.js';
+import { type HttpListener, openListener, takeAwayPath } from './listener.js';
 import { LiveFeeds } from './live.js';
 import { ClusterObserver } from './observer.js';
+import { normalOrigin } from './origin.js';
 import { metricFamilies } from './prometheus.js';
 import type { Refusals } from './refusals.js';
 import { joinTeam, type Team } from './team.js';
@@ -43,7 +44,7 @@ export async function openAggregator(
 ): Promise<Aggregator> {
   const { publishIntervalMs, streamIntervalMs } = config.metrics;
   const { http } = config;
-  const { corsOrigins } = http;
+  const corsOrigins = http.corsOrigins.flatMap((origin) => normalOrigin(origin) ?? []);
   const isSecure = usesTls(http.tls);
   const observer = new ClusterObserver(source, publishIntervalMs);
   const history = team?.history ?? new MemoryHistory();
@@ -76,6 +77,7 @@ export async function openAggregator(
     maxClients: http.maxLiveClients,
     pingIntervalMs: http.pingIntervalSeconds * 1000,
   });
+  takeAwayPath(server, http.basePath); // before what the live feeds listen to
   const everySecond = setInterval(async () => {
     if (observer.isStale || team?.isLeader === false) return;
     // What fails now is done a second later.

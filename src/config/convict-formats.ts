@@ -150,6 +150,12 @@ format(
   (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
 );
 format(
+  'basePath',
+  (value) => typeof value === 'string' && /^\/([\w.~-]+\/)*$/.test(value),
+  'must be a path, as /ml/',
+  (value) => (typeof value === 'string' ? `/${value}/`.replace(/\/{2,}/g, '/') : value),
+);
+format(
   'addressRanges',
   (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && isAddressRange(item)),
   'must be a list of addresses or CIDR ranges, as 10.0.0.7, 10.0.0.0/8 or fd00::/8',

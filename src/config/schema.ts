@@ -70,6 +70,8 @@ export interface Settings {
     token: string;
     tls: TlsSettings;
     corsOrigins: string[];
+    basePath: string;
+    trustedProxies: string[];
     maxConnections: number;
     maxRequestsPerSecond: number;
     maxLiveClients: number;
@@ -424,6 +426,16 @@ export const schema: convict.Schema<Settings> = {
     corsOrigins: {
       doc: 'Origins of other pages that may read the metrics: ["https://ops.example.com"]. Empty: none.',
       format: 'origins',
+      default: [],
+    },
+    basePath: {
+      doc: 'Path that a proxy leaves in front of what it passes on, as /ml/. A proxy that takes it away needs nothing here.',
+      format: 'basePath',
+      default: '/',
+    },
+    trustedProxies: {
+      doc: 'Addresses and CIDR ranges of proxies in front of the aggregator. Of them X-Forwarded-For (limits go by it), X-Forwarded-Host and X-Forwarded-Proto are believed; of nobody else.',
+      format: 'addressRanges',
       default: [],
     },
     maxConnections: {

@@ -7,8 +7,10 @@ import type { Browser, Page } from 'playwright-core';
 import type { WorkerRecord } from '#src/metrics/snapshot.js';
 import { RedisPublisher } from '#src/metrics/transport/redis.js';
 import { complaintsOf, hasBrowser, openBrowser, screenshots } from '../support/browser.js';
+import { Authority } from '../support/certificates.js';
 import { startNode, TestAggregator } from '../support/cluster.js';
 import { Load } from '../support/load.js';
+import { hasNginx, startNginx } from '../support/nginx.js';
 import { endProcesses, freePort } from '../support/processes.js';
 import { nodeRecord, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
@@ -90,6 +92,60 @@ describe('the live page', function () {
     await shows('the workers', tile('Workers'), /^2 of 2/);
     const unasked = complaints.filter((complaint) => !/401/.test(complaint));
     expect(unasked).to.deep.equal([]);
+  });
+
+  it('is live under a path behind nginx with TLS, also when the path is opened without its slash', async function () {
+    if (!hasNginx) this.skip(); // nginx is not installed
+    const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '2', HTTP_TOKEN: 'open-sesame' } });
+    const { certFile, keyFile } = new Authority().issue('nginx');
+    const address = await startNginx({
+      http: 'map $http_upgrade $upgraded { default upgrade; "" ""; }',
+      listen: 'ssl',
+      server: `ssl_certificate ${certFile}; ssl_certificate_key ${keyFile};
+        location = /ml { proxy_pass ${await server.url()}/; }
+        location /ml/ { proxy_pass ${await server.url()}/; proxy_http_version 1.1; proxy_set_header Host $http_host;
+          proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgraded; }`,
+    });
+    await open(`https://${address}/ml`, { ignoreHTTPSErrors: true });
+    await page.getByLabel('Token').fill('open-sesame');
+    await page.getByRole('button').click();
+    await shows('that it is live', '.connection', /Live/);
+    await shows('the workers', tile('Workers'), /^2 of 2/);
+    expect(page.url()).to.equal(`https://${address}/ml/`);
+    const points = await page.evaluate(async () => (await fetch('api/history')).status);
+    expect(points).to.equal(200);
+    // What lies beside /ml is asked for before the slash is there.
+    expect(complaints.filter((complaint) => !/401|404/.test(complaint))).to.deep.equal([]);
+  });
+
+  it('says what refuses it, and what mends that, when a proxy does not pass Host on', async function () {
+    if (!hasNginx) this.skip(); // nginx is not installed
+    const server = startNode({});
+    const upgrade =
+      'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;';
+    const pass = `proxy_pass ${await server.url()}/;`;
+    const address = await startNginx({
+      server: `location /a/ { ${pass} ${upgrade} } location /b/ { ${pass} proxy_set_header Host $http_host; }
+        location /c/ { ${pass} } location /c/socket.io/ { return 404; }`,
+    });
+    await open(`http://${address}/a/`);
+    await shows(
+      'the reason',
+      '.connection',
+      new RegExp(
+        `Refused: a page of http://${address} may not look at .*nginx: proxy_set_header Host .*http.corsOrigins`,
+      ),
+    );
+    await page.screenshot({ path: `${screenshots}/refused.png` });
+    await page.goto(`http://${address}/b/`);
+    await shows('that polling does where WebSocket does not pass', '.connection', /Live/);
+    await shows('the workers', tile('Workers'), /^2 of 2/);
+    await page.goto(`http://${address}/c/`);
+    await shows(
+      'who refuses it',
+      '.connection',
+      /Refused: \/c\/socket.io\/ is answered with 404 by something in between/,
+    );
   });
 
   it('is small, and there in less than a second', async () => {

@@ -1,6 +1,7 @@
+import { isIP } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { AddressFilter, clientKey, plainAddress } from '#src/client-address.js';
+import { AddressFilter, addressBehind, clientKey, plainAddress } from '#src/client-address.js';
 import { isAddressRange } from '#src/config/formats.js';
 
 describe('who may connect', () => {
@@ -39,5 +40,34 @@ describe('who may connect', () => {
       expect(isAddressRange(wrong), wrong).to.equal(false);
     }
     fc.assert(fc.property(fc.string(), (text) => void isAddressRange(text)));
+  });
+});
+
+describe('a client behind proxies', () => {
+  const isTrusted = (address: string): boolean => address.startsWith('10.') || address === '::1';
+  const behind = (peer: string, forwardedFor: string): string => addressBehind(peer, forwardedFor, isTrusted);
+
+  it('is the last address that is no trusted proxy; what it has claimed itself is not believed', () => {
+    expect(behind('10.0.0.1', '203.0.113.9')).to.equal('203.0.113.9');
+    expect(behind('10.0.0.1', '1.1.1.1, 203.0.113.9, 10.0.0.2')).to.equal('203.0.113.9');
+    expect(behind('::ffff:10.0.0.1', '203.0.113.9:4711')).to.equal('203.0.113.9');
+    expect(behind('::1', '[2001:db8::7]:4711')).to.equal('2001:db8::7');
+    expect(behind('::1', '::ffff:203.0.113.9')).to.equal('203.0.113.9');
+  });
+
+  it('is who connects when that is no trusted proxy, or the proxy does not say', () => {
+    expect(behind('203.0.113.9', '1.1.1.1')).to.equal('203.0.113.9');
+    for (const header of ['', 'unknown', ',', '1.1.1.1, nonsense'])
+      expect(behind('10.0.0.1', header)).to.equal('10.0.0.1');
+  });
+
+  it('is an address, or the peer, whatever the header says', () => {
+    const hop = fc.oneof(fc.string(), fc.ipV4(), fc.ipV6());
+    fc.assert(
+      fc.property(fc.array(hop, { maxLength: 6 }), (hops) => {
+        const client = behind('10.0.0.1', hops.join(','));
+        expect(isIP(client)).to.be.above(0);
+      }),
+    );
   });
 });

@@ -16,7 +16,7 @@ const errors: readonly Series[] = [
   { label: 'errors/s', color: 'red', value: ({ errors_per_second }) => errors_per_second },
 ];
 
-function statusText({ connection, ageMs }: FeedState): string {
+function statusText({ connection, ageMs, refusal, metrics }: FeedState): string {
   const age = span(ageMs / 1000);
   const texts: Record<Connection, string> = {
     connecting: 'Connecting to the aggregator…',
@@ -24,6 +24,7 @@ function statusText({ connection, ageMs }: FeedState): string {
     stale: `Stale: the cluster cannot be read; these numbers are ${age} old`,
     silent: `Silent: no update for ${age}`,
     gone: `The aggregator is gone; these numbers are ${age} old. Connecting again…`,
+    refused: `Refused: ${refusal}${metrics === null ? '' : `. These numbers are ${age} old`}`,
   };
   return texts[connection];
 }
@@ -46,7 +47,14 @@ function troubles({ metrics }: FeedState): readonly string[] {
   return found;
 }
 
-const icons: Record<Connection, string> = { connecting: '◌', live: '●', stale: '◐', silent: '◐', gone: '○' };
+const icons: Record<Connection, string> = {
+  connecting: '◌',
+  live: '●',
+  stale: '◐',
+  silent: '◐',
+  gone: '○',
+  refused: '✖',
+};
 
 function Header({ state }: { readonly state: FeedState }) {
   const found = troubles(state);

@@ -4,18 +4,22 @@ import { io } from 'socket.io-client';
 import { type HistoryPoint, historyPoint, historySeconds } from '../history-point.js';
 import type { Metrics } from '../metrics.js';
 
-/** `silent`: connected, and no update has come for a while. */
-export type Connection = 'connecting' | 'live' | 'stale' | 'silent' | 'gone';
+/** `silent`: connected, and no update has come for a while; `refused`: somebody answers, but does not let us in. */
+export type Connection = 'connecting' | 'live' | 'stale' | 'silent' | 'gone' | 'refused';
 
 export interface FeedState {
   readonly connection: Connection;
   /** How old what is shown is, in milliseconds. */
   readonly ageMs: number;
+  /** Why there is no connection, where that is known. */
+  readonly refusal: string | null;
   readonly metrics: Metrics | null;
   readonly points: readonly HistoryPoint[];
 }
 
 const silentAfterMs = 3000;
+/** Where the live feed is: below the path of the page, which a proxy may have put before ours. */
+const socketIo = new URL('socket.io/', location.href);
 
 export class Feed {
   #metrics: Metrics | null = null;
@@ -23,17 +27,27 @@ export class Feed {
   #points: HistoryPoint[] = [];
   #isConnected = false;
   #wasConnected = false;
+  #refusal: string | null = null;
   readonly #onChange: () => void;
 
   /** @param onChange something is new; asked often, so better not answered at once */
   constructor(onChange: () => void) {
     this.#onChange = onChange;
-    const socket = io({ transports: ['websocket'], reconnectionDelay: 500, reconnectionDelayMax: 2000 });
+    const socket = io({
+      path: socketIo.pathname,
+      // Where something in between does not pass WebSocket on, polling does.
+      transports: ['websocket', 'polling'],
+      tryAllTransports: true,
+      reconnectionDelay: 500,
+      reconnectionDelayMax: 2000,
+    });
     socket.on('connect', () => {
       this.#isConnected = this.#wasConnected = true;
+      this.#refusal = null;
       void this.#loadHistory();
       onChange();
     });
+    socket.on('connect_error', () => void this.#askWhy());
     socket.on('disconnect', () => {
       this.#isConnected = false;
       onChange();
@@ -45,14 +59,28 @@ export class Feed {
   get state(): FeedState {
     const sinceMs = this.#metrics === null ? 0 : performance.now() - this.#receivedAt;
     const ageMs = sinceMs + (this.#metrics?.age_ms ?? 0);
-    return { connection: this.#connection(sinceMs), ageMs, metrics: this.#metrics, points: this.#points };
+    return {
+      connection: this.#connection(sinceMs),
+      ageMs,
+      refusal: this.#refusal,
+      metrics: this.#metrics,
+      points: this.#points,
+    };
   }
 
   #connection(sinceMs: number): Connection {
+    if (!this.#isConnected && this.#refusal !== null) return 'refused';
     if (!this.#isConnected) return this.#wasConnected ? 'gone' : 'connecting';
     if (this.#metrics === null) return 'connecting';
     if (sinceMs > silentAfterMs) return 'silent';
     return this.#metrics.stale ? 'stale' : 'live';
+  }
+
+  /** A browser does not tell why a WebSocket was refused: the same question over HTTP is answered. */
+  async #askWhy(): Promise<void> {
+    const refusal = await whyRefused();
+    this.#refusal = this.#isConnected ? null : refusal;
+    this.#onChange();
   }
 
   #received(metrics: Metrics): void {
@@ -82,5 +110,23 @@ export class Feed {
     } catch {
       // What comes live is shown all the same.
     }
+  }
+}
+
+/** Null when nobody answers. A POST has the header Origin, as a WebSocket has; what it asks for is no request of theirs. */
+async function whyRefused(): Promise<string | null> {
+  try {
+    const { status: known } = await fetch('metrics', { method: 'HEAD' });
+    if (known === 401) location.reload(); // the token is another one now: the page asks for it
+    const query = '?EIO=4&transport=polling';
+    const response = await fetch(`${socketIo.pathname}${query}`, { method: 'POST' });
+    const answer = (await response.json().catch(() => null)) as { error?: unknown; code?: unknown } | null;
+    if (typeof answer?.error === 'string') return answer.error;
+    if (typeof answer?.code === 'number') return 'something in between lets neither WebSocket nor polling pass';
+    if (response.status < 502)
+      return `${socketIo.pathname} is answered with ${response.status} by something in between: a proxy must pass on all below ${new URL('.', location.href).pathname}`;
+    return `a proxy in between answers ${response.status}: it does not reach the aggregator`;
+  } catch {
+    return null;
   }
 }

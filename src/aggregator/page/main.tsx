@@ -25,7 +25,14 @@ function draw(): void {
   const begin = performance.now();
   const { state } = feed;
   render(<App state={state} />, root);
-  const marks = { connecting: '…', live: '', stale: '⚠ stale ', silent: '⚠ silent ', gone: '⚠ gone ' };
+  const marks = {
+    connecting: '…',
+    live: '',
+    stale: '⚠ stale ',
+    silent: '⚠ silent ',
+    gone: '⚠ gone ',
+    refused: '⚠ refused ',
+  };
   const rps = state.metrics === null ? '' : `${count(state.metrics.requests_per_second)}/s `;
   document.title = `${marks[state.connection]}${rps}· ml-tcp-server`;
   const now = performance.now();
