@@ -8,6 +8,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { digest, type Guard, type Refusal } from './guard.js';
 import type { Metrics } from './metrics.js';
 import type { ClusterObserver } from './observer.js';
+import { SharedPolling } from './polling.js';
 import type { Team } from './team.js';
 
 export interface LiveOptions {
@@ -33,6 +34,8 @@ const maxMessageBytes = 4096;
 export class LiveFeeds {
   readonly #ws = new WebSocketServer({ noServer: true, maxPayload: maxMessageBytes, perMessageDeflate: false });
   readonly #io: SocketIoServer;
+  /** Where there may be other aggregators; null when this one is alone. */
+  readonly #polling: SharedPolling | null;
   readonly #observer: ClusterObserver;
   readonly #team: Team | null;
   readonly #guard: Guard;
@@ -56,6 +59,16 @@ export class LiveFeeds {
       ...(corsOrigins.length === 0 ? {} : { cors: { origin: [...corsOrigins] } }),
       ...(team === null ? {} : { adapter: createAdapter(team.adapter.publish, team.adapter.subscribe, team.adapter) }),
     });
+    this.#polling =
+      team &&
+      new SharedPolling({
+        sessions: team.sessions,
+        pingIntervalMs,
+        maxMessageBytes,
+        refusalOf: (request, auth) => this.#refusalOf(request, auth)?.message ?? null,
+        send: (client, text) => this.#sendTo(client, text),
+        onSilent: () => guard.refusals.silent++,
+      });
     this.#guardSocketIo();
     this.#io.on('connection', (socket) => {
       socket.emit('metrics', this.#observer.metrics());
@@ -75,22 +88,30 @@ export class LiveFeeds {
     });
     this.#io.engine.use(this.#guard.headers);
     this.#io.engine.use(async (request: IncomingMessage, response: ServerResponse, next: () => void) => {
-      const sid = /[?&]sid=([\w-]+)/.exec(request.url ?? '')?.[1];
+      const sid = /[?&]sid=([\w-]+)/.exec(request.url ?? '')?.[1] ?? null;
       // Polling clients ask many times a second for what is theirs already.
-      const isNew = sid === undefined || !this.#sessions.has(sid);
+      const isNew = sid === null || !(this.#sessions.has(sid) || this.#polling?.knows(sid));
       const refusal =
         this.#guard.checkOrigin(request) ??
-        (isNew ? ((await this.#guard.checkRequest(request)) ?? this.#checkRoom()) : null);
-      if (refusal === null) return next();
-      response.writeHead(refusal.status, { 'content-type': 'application/json' });
-      response.end(JSON.stringify({ error: refusal.message, reason: refusal.reason }));
+        (isNew ? ((await this.#guard.checkRequest(request)) ?? (sid === null ? this.#checkRoom() : null)) : null);
+      if (refusal !== null) {
+        response.writeHead(refusal.status, { 'content-type': 'application/json' });
+        response.end(JSON.stringify({ error: refusal.message, reason: refusal.reason }));
+      } else if (this.#polling !== null && isOfSharedPolling(request)) {
+        if (request.headers.upgrade === undefined) await this.#polling.answer(request, response, sid);
+        else await this.#polling.upgrade(request, sid ?? '');
+      } else next();
     });
     this.#io.use(({ request, handshake }, next) => {
-      const { token } = handshake.auth as { token?: unknown };
-      const isKnown = typeof token === 'string' && this.#guard.knows(digest(token));
-      const refusal = isKnown ? null : this.#guard.checkToken(request);
+      const refusal = this.#refusalOf(request, handshake.auth);
       next(refusal === null ? undefined : new Error(refusal.message));
     });
+  }
+
+  #refusalOf(request: IncomingMessage, auth: unknown): Refusal | null {
+    const { token } = (auth ?? {}) as { token?: unknown };
+    const isKnown = typeof token === 'string' && this.#guard.knows(digest(token));
+    return isKnown ? null : this.#guard.checkToken(request);
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -118,11 +139,13 @@ export class LiveFeeds {
   }
 
   #checkRoom(): Refusal | null {
-    if (this.#ws.clients.size + this.#io.engine.clientsCount < this.#maxClients) return null;
+    const polling = this.#polling?.clients ?? 0;
+    if (this.#ws.clients.size + this.#io.engine.clientsCount + polling < this.#maxClients) return null;
     return this.#guard.refuse('live_clients', 503, 'too many live clients (http.maxLiveClients)');
   }
 
   readonly #ping = (): void => {
+    this.#polling?.ping();
     for (const client of this.#ws.clients) {
       if (this.#alive.delete(client)) client.ping();
       else this.#drop(client, 'silent');
@@ -133,12 +156,14 @@ export class LiveFeeds {
     for (const timer of this.#timers) clearInterval(timer);
     this.#broadcast();
     for (const client of this.#ws.clients) client.close(1001, 'the aggregator stops');
+    this.#polling?.close();
     await this.#io.close();
   }
 
   readonly #broadcast = (): void => {
     const metrics = this.#observer.metrics();
     this.#emit(metrics);
+    this.#polling?.broadcast(() => this.#observer.json());
     if (this.#ws.clients.size === 0) return;
     const json = this.#observer.json();
     for (const client of this.#ws.clients) this.#sendTo(client, json);
@@ -176,4 +201,10 @@ export class LiveFeeds {
     this.#guard.refusals[reason]++;
     client.terminate();
   }
+}
+
+/** Polling, and a WebSocket that follows it: with the current protocol; who speaks an older one is told by Socket.IO. */
+function isOfSharedPolling({ url = '', headers }: IncomingMessage): boolean {
+  if (!/[?&]EIO=4(&|$)/.test(url)) return false;
+  return headers.upgrade === undefined ? /[?&]transport=polling(&|$)/.test(url) : /[?&]sid=/.test(url);
 }

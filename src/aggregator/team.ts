@@ -11,11 +11,13 @@ import { RedisHealth } from '../metrics/transport/redis-health.js';
 import { RedisLease } from '../metrics/transport/redis-lease.js';
 import { RedisSeries } from '../metrics/transport/redis-series.js';
 import { RedisSubscription } from '../metrics/transport/redis-subscription.js';
+import { RedisValues } from '../metrics/transport/redis-values.js';
 import { tidy } from './caretaker.js';
 import { lateMs } from './freshness.js';
 import type { HistoryStore } from './history.js';
 import { type HistoryPoint, historySeconds } from './history-point.js';
 import type { ClusterObserver } from './observer.js';
+import { sessionLifeMs } from './polling.js';
 
 /** When the leader is killed, another one leads after this time. */
 const leaseMs = 1200;
@@ -23,6 +25,8 @@ const leaseMs = 1200;
 export interface Team {
   readonly source: RedisSource;
   readonly history: HistoryStore;
+  /** Of Socket.IO clients that poll. */
+  readonly sessions: RedisValues;
   /** Whether this aggregator leads now. */
   readonly isLeader: boolean;
   /** Whether what the leader sends to the clients of all aggregators comes here: somebody leads, and can be heard. */
@@ -59,7 +63,7 @@ class AdapterPublisher extends EventEmitter {
   }
 }
 
-export async function joinTeam({ redis, cluster, metrics }: Config, onState: RedisStateListener): Promise<Team> {
+export async function joinTeam({ redis, cluster, metrics, http }: Config, onState: RedisStateListener): Promise<Team> {
   const keys = clusterKeys(redis, cluster.name);
   const id = randomBytes(8).toString('hex');
   const health = new RedisHealth(onState, redis.checkIntervalMs + redis.commandTimeoutMs);
@@ -85,6 +89,7 @@ export async function joinTeam({ redis, cluster, metrics }: Config, onState: Red
       append: (point) => series.append(point.t, JSON.stringify(point)),
       read: async () => (await series.read()).map((json) => JSON.parse(json) as HistoryPoint),
     },
+    sessions: new RedisValues(publish, keys.sessions, sessionLifeMs(http.pingIntervalSeconds * 1000)),
     get isLeader() {
       return lease.isHeld;
     },

@@ -15,11 +15,13 @@ export function startNode(env: Readonly<Record<string, string>>, options: Server
 
 export class TestAggregator extends TestProcess {
   readonly url: string;
+  readonly #headers: Readonly<Record<string, string>>;
 
   private constructor(env: Readonly<Record<string, string>>, port: number, more: readonly string[]) {
     const args = [`${root}dist/cli.js`, 'aggregator', '--http-port', String(port), ...more];
     super(process.execPath, args, { env: cleanEnv(env) });
     this.url = '';
+    this.#headers = env.HTTP_TOKEN === undefined ? {} : { authorization: `Bearer ${env.HTTP_TOKEN}` };
   }
 
   static async start(
@@ -34,7 +36,7 @@ export class TestAggregator extends TestProcess {
   }
 
   override async fault(): Promise<string | null> {
-    return this.url === '' ? null : auditFault(this.url);
+    return this.url === '' ? null : auditFault(this.url, this.#headers);
   }
 
   metrics(): Promise<Metrics> {

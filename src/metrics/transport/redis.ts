@@ -72,6 +72,7 @@ export interface ClusterKeys {
   readonly socketIo: string;
   /** Never set: what is asked of it shows whether this Redis takes our writes. */
   readonly check: string;
+  readonly sessions: string;
 }
 
 export function clusterKeys({ keyPrefix }: Pick<RedisSettings, 'keyPrefix'>, cluster: string): ClusterKeys {
@@ -82,6 +83,7 @@ export function clusterKeys({ keyPrefix }: Pick<RedisSettings, 'keyPrefix'>, clu
     history: key('history'),
     socketIo: key('socket.io'),
     check: key('check'),
+    sessions: key('session'),
   };
 }
 

@@ -1,0 +1,257 @@
+// Socket.IO clients that begin with polling, as they do by themselves, beside other aggregators. Each of their requests
+// may come to another aggregator, as a balancer likes, so a session belongs to none: what there is to know of it lies in
+// Redis, and since all show the same numbers, whoever is asked answers.
+//
+//   GET ─▶ a session id    POST connect ─▶ checked, kept in Redis    GET ─▶ the answer to it, and every update
+//   WebSocket with that id, at any of them ─▶ "probe" ─▶ "upgrade" ─▶ the session is over; updates go this way
+//
+// It speaks Engine.IO 4 and Socket.IO 5, as much of them as a feed needs that listens to nobody:
+// https://socket.io/docs/v4/engine-io-protocol, https://socket.io/docs/v4/socket-io-protocol
+
+import { randomBytes } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { WebSocket, WebSocketServer } from 'ws';
+import type { RedisValues } from '../metrics/transport/redis-values.js';
+
+export interface SharedPollingOptions {
+  readonly sessions: RedisValues;
+  /** How often a client is asked whether it is there. */
+  readonly pingIntervalMs: number;
+  /** Nothing that a client has to say is longer. */
+  readonly maxMessageBytes: number;
+  /** Why a client may not look; null when it may. @param auth what it has shown beside its headers */
+  refusalOf(request: IncomingMessage, auth: unknown): string | null;
+  /** Sends to a client, or drops one that does not read. */
+  send(client: WebSocket, text: string): void;
+  onSilent(): void;
+}
+
+/** What there is to know of a session. */
+interface Session {
+  readonly isConnected: boolean;
+  /** What the client is still to be told. */
+  readonly reply: string | null;
+}
+
+/** How long after the time for an answer to a ping a client is given up. */
+const pingTimeoutMs = 20_000;
+/** Time that a client has to connect after its WebSocket has. */
+const connectTimeoutMs = 10_000;
+/** A session that has not asked here for so long counts as one of this aggregator no more. */
+const recentMs = 30_000;
+
+/** How long a session lives after the last ping. */
+export function sessionLifeMs(pingIntervalMs: number): number {
+  return 2 * pingIntervalMs + pingTimeoutMs;
+}
+
+const separator = '\x1e';
+const packet = { open: '0', close: '1', ping: '2', pong: '3', upgrade: '5', nothing: '6' } as const;
+const unknownSession = { code: 1, message: 'Session ID unknown' };
+
+export class SharedPolling {
+  readonly #options: SharedPollingOptions;
+  readonly #wss: WebSocketServer;
+  /** Of the sessions that were seen here, when. */
+  readonly #seenAt = new Map<string, number>();
+  /** WebSockets that have updates. */
+  readonly #live = new Set<WebSocket>();
+  readonly #alive = new WeakSet<WebSocket>();
+  #waiting: ((update: string) => void)[] = [];
+
+  constructor(options: SharedPollingOptions) {
+    this.#options = options;
+    this.#wss = new WebSocketServer({ noServer: true, maxPayload: options.maxMessageBytes, perMessageDeflate: false });
+  }
+
+  /** Whether a session is one of those that were seen here lately. */
+  knows(sid: string): boolean {
+    return this.#seenAt.has(sid);
+  }
+
+  get clients(): number {
+    return this.#seenAt.size + this.#wss.clients.size;
+  }
+
+  /** Answers a request by polling. */
+  async answer(request: IncomingMessage, response: ServerResponse, sid: string | null): Promise<void> {
+    try {
+      if (sid === null) await this.#open(request, response);
+      else if (request.method === 'GET') await this.#poll(response, sid);
+      else if (request.method === 'POST') await this.#take(request, response, sid);
+      else respondJson(response, 400, { code: 2, message: 'Bad handshake method' });
+    } catch {
+      if (!response.headersSent)
+        respondJson(response, 503, { error: 'Redis, which has the sessions, cannot be reached' });
+    }
+  }
+
+  /** A client that has polled goes on over WebSocket. */
+  async upgrade(request: IncomingMessage, sid: string): Promise<void> {
+    const { socket } = request;
+    socket.on('error', () => socket.destroy());
+    const isKnown = await this.#options.sessions.read(sid).catch(() => null);
+    if (isKnown === null) socket.destroy();
+    else this.#wss.handleUpgrade(request, socket, Buffer.alloc(0), (client) => this.#serve(client, request, sid));
+  }
+
+  /** @param json gives the metrics as they are now */
+  broadcast(json: () => string): void {
+    if (this.#waiting.length === 0 && this.#live.size === 0) return;
+    const update = `42["metrics",${json()}]`;
+    for (const client of this.#live) this.#options.send(client, update);
+    for (const resolve of this.#waiting.splice(0)) resolve(update);
+  }
+
+  /** Asks every client whether it is there, and gives those up that have not answered the last time. */
+  ping(): void {
+    const oldest = performance.now() - recentMs;
+    for (const [sid, at] of this.#seenAt) if (at < oldest) this.#seenAt.delete(sid);
+    for (const client of this.#wss.clients) {
+      if (this.#alive.delete(client)) client.send(packet.ping);
+      else {
+        this.#options.onSilent();
+        client.terminate();
+      }
+    }
+  }
+
+  close(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve(packet.nothing);
+    for (const client of this.#wss.clients) client.close(1001, 'the aggregator stops');
+  }
+
+  async #open({ method }: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (method !== 'GET') return respondJson(response, 400, { code: 2, message: 'Bad handshake method' });
+    const { pingIntervalMs: pingInterval, maxMessageBytes: maxPayload } = this.#options;
+    const sid = randomBytes(15).toString('base64url');
+    await this.#options.sessions.create(sid, toJson({ isConnected: false, reply: null }));
+    this.#note(sid);
+    const session = { sid, upgrades: ['websocket'], pingInterval, pingTimeout: pingTimeoutMs, maxPayload };
+    respond(response, packet.open + JSON.stringify(session));
+  }
+
+  async #poll(response: ServerResponse, sid: string): Promise<void> {
+    const { sessions, pingIntervalMs } = this.#options;
+    const update = await new Promise<string>((resolve) => this.#waiting.push(resolve));
+    if (response.destroyed) return; // what it was to be told waits for who asks next
+    const found = await sessions.read(sid);
+    if (found === null) return respondJson(response, 400, unknownSession);
+    this.#note(sid);
+    const { isConnected, reply } = fromJson(found.value);
+    const isPingDue = isConnected && found.ageMs >= pingIntervalMs;
+    if (reply !== null || isPingDue) await sessions.replace(sid, toJson({ isConnected, reply: null }));
+    const packets = [reply, isConnected ? update : null, isPingDue ? packet.ping : null].filter(
+      (part) => part !== null,
+    );
+    respond(response, packets.join(separator) || packet.nothing);
+  }
+
+  async #take(request: IncomingMessage, response: ServerResponse, sid: string): Promise<void> {
+    const body = await bodyOf(request, this.#options.maxMessageBytes);
+    if (body === null) return respondJson(response, 413, { code: 3, message: 'Bad request' });
+    for (const text of body.split(separator)) {
+      const session = this.#connected(text, sid, request);
+      if (session !== null && !(await this.#options.sessions.replace(sid, toJson(session))))
+        return respondJson(response, 400, unknownSession);
+      if (isEnd(text)) await this.#forget(sid);
+    }
+    response.setHeader('content-type', 'text/html');
+    respond(response, 'ok');
+  }
+
+  #serve(client: WebSocket, request: IncomingMessage, sid: string): void {
+    const overdue = setTimeout(() => {
+      if (!this.#live.has(client)) client.terminate();
+    }, connectTimeoutMs);
+    this.#alive.add(client);
+    client.on('error', () => client.terminate());
+    client.on('close', () => {
+      clearTimeout(overdue);
+      this.#live.delete(client);
+    });
+    // One after the other, though some of them ask Redis.
+    let turn = Promise.resolve();
+    client.on('message', (data) => {
+      this.#alive.add(client);
+      turn = turn.then(() => this.#heard(client, String(data), request, sid)).catch(() => client.terminate());
+    });
+  }
+
+  async #heard(client: WebSocket, text: string, request: IncomingMessage, sid: string): Promise<void> {
+    if (text === `${packet.ping}probe`) client.send(`${packet.pong}probe`);
+    else if (text === packet.upgrade) {
+      const found = await this.#options.sessions.read(sid);
+      if (found === null) client.terminate();
+      else this.#begin(client, fromJson(found.value));
+      await this.#forget(sid);
+    } else if (isEnd(text)) client.close();
+    else {
+      const session = this.#connected(text, sid, request);
+      if (session !== null) this.#begin(client, session);
+    }
+  }
+
+  #begin(client: WebSocket, { isConnected, reply }: Session): void {
+    if (client.readyState !== WebSocket.OPEN) return;
+    if (reply !== null) client.send(reply);
+    if (isConnected) this.#live.add(client);
+  }
+
+  /** What a session is after this packet; null when it is not about connecting. */
+  #connected(text: string, sid: string, request: IncomingMessage): Session | null {
+    const [, namespace, json] = /^40(?:(\/[^,]*),)?(.*)$/s.exec(text) ?? [];
+    if (json === undefined) return null;
+    if (namespace !== undefined)
+      return { isConnected: false, reply: `44${namespace},${JSON.stringify({ message: 'Invalid namespace' })}` };
+    const message = this.#options.refusalOf(request, parsed(json));
+    if (message !== null) return { isConnected: false, reply: `44${JSON.stringify({ message })}` };
+    return { isConnected: true, reply: `40${JSON.stringify({ sid })}` };
+  }
+
+  #note(sid: string): void {
+    this.#seenAt.set(sid, performance.now());
+  }
+
+  async #forget(sid: string): Promise<void> {
+    this.#seenAt.delete(sid);
+    await this.#options.sessions.remove(sid);
+  }
+}
+
+/** The client closes the session, or leaves the feed. */
+const isEnd = (text: string): boolean => text === packet.close || text.startsWith('41');
+
+const toJson = (session: Session): string => JSON.stringify(session);
+const fromJson = (json: string): Session => JSON.parse(json) as Session;
+
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return null;
+  }
+}
+
+/** Null when it is longer than allowed. */
+async function bodyOf(request: IncomingMessage, maxBytes: number): Promise<string | null> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) return null;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function respond(response: ServerResponse, text: string): void {
+  if (!response.hasHeader('content-type')) response.setHeader('content-type', 'text/plain; charset=UTF-8');
+  response.setHeader('cache-control', 'no-store');
+  response.end(text);
+}
+
+function respondJson(response: ServerResponse, status: number, body: object): void {
+  response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' });
+  response.end(JSON.stringify(body));
+}

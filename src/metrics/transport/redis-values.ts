@@ -1,0 +1,40 @@
+// Values by name that all who share the Redis read and write, and that end by themselves.
+
+import type { RedisClient } from './redis-connection.js';
+
+export class RedisValues {
+  readonly #redis: RedisClient;
+  readonly #prefix: string;
+  readonly #lifeMs: number;
+
+  /** @param lifeMs of a value from when it was written last */
+  constructor(redis: RedisClient, prefix: string, lifeMs: number) {
+    this.#redis = redis;
+    this.#prefix = prefix;
+    this.#lifeMs = lifeMs;
+  }
+
+  /** Null when there is none. `ageMs`: since it was written, by the clock of Redis. */
+  async read(name: string): Promise<{ readonly value: string; readonly ageMs: number } | null> {
+    const key = this.#key(name);
+    const [value, leftMs] = await Promise.all([this.#redis.call('get', key), this.#redis.call('pttl', key)]);
+    return value === null ? null : { value: String(value), ageMs: Math.max(0, this.#lifeMs - Number(leftMs)) };
+  }
+
+  async create(name: string, value: string): Promise<void> {
+    await this.#redis.call('set', this.#key(name), value, 'PX', this.#lifeMs);
+  }
+
+  /** @returns false when there is none any more; then nothing is written. */
+  async replace(name: string, value: string): Promise<boolean> {
+    return (await this.#redis.call('set', this.#key(name), value, 'PX', this.#lifeMs, 'XX')) !== null;
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#redis.call('del', this.#key(name));
+  }
+
+  #key(name: string): string {
+    return `${this.#prefix}:${name}`;
+  }
+}
