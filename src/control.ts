@@ -15,6 +15,9 @@ export type ReloadResult =
   | { readonly outcome: 'unchanged'; readonly version: string }
   | { readonly outcome: 'failed'; readonly version: string; readonly reason: string };
 
+/** By model: what it takes and gives. */
+export type Signatures = Readonly<Record<string, string>>;
+
 /** By model: what came of a reload. */
 export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 
@@ -97,9 +100,10 @@ export type FromWorker =
       readonly models: Readonly<Record<string, string>>;
       /** By model: bytes of one input row; null where any length may be right. */
       readonly rowBytes: Readonly<Record<string, number | null>>;
+      readonly signatures: Signatures;
     }
   | BootFailed
-  | { readonly kind: 'models-reloaded'; readonly results: ReloadResults }
+  | { readonly kind: 'models-reloaded'; readonly results: ReloadResults; readonly signatures: Signatures }
   /** Connections have ended: these clients' places are free. */
   | { readonly kind: 'released'; readonly addresses: readonly string[] }
   /** A connection is to move; its handle comes with it. */

@@ -10,6 +10,7 @@ import type { Look } from '../metrics/transport/transport.js';
 import { EventLog } from './events.js';
 import { freshness, listedMs, lookOverdueMs } from './freshness.js';
 import { LatencyWindows } from './latency-windows.js';
+import { Losses, lostOf } from './losses.js';
 import type { LatencyMs, LatencyWindowsMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
 import { RateWindow } from './rate-window.js';
 
@@ -31,6 +32,7 @@ export class ClusterView {
   readonly #publishIntervalMs: number;
   readonly #rates = new RateWindow();
   readonly #latencies = new LatencyWindows();
+  readonly #losses = new Losses();
   readonly #events: EventLog;
 
   /** @param publishIntervalMs how often records are renewed: older ones than a few times that are stale. */
@@ -44,8 +46,9 @@ export class ClusterView {
     const ages = new Map(seen.map(({ record, ageMs }) => [record.id, ageMs]));
     const counting = census(seen.map(({ record }) => record));
     const counts = totalCounts(counting);
+    const losses = this.#losses.note(counting, now);
     const seenNow = this.#metrics(counts, counting, ages, now, wallNow);
-    const metrics = { ...seenNow, events: this.#events.note(seenNow, now, wallNow) };
+    const metrics = { ...seenNow, events: this.#events.note(seenNow, now, wallNow, losses) };
     this.#rates.forgetBefore(now);
     const models = Object.keys(counts.models).map(modelKey);
     this.#latencies.keepOnly(new Set(['cluster', ...models, ...counting.workers.map(({ id }) => id)]));
@@ -67,6 +70,7 @@ export class ClusterView {
     const uptimeMs = Math.max(0, ...nodes.map((node) => node.uptimeMs + ageOf(node)));
     const uptime = uptimeMs / 1000;
     const errors = errorsOf(all);
+    const lost = lostOf(counts);
     const listedNodes = listed(nodes, ageOf);
     const listedRuns = new Map(listedNodes.map(({ node, run }) => [node, run]));
     // Workers of a run that another one has followed are nobody's concern any more.
@@ -86,6 +90,12 @@ export class ClusterView {
       inference_errors: all.failed,
       inference_error_rate: share(all.failed, all.received),
       queue_overload: all.refusedQueueFull,
+      requests_abandoned: all.abandoned,
+      abandoned_per_second: this.#rates.rate('abandoned', all.abandoned, now),
+      requests_lost: lost.requests,
+      requests_lost_60s: this.#losses.recent.requests,
+      connections_lost: lost.connections,
+      connections_lost_60s: this.#losses.recent.connections,
       in_flight: sum(alive, ({ gauges }) => gauges.inFlight),
       // What was in flight on a machine that is gone has no other outcome yet: it is no defect of counting.
       audit_imbalance:
@@ -93,7 +103,7 @@ export class ClusterView {
       ...this.#latency('cluster', all.latency, now),
       snapshot_age_ms: up.length > 0 ? Math.max(...up.map(ageOf)) : null,
       connections_refused: refusedConnections(counts),
-      models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, alive, now)),
+      models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, alive, up, now)),
       workers: workers.filter(isListed).map((worker) => this.#worker(worker, ageOf(worker), now, wallNow)),
       nodes: listedNodes.map((node) =>
         nodeMetrics(node, ageOf(node), freshness(ageOf(node), this.#publishIntervalMs), alive, wallNow),
@@ -110,7 +120,13 @@ export class ClusterView {
     };
   }
 
-  #model(name: string, counts: ModelCounts, alive: readonly WorkerRecord[], now: number): ModelMetrics {
+  #model(
+    name: string,
+    counts: ModelCounts,
+    alive: readonly WorkerRecord[],
+    up: readonly NodeRecord[],
+    now: number,
+  ): ModelMetrics {
     const served = alive.flatMap(({ gauges }) => gauges.models[name] ?? []);
     const batches = batchesOf(counts);
     return {
@@ -126,6 +142,7 @@ export class ClusterView {
       },
       expired: counts.expired,
       abandoned: counts.abandoned,
+      lost: counts.lost,
       queued: sum(served, ({ queued }) => queued),
       ...this.#latency(modelKey(name), counts.latency, now),
       queue_ms: quantilesOf(counts.queueTime),
@@ -141,6 +158,7 @@ export class ClusterView {
       },
       retried_rows: counts.retriedRows,
       versions: [...new Set(served.map(({ version }) => version))],
+      signatures: [...new Set(up.flatMap(({ signatures }) => signatures?.[name] ?? []))],
       execution: [...new Set(served.map(({ execution }) => execution))],
       max_rows: least(served.map(({ maxRows }) => maxRows ?? 0)),
       loads: counts.loads,

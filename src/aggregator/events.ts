@@ -1,6 +1,7 @@
 // What has happened, told from what differs between two looks at the cluster: workers that died, reloads, scaling, nodes
 // that came and went, versions, and times in which nothing could be read.
 
+import { type Loss, lossText } from './losses.js';
 import type { ClusterEvent, Metrics, ModelMetrics, NodeMetrics } from './metrics.js';
 
 /** What is looked at. */
@@ -19,10 +20,11 @@ export class EventLog {
   }
 
   /**
-   * @param now milliseconds of the monotonic clock; @param wallNow milliseconds since the epoch
+   * @param now milliseconds of the monotonic clock; @param wallNow milliseconds since the epoch; @param losses since the
+   *   last call
    * @returns all events that are kept, the oldest first
    */
-  note(seen: Seen, now: number, wallNow: number): readonly ClusterEvent[] {
+  note(seen: Seen, now: number, wallNow: number, losses: readonly Loss[] = []): readonly ClusterEvent[] {
     const found: Omit<ClusterEvent, 't'>[] = [];
     if (this.#before !== null) {
       const pausedMs = now - this.#lookedAt;
@@ -32,6 +34,7 @@ export class EventLog {
       }
       found.push(...nodeEvents(this.#before.nodes, seen.nodes), ...modelEvents(this.#before.models, seen.models));
     }
+    for (const loss of losses) found.push(bad(`${lossText(loss)} of ${loss.node} were lost with a worker`));
     this.#before = seen;
     this.#lookedAt = now;
     if (found.length > 0) {
@@ -63,8 +66,8 @@ function changesOf(old: NodeMetrics, node: NodeMetrics): readonly Found[] {
   if (node.reloads > old.reloads) found.push(change(`${name} was reloaded`));
   if (node.state !== old.state) {
     if (node.state === 'stopped') found.push(change(`${name} was stopped`));
-    else if (node.state === 'up') found.push(good(`${name} is heard of again`));
-    else if (old.state === 'up') found.push(bad(`${name} is not heard of any more`));
+    else if (node.state === 'up') found.push(good(`the heartbeat of ${name} is back`));
+    else if (old.state === 'up') found.push(bad(`${name} is ${node.state}: no heartbeat`));
   }
   const wasWhole = old.workers >= old.workers_wanted;
   const isWhole = node.workers >= node.workers_wanted;

@@ -24,6 +24,16 @@ export interface Metrics extends LatencyWindowsMs {
   readonly inference_error_rate: number;
   /** Requests refused because the model's queue was full. */
   readonly queue_overload: number;
+  /** Requests that had no reply when their connection ended: the client left, or the worker died. */
+  readonly requests_abandoned: number;
+  /** Over the last five seconds. */
+  readonly abandoned_per_second: number;
+  /** Those of them that were in flight in a worker that died; and in the last minute. */
+  readonly requests_lost: number;
+  readonly requests_lost_60s: number;
+  /** Connections that ended with a worker that died; and in the last minute. */
+  readonly connections_lost: number;
+  readonly connections_lost_60s: number;
   readonly in_flight: number;
   /**
    * received − answered − failed − refused − expired − abandoned − in flight, on machines that are gone too: anything
@@ -80,8 +90,10 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly refused: { readonly bad_input: number; readonly queue_full: number; readonly payload_too_large: number };
   /** Requests whose deadline had passed before they could be run. */
   readonly expired: number;
-  /** Requests whose client left before the reply. */
+  /** Requests that had no reply when their connection ended. */
   readonly abandoned: number;
+  /** Those of them that were in flight in a worker that died. */
+  readonly lost: number;
   /** Requests that wait for it now. */
   readonly queued: number;
   /** From a request's last byte to the run of its batch. */
@@ -99,6 +111,8 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly retried_rows: number;
   /** Versions that workers serve at this moment: one, but for the moment of a reload. */
   readonly versions: readonly string[];
+  /** Its backend, and what it takes and gives: one, but for the moment of a reload. */
+  readonly signatures: readonly string[];
   /** Where it runs: inline or thread. */
   readonly execution: readonly string[];
   /** Requests that may share a run: 1 where a batch would change answers. */

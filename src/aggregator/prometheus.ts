@@ -69,8 +69,13 @@ export function metricFamilies(
     ),
     counter(
       'mltcp_requests_abandoned_total',
-      'Requests whose client left before the reply. When it rises, clients time out or crash.',
+      'Requests that had no reply when their connection ended, lost ones included. When it rises and those do not, clients time out or crash.',
       perModel((model) => model.abandoned),
+    ),
+    counter(
+      'mltcp_requests_lost_total',
+      'Those of the abandoned that were in flight in a worker that died. When it rises, look for "worker died" in the log.',
+      perModel((model) => model.lost),
     ),
     gauge('mltcp_requests_in_flight', 'Requests received and not answered yet.', [{ value: metrics.in_flight }]),
     gauge(
@@ -183,7 +188,7 @@ export function metricFamilies(
     ),
     counter(
       'mltcp_connections_closed_total',
-      'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; keep_alive: clients that are gone without a word; payload_too_large, secret: wrong clients; error: networks and crashes; handoff_failed: a worker died while it took one over.',
+      'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; keep_alive: clients that are gone without a word; payload_too_large, secret: wrong clients; error: networks and crashes; worker_died: they were of a worker that died; handoff_failed: a worker died while it took one over.',
       perReason({
         client: counts.closedByClient,
         error: counts.closedByError,
@@ -194,6 +199,7 @@ export function metricFamilies(
         secret: counts.closedBySecret,
         payload_too_large: counts.closedByPayloadTooLarge,
         drain: counts.closedByDrain,
+        worker_died: counts.closedByDeath,
         handoff_failed: counts.closedByHandoff,
       }),
     ),

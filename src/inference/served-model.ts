@@ -77,6 +77,11 @@ export class ServedModel {
     return this.#loaded.model.inputBytes;
   }
 
+  /** Its backend, and what it takes and gives. */
+  get signature(): string {
+    return this.#loaded.model.description;
+  }
+
   /** For logs. */
   get description(): string {
     const { model, execution, warmUp: measured } = this.#loaded;

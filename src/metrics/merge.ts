@@ -23,6 +23,9 @@ import {
   type WorkerRecord,
 } from './snapshot.js';
 
+/** Why connections end. One that is lost on its way from worker to worker is its primary's to count. */
+const closeCounters = workerCounters.filter((name) => name.startsWith('closedBy') && name !== 'closedByHandoff');
+
 export function noModelCounts(): ModelCounts {
   return {
     ...zeros(modelCounters),
@@ -44,13 +47,24 @@ export function addCounts(a: WorkerCounts, b: WorkerCounts): WorkerCounts {
   return sum.value();
 }
 
-/** What a worker left behind: requests that it had in flight will never have another outcome. */
+/** What a worker left behind: requests that it had in flight and connections that it had open have ended with it. */
 export function departed(counts: WorkerCounts): WorkerCounts {
-  const models = Object.entries(counts.models).map(([name, model]) => [
-    name,
-    { ...model, abandoned: model.abandoned + Math.max(0, unsettled(model)) },
-  ]);
-  return { ...counts, models: Object.fromEntries(models) };
+  const models = Object.entries(counts.models).map(([name, model]) => {
+    const lost = Math.max(0, unsettled(model));
+    return [name, { ...model, abandoned: model.abandoned + lost, lost: (model.lost ?? 0) + lost }];
+  });
+  const closedByDeath = (counts.closedByDeath ?? 0) + Math.max(0, openConnections(counts));
+  return { ...counts, closedByDeath, models: Object.fromEntries(models) };
+}
+
+/** Connections that came to a worker and have neither ended nor gone to another. */
+function openConnections(counts: WorkerCounts): number {
+  const { connectionsAccepted, connectionsMoved, connectionsMovedAway } = counts;
+  if (connectionsMovedAway === undefined) return 0; // of a version that did not count them
+  return closeCounters.reduce(
+    (open, name) => open - (counts[name] ?? 0),
+    connectionsAccepted + connectionsMoved - connectionsMovedAway,
+  );
 }
 
 /** Requests that were received and have no outcome yet. */

@@ -24,6 +24,8 @@ export const workerCounters = [
   'refusedByDescriptors',
   /** Taken over from another worker. */
   'connectionsMoved',
+  /** Gone on in another worker. */
+  'connectionsMovedAway',
   'closedByClient',
   'closedByError',
   'closedByPayloadTimeout',
@@ -37,6 +39,8 @@ export const workerCounters = [
   'closedByDrain',
   /** Lost while it moved from one worker to another. */
   'closedByHandoff',
+  /** Lost with a worker that died. */
+  'closedByDeath',
   'framesTruncated',
   /** Log lines that could not be written. */
   'logLinesLost',
@@ -57,6 +61,8 @@ export const modelCounters = [
   'refusedPayloadTooLarge',
   'expired',
   'abandoned',
+  /** Those of the abandoned that were in flight in a worker that died. */
+  'lost',
   'batchedRows',
   'retriedRows',
   'closedFull',

@@ -103,6 +103,8 @@ export interface NodeRecord extends RecordBase {
   readonly restarts: number;
   readonly reloads: number;
   readonly isStopping: boolean;
+  /** By model, what it takes and gives: of the node, since its workers all serve the same. Not told before 0.2. */
+  readonly signatures?: Readonly<Record<string, string>>;
   /** What the node's departed workers counted, added up, those of the runs in `contains` too. */
   readonly departed: WorkerCounts;
   /** Which of the node's incarnations are contained in `departed`. */

@@ -156,6 +156,9 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       publishing.fold(worker);
     },
     onConnectionLost: () => publishing.count('closedByHandoff'),
+    onSignatures: (signatures) => {
+      nodeRecord.signatures = signatures;
+    },
     onModelsReloaded: (worker, results) => logModelReload(log, worker, results),
     onBootFailed: bootFailed,
     onGiveUp: (code, reason) => fail(new OperatorError(code, reason)),

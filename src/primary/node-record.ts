@@ -39,6 +39,8 @@ export class NodeRecordKeeper {
   restarts = 0;
   reloads = 0;
   isStopping = false;
+  /** By model, what it takes and gives. */
+  signatures: Readonly<Record<string, string>> = {};
   readonly #identity: NodeIdentity;
   readonly #living = new Set<number>();
   #foldedUpTo = 0;
@@ -127,6 +129,7 @@ export class NodeRecordKeeper {
       restarts: this.restarts,
       reloads: this.reloads,
       isStopping: this.isStopping,
+      signatures: this.signatures,
       departed: this.#departed,
       folded: this.#folded,
       earlierRestarts: this.#earlierRestarts,

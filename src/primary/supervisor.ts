@@ -4,7 +4,7 @@ import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import { codeChange, codeChangeMessage, runningCode } from '../code.js';
 import type { Config } from '../config/load.js';
-import type { BootFailed, FromWorker, ModelVersions, ReloadResults, WorkerBoot } from '../control.js';
+import type { BootFailed, FromWorker, ModelVersions, ReloadResults, Signatures, WorkerBoot } from '../control.js';
 import type { OperatorErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
@@ -31,6 +31,8 @@ export interface SupervisorEvents {
   /** A worker is gone; its handle has the last record that arrived. */
   onExit(worker: WorkerHandle): void;
   onConnectionLost(): void;
+  /** What the models of a worker take and give, as it serves now. */
+  onSignatures(signatures: Signatures): void;
   onModelsReloaded(worker: WorkerHandle, results: ReloadResults): void;
   /** A worker could not start, with its reason, and no reload is to blame. */
   onBootFailed(failure: BootFailed): void;
@@ -297,6 +299,7 @@ export class Supervisor {
         break;
       }
       case 'ready':
+        this.#events.onSignatures(message.signatures);
         this.#ready(slot, worker, message);
         break;
       case 'boot-failed':
@@ -307,6 +310,7 @@ export class Supervisor {
         for (const [model, result] of Object.entries(message.results)) {
           if (result.outcome === 'loaded') worker.models = { ...worker.models, [model]: result.description };
         }
+        this.#events.onSignatures(message.signatures);
         this.#events.onModelsReloaded(worker, message.results);
         worker.modelsReloaded(message.results);
         break;

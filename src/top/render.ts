@@ -1,6 +1,7 @@
 // The cluster on a terminal: a headline, the figures, what happened last, and a line for each model, worker and node,
 // as many as fit.
 
+import { troublesOf } from '../aggregator/health.js';
 import type { Metrics } from '../aggregator/metrics.js';
 import { bytes, clock, count, duration, percent, span, table } from '../format.js';
 
@@ -25,8 +26,15 @@ export function formatLine(metrics: Metrics): string {
     `${count(metrics.connections)} connections`,
     `${count(metrics.in_flight)} in flight`,
     `${ready} workers of ${nodes.length} ${nodes.length === 1 ? 'node' : 'nodes'}`,
+    ...unhealthy(metrics).map((troubles) => `UNHEALTHY: ${troubles}`),
     ...(metrics.stale ? [`STALE: ${span(metrics.age_ms / 1000)} old`] : []),
   ].join('  ');
+}
+
+/** What is wrong, if anything is; of old numbers nobody can tell. */
+function unhealthy(metrics: Metrics): readonly string[] {
+  const troubles = metrics.stale ? [] : troublesOf(metrics);
+  return troubles.length === 0 ? [] : [troubles.join('; ')];
 }
 
 /** Lines of text, none longer than `columns`, no more than `rows`. */
@@ -36,6 +44,7 @@ export function formatScreen(view: View, columns: number, rows: number): readonl
   if (metrics === null) return fit(head, columns, rows);
   const lines = [
     ...head,
+    ...unhealthy(metrics).map((troubles) => `✖ unhealthy: ${troubles}`),
     ...figures(metrics),
     '',
     ...metrics.events
@@ -60,7 +69,8 @@ function statusLine({ metrics, gone, ageMs }: View): string {
   }
   if (metrics === null) return '◌ connecting…';
   if (metrics.stale) return `◐ stale: the cluster cannot be read; what follows is ${span(ageMs / 1000)} old`;
-  return `● ml-tcp-server, live, up for ${span(metrics.uptime)}`;
+  const health = troublesOf(metrics).length === 0 ? ', healthy' : '';
+  return `● ml-tcp-server, live, up for ${span(metrics.uptime)}${health}`;
 }
 
 function figures(metrics: Metrics): readonly string[] {
@@ -71,13 +81,13 @@ function figures(metrics: Metrics): readonly string[] {
     .reduce((sum, node) => sum + node.workers_wanted, 0);
   return [
     `${count(metrics.requests_per_second)} requests/s, ${count(metrics.total_requests)} in all    p50 ${duration(latency.p50)}  p90 ${duration(latency.p90)}  p99 ${duration(latency.p99)}`,
-    `${count(metrics.errors_per_second)} errors/s, ${count(metrics.errors)} in all    ${count(metrics.connections)} connections, ${count(metrics.in_flight)} in flight    ${ready} of ${wanted} workers ready`,
+    `${count(metrics.errors_per_second)} errors/s, ${count(metrics.errors)} in all, ${count(metrics.requests_lost)} lost    ${count(metrics.connections)} connections, ${count(metrics.in_flight)} in flight    ${ready} of ${wanted} workers ready`,
   ];
 }
 
 function models({ models: all }: Metrics): readonly string[] {
   return table(
-    ['model', 'version', 'runs', 'requests/s', 'rows a batch', 'queued', 'run p99', 'failed'],
+    ['model', 'version', 'runs', 'requests/s', 'rows a batch', 'queued', 'run p99', 'failed', 'lost'],
     all.map((model) => [
       model.name,
       model.versions.join(','),
@@ -87,6 +97,7 @@ function models({ models: all }: Metrics): readonly string[] {
       count(model.queued),
       duration(model.run_ms.p99),
       count(model.failed),
+      count(model.lost),
     ]),
     3,
   );

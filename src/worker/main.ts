@@ -93,7 +93,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     ),
   });
   const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
-  const publishing = new Publishing(message, recorder, gauges);
+  const publishing = new Publishing(message, recorder, gauges, () => slab?.write());
   onServing(gauges);
 
   const drainTimeoutMs = config.server.drainTimeoutSeconds * 1000;
@@ -144,7 +144,11 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
         checked?.resume();
         return;
       case 'reload-models':
-        await sendToPrimary({ kind: 'models-reloaded', results: await models.reload(order.versions) });
+        await sendToPrimary({
+          kind: 'models-reloaded',
+          results: await models.reload(order.versions),
+          signatures: models.signatures(),
+        });
     }
   };
   process.on('message', obey);
@@ -153,7 +157,13 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   for (const [i, listener] of config.listeners.entries())
     addresses.push(await server.listen(listener, listenerSettings(config, i)));
   await publishing.start();
-  await sendToPrimary({ kind: 'ready', addresses, models: models.descriptions(), rowBytes: models.rowBytes() });
+  await sendToPrimary({
+    kind: 'ready',
+    addresses,
+    models: models.descriptions(),
+    rowBytes: models.rowBytes(),
+    signatures: models.signatures(),
+  });
 }
 
 /** Calls `run` at the first time, and then not again before `ms` have passed. */

@@ -18,6 +18,9 @@ const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
   drain: 'closedDrain',
 };
 
+/** Characters of a signature that are published: a model may have hundreds of inputs. */
+const maxSignature = 300;
+
 export class WorkerModels {
   /** Told once when more threads hang than may, with the reason. */
   onSpent: (reason: string) => void = () => {};
@@ -63,6 +66,13 @@ export class WorkerModels {
   /** By model: bytes of one input row; null where any length may be right. */
   rowBytes(): Readonly<Record<string, number | null>> {
     return Object.fromEntries([...this.#models].map(([name, { inputBytes }]) => [name, inputBytes]));
+  }
+
+  /** What each takes and gives. */
+  signatures(): Readonly<Record<string, string>> {
+    return Object.fromEntries(
+      [...this.#models].map(([name, { signature }]) => [name, signature.slice(0, maxSignature)]),
+    );
   }
 
   gauges(): Readonly<Record<string, ModelGauges>> {

@@ -15,17 +15,20 @@ export class Publishing {
   readonly #boot: WorkerBoot;
   readonly #recorder: Recorder;
   readonly #servingGauges: () => ServingGauges;
+  readonly #makeSafe: () => void;
   readonly #processGauges = createProcessGauges();
   readonly #publishers: readonly RecordPublisher[];
   #timer: NodeJS.Timeout | undefined;
   #sequence = 0;
   #underWay: Promise<unknown> | null = null;
 
-  constructor(boot: WorkerBoot, recorder: Recorder, servingGauges: () => ServingGauges) {
+  /** @param makeSafe so that nothing that was published is lost with this process */
+  constructor(boot: WorkerBoot, recorder: Recorder, servingGauges: () => ServingGauges, makeSafe: () => void) {
     const { config } = boot;
     this.#boot = boot;
     this.#recorder = recorder;
     this.#servingGauges = servingGauges;
+    this.#makeSafe = makeSafe;
     const primary = new IpcPublisher((update) => sendToPrimary({ kind: 'update', update }));
     // The primary logs whether Redis is there; a line from every worker would say the same.
     this.#publishers = usesRedis(config)
@@ -64,6 +67,7 @@ export class Publishing {
   #record(state: WorkerState): WorkerRecord {
     const { config, run, slot, incarnation } = this.#boot;
     const { node } = config.cluster;
+    this.#makeSafe();
     return {
       kind: 'worker',
       id: workerRecordId(node, run, slot, incarnation),

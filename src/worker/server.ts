@@ -232,7 +232,8 @@ export class WorkerServer {
     const onClose = (hasMoved: boolean): void => {
       this.#connections.delete(connection);
       this.#tellCompany();
-      if (!hasMoved) this.#places.release(address); // the place of one that moves goes with it
+      if (hasMoved) this.#context.recorder.count('connectionsMovedAway');
+      else this.#places.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
     };
     const lane = this.#lanes.get(model);

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
 import type { ServerStatus } from '#src/operations.js';
 import { temporaryFolder } from '../support/folder.js';
-import { endProcesses, freePort, isRunning, root, workersOf } from '../support/processes.js';
+import { endProcesses, freePort, isRunning, root, TestProcess, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -88,6 +88,46 @@ describe('a death in the worst moment', () => {
     await server.event('worker replaced');
     for (const client of [...clients, ...moving]) client.destroy();
     await until('no descriptor left behind', () => descriptorsOf(server) < before);
+  });
+
+  it('is seen where health is judged: each request and connection that a worker took with it is counted once', async () => {
+    const gate = `${temporaryFolder()}/gate`;
+    const server = gatedServer(gate, 2);
+    const port = await server.port();
+    const clients = await connect(port, 6);
+    for (const client of clients) client.send(Buffer.from('x'));
+    await Promise.all(clients.map((client) => client.replied(1)));
+    writeFileSync(gate, '');
+    for (const client of clients) client.send(...Array.from({ length: 7 }, () => Buffer.from('y')));
+    const { workers } = await server.metricsWhen('all requests in flight', ({ in_flight }) => in_flight === 42);
+    const victim = workers.find(({ connections }) => connections > 0);
+    process.kill(victim?.pid as number, 'SIGKILL');
+    const connections = victim?.connections as number;
+    const requests = 7 * connections;
+    const metrics = await server.metricsWhen('the loss', ({ requests_lost }) => requests_lost > 0);
+    expect(metrics).to.include({ requests_lost: requests, requests_lost_60s: requests, errors: 0 });
+    expect(metrics).to.include({ connections_lost: connections, connections_lost_60s: connections });
+    expect(metrics).to.include({ requests_abandoned: requests, audit_imbalance: 0 });
+    expect(metrics.events.map(({ severity, text }) => `${severity} ${text}`).join('\n')).to.match(
+      new RegExp(`bad ${requests} requests and ${connections} connections? of .* were lost with a worker`),
+    );
+    const text = await server.prometheus();
+    expect(text).to.include(`mltcp_requests_lost_total{model="gate"} ${requests}\n`);
+    expect(text).to.include(`mltcp_connections_closed_total{reason="worker_died"} ${connections}\n`);
+    const top = new TestProcess(process.execPath, [
+      ...[`${root}dist/cli.js`, 'top', '--once', '--metrics', await server.url()],
+    ]);
+    await top.ended();
+    expect(top.output).to.include(`✖ unhealthy: `).and.include(`${requests} requests and ${connections} connection`);
+    rmSync(gate);
+    const others = clients.filter(({ socket }) => !socket.closed && !socket.readableEnded);
+    await Promise.all(others.map((client) => client.replied(8)));
+    // Who moves, or ends in order, is not lost.
+    await server.operate('reload');
+    for (const client of others) client.end();
+    await Promise.all(others.map(({ closed }) => closed));
+    const after = await server.metricsWhen('all closed', (now) => now.connections === 0);
+    expect(after).to.include({ requests_lost: requests, connections_lost: connections });
   });
 
   it('of a worker that has just asked to listen: the primary lives', async () => {

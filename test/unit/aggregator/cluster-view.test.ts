@@ -5,7 +5,7 @@ import { contentTypes, formatText } from '#src/metrics/exposition.js';
 import { bucketMiddleMs } from '#src/metrics/histogram.js';
 import { noCounts, noModelCounts } from '#src/metrics/merge.js';
 import type { WorkerRecord } from '#src/metrics/snapshot.js';
-import { lookOf, nodeRecord, workerRecord } from '../../support/records.js';
+import { countsOf, lookOf, nodeRecord, workerRecord } from '../../support/records.js';
 
 function counted(received: number, fields: Partial<WorkerRecord> = {}): WorkerRecord {
   const model = { ...noModelCounts(), received, answered: received, latency: [300, received] };
@@ -43,6 +43,39 @@ describe('the view of the cluster', () => {
     expect(metrics.requests_per_second).to.equal(0);
     expect(metrics.requests_per_second_lifetime).to.equal(500);
     expect(metrics.workers[0]?.rps).to.equal(0);
+  });
+
+  it('tells for a minute what was lost with a worker, and not what had been lost before it looked', () => {
+    const view = new ClusterView(250);
+    const lost = (requests: number, connections: number) =>
+      nodeRecord({ departed: { ...countsOf({ lost: requests, abandoned: requests }), closedByDeath: connections } });
+    const look = (node: ReturnType<typeof nodeRecord> | null, at: number) =>
+      view.look(lookOf(node === null ? [] : [node], 0, at), at).metrics;
+    expect(look(lost(5, 1), 0)).to.include({ requests_lost: 5, requests_lost_60s: 0, connections_lost_60s: 0 });
+    expect(look(lost(165, 4), 1000)).to.include({
+      requests_lost: 165,
+      requests_lost_60s: 160,
+      connections_lost_60s: 3,
+    });
+    // A node that was out of sight brings nothing new when it is back.
+    look(null, 2000);
+    const later = look(lost(165, 4), 3000);
+    expect(later).to.include({ requests_lost_60s: 160, connections_lost: 4 });
+    expect(later.events.map(({ text }) => text)).to.include(
+      '160 requests and 3 connections of a were lost with a worker',
+    );
+    expect(look(lost(165, 4), 61_001)).to.include({
+      requests_lost: 165,
+      requests_lost_60s: 0,
+      connections_lost_60s: 0,
+    });
+  });
+
+  it('shows what models take and give, as the nodes that are up say', () => {
+    const nodes = ['a', 'b', 'c'].map((node) => nodeRecord({ node, run: node, signatures: { m: 'float32[4]' } }));
+    const old = nodeRecord({ node: 'd', run: 'd', departed: countsOf({ received: 1 }) });
+    const { models } = new ClusterView(250).look(lookOf([...nodes, old]), 0).metrics;
+    expect(models.map(({ name, signatures }) => [name, signatures])).to.deep.equal([['m', ['float32[4]']]]);
   });
 
   it('calls a worker lost and a node stale, then down, when they stop publishing, and keeps their counts', () => {

@@ -52,8 +52,8 @@ describe('events', () => {
     expect(saidAfter(...looks)).to.deep.equal([
       '1 change: a was scaled from 2 to 3 workers',
       '2 change: a was reloaded',
-      '3 bad: a is not heard of any more',
-      '5 good: a is heard of again',
+      '3 bad: a is stale: no heartbeat',
+      '5 good: the heartbeat of a is back',
       '5 good: b is up',
       '6 change: a was stopped',
       '6 good: b has started anew',

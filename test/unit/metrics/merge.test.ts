@@ -40,6 +40,18 @@ describe('merged totals', () => {
     expect(census([old, node, successor]).covered).to.deep.equal([successor]);
   });
 
+  it('count what was in flight and open in a worker that died as lost, once, and nothing of one that ended in order', () => {
+    const { connectionsAccepted, ...others } = { ...noCounts(), connectionsAccepted: 10 };
+    const model = { ...noModelCounts(), received: 20, answered: 13, failed: 1, abandoned: 2 };
+    const left = { ...others, connectionsAccepted, connectionsMoved: 3, connectionsMovedAway: 2, closedByClient: 4 };
+    const died = departed({ ...left, closedByDrain: 1, models: { m: model } });
+    expect(died.models.m).to.include({ abandoned: 6, lost: 4 });
+    expect(died.closedByDeath).to.equal(6);
+    expect(departed(died)).to.deep.equal(died);
+    const inOrder = { ...left, closedByDrain: 7, models: { m: { ...model, answered: 17 } } };
+    expect(departed(inOrder)).to.deep.equal(inOrder);
+  });
+
   it('count a worker whose node has not been heard of yet', () => {
     expect(totalCounts([workerRecord({ counts: counts(7) })]).models.digits?.received).to.equal(7);
   });
