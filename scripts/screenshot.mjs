@@ -22,15 +22,19 @@ const load = spawn(
   },
 );
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-await pause(45_000);
+await pause(60_000);
 server.signal('SIGUSR2');
 await pause(20_000);
 process.kill((await server.workerPids())[0], 'SIGKILL');
-await pause(30_000);
+await pause(15_000);
 const browser = await openBrowser();
-const page = await browser.newPage({ viewport: { width: 1440, height: 720 }, colorScheme: 'light' });
+const page = await browser.newPage({ viewport: { width: 1440, height: 760 }, colorScheme: 'light' });
 await page.goto(url);
+await page.getByRole('button', { name: '1 min' }).click();
 await pause(3000);
+const chart = await page.locator('.plot').nth(1).boundingBox();
+await page.mouse.move(chart.x + 0.35 * chart.width, chart.y + 50);
+await pause(500);
 await page.screenshot({ path: `${root}scripts/screenshot.png` });
 await browser.close();
 load.kill();

@@ -60,6 +60,37 @@ export function clock(epochSeconds: number): string {
   });
 }
 
+/** Labels for the ticks of an axis, `step` apart: one unit for all, and as many digits as tell each of them truly. */
+export function ticks(values: readonly number[], step: number): readonly string[] {
+  const largest = Math.max(0, ...values.map(Math.abs));
+  const [, size, unit] = tickUnits.find(([least]) => largest >= least) ?? [0, 1, ''];
+  const digits = decimalsOf(step / size);
+  return values.map((value) => (value === 0 ? '0' : `${(value / size).toFixed(digits)}${unit}`));
+}
+
+/** From so much on, in this size, by this name. */
+const tickUnits = [
+  [1e12, 1e12, 'T'],
+  [1e9, 1e9, 'G'],
+  [1e6, 1e6, 'M'],
+  [1e4, 1e3, 'k'],
+] as const;
+
+/** Digits behind the point that a number needs. */
+function decimalsOf(value: number): number {
+  for (let digits = 0; digits < 9; digits++) {
+    const scaled = value * 10 ** digits;
+    if (Math.abs(scaled - Math.round(scaled)) < 1e-6 * Math.max(1, scaled)) return digits;
+  }
+  return 9;
+}
+
+/** A tick of an axis of milliseconds: as it is, in µs, ms or s. */
+export function durationTick(ms: number): string {
+  const [scaled, unit] = ms < 1 ? [ms * 1000, 'µs'] : ms < 1000 ? [ms, 'ms'] : [ms / 1000, 's'];
+  return `${Number(scaled.toPrecision(6))} ${unit}`;
+}
+
 /** Lines of cells below each other; the first `texts` columns are aligned to the left. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[], texts = 0): readonly string[] {
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));

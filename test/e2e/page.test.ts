@@ -12,6 +12,7 @@ import { startNode, TestAggregator } from '../support/cluster.js';
 import { Load } from '../support/load.js';
 import { hasNginx, startNginx } from '../support/nginx.js';
 import { endProcesses, freePort } from '../support/processes.js';
+import { RawClient } from '../support/raw-client.js';
 import { nodeRecord, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
 import { fetchMetrics, TestServer } from '../support/server.js';
@@ -195,10 +196,127 @@ describe('the live page', function () {
     await server.event('ready');
     await open(await server.url());
     await shows('the workers', tile('Workers'), /^3 of 3/);
-    const [victim] = await server.workerPids();
-    process.kill(victim as number, 'SIGKILL');
+    await shows('its health', '.health', /Healthy/);
+    const client = await RawClient.connect(await server.port());
+    client.send(Buffer.from('x'));
+    await client.replied(1);
+    const { workers } = await server.metricsWhen('its connection', ({ connections }) => connections === 1);
+    process.kill(workers.find(({ connections }) => connections > 0)?.pid as number, 'SIGKILL');
     await shows('the death', '.events', /a worker of .* died/);
     await shows('the replacement', tile('Workers'), /^3 of 3\n1 replaced/);
+    await shows('that it is not healthy', '.health', /Unhealthy/);
+    await shows('why', '.troubles', /^1 connection lost in the last minute with a worker that died$/);
+    await shows('where', '.tile.bad dd', /0 refused, 1 lost/);
+    await shows('the event', '.events', /1 connection of .* were lost with a worker/);
+  });
+
+  it('shows the values and the events of a moment, in charts of the time that is asked for', async () => {
+    const server = startNode({});
+    const port = await server.port();
+    const load = new Load(() => [port], { connections: 2 });
+    loads.push(load);
+    page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+    complaints = complaintsOf(page);
+    await page.addInitScript(() => {
+      const { fillText } = CanvasRenderingContext2D.prototype;
+      const drawn = new Set<string>();
+      Object.assign(window, { drawn });
+      CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+        drawn.add(text);
+        fillText.call(this, text, ...at);
+      };
+    });
+    await page.goto(await server.url());
+    await shows('the workers', tile('Workers'), /^2 of 2/);
+    const rates = page.getByRole('img', { name: /^Requests a second, the last 5 min. Now: \d/ });
+    await rates.waitFor();
+    await page.getByRole('button', { name: '1 min' }).click();
+    const latencies = page.getByRole('img', { name: /^Latency, over 10 s, the last 1 min. Now: p99/ });
+    await latencies.waitFor();
+    expect(await page.getByRole('button', { name: '1 min' }).getAttribute('aria-pressed')).to.equal('true');
+    server.signal('SIGUSR2');
+    await shows('the reload', '.events', /was reloaded/);
+    const { events } = await server.metrics();
+    const at = events.findLast(({ text }) => /was reloaded/.test(text))?.t as number;
+    const tips = page.locator('.charts').first().locator('.tip');
+    // Where the reload was moves on from second to second.
+    await until('the moment of the reload under the pointer', async () => {
+      const box = await latencies.locator('.u-over').boundingBox();
+      const last = await page.evaluate(async () => {
+        const { points } = (await (await fetch('api/history')).json()) as { points: { t: number }[] };
+        return points.at(-1)?.t ?? 0;
+      });
+      if (box === null) return false;
+      await page.mouse.move(box.x + box.width * (1 - (last - at) / 60), box.y + 40);
+      return /^\d\d:\d\d:\d\d\np99 [\d.]+ (µs|ms)\np90 .*\np50 .*\n(?:.|\n)*was reloaded/.test(
+        await tips.nth(1).innerText(),
+      );
+    });
+    const labels = await page.evaluate(() => [...(window as unknown as { drawn: Set<string> }).drawn]);
+    expect(labels, 'true ticks').to.include.members(['0.25', '0.50', '0.75', '1.00']);
+    expect(labels, 'a logarithmic axis').to.include.members(['10 µs', '100 µs', '1 ms']);
+    expect(labels).to.not.include('0 µs');
+    const [rate, latency, errors] = await tips.allInnerTexts();
+    expect(rate).to.match(/^\d\d:\d\d:\d\d\nrequests\/s [\d.]+k?/);
+    expect(errors).to.match(/\nerrors\/s 0/);
+    expect(rate?.slice(0, 8), 'all charts show the same moment').to.equal(latency?.slice(0, 8));
+    await page.screenshot({ path: `${screenshots}/under-the-pointer.png` });
+    await page.mouse.move(1, 1);
+    await tips.nth(1).waitFor({ state: 'hidden' });
+    await latencies.focus();
+    await page.keyboard.press('ArrowLeft');
+    const newest = await tips.nth(1).innerText();
+    await page.keyboard.press('Home');
+    expect(
+      (await tips.nth(1).innerText()).slice(0, 8) < newest.slice(0, 8),
+      'arrow keys lead to older points',
+    ).to.equal(true);
+    await page.keyboard.press('Escape');
+    expect(await tips.nth(1).isVisible()).to.equal(false);
+    expect(complaints).to.deep.equal([]);
+  });
+
+  it('opens each worker, node and model to its own charts, also by keyboard; models say what they take', async () => {
+    const server = startNode({ MODEL: 'digits', NODE_NAME: 'n1' });
+    await open(await server.url());
+    await shows('the workers', tile('Workers'), /^2 of 2/);
+    await shows('what the model takes', 'section[aria-label="Models"] tbody', /float32\[64\] → .*float32\[10\]/);
+    for (const [name, charts] of [
+      ['worker 0 of n1', 6],
+      ['node n1', 4],
+      ['model digits', 4],
+    ] as const) {
+      const opener = page.getByRole('button', { name: `Charts of ${name}` });
+      expect(await opener.getAttribute('aria-expanded')).to.equal('false');
+      await opener.focus();
+      await page.keyboard.press('Enter');
+      expect(await opener.getAttribute('aria-expanded')).to.equal('true');
+      const figures = page.locator('.row-charts .plot');
+      expect(await figures.count(), name).to.equal(charts);
+      await until(`values of ${name}`, async () =>
+        /Now: .*\d/.test((await figures.first().getAttribute('aria-label')) ?? ''),
+      );
+      await opener.press('Enter');
+      expect(await figures.count()).to.equal(0);
+    }
+    expect(complaints).to.deep.equal([]);
+  });
+
+  it('shows on a phone that tables go on beyond the edge, and on which side', async () => {
+    const server = startNode({});
+    await open(await server.url(), { viewport: { width: 390, height: 700 } });
+    await shows('the workers', tile('Workers'), /^2 of 2/);
+    const table = page.locator('section[aria-label="Workers"]');
+    const looks = async (): Promise<string> =>
+      table.evaluate((element) => `${element.className} ${getComputedStyle(element).maskImage}`);
+    await shows('that there is more', 'section[aria-label="Workers"] caption', /scroll for more →/);
+    expect(await looks()).to.match(/^table more-right linear-gradient/);
+    await table.evaluate((element) => element.scrollTo({ left: 10_000 }));
+    await shows('that there is more before', 'section[aria-label="Workers"] caption', /scroll for more ←/);
+    expect(await looks()).to.match(/^table more-left linear-gradient/);
+    await page.setViewportSize({ width: 1440, height: 900 });
+    await until('nothing more', async () => (await looks()) === 'table  none');
+    await shows('no hint', 'section[aria-label="Workers"] caption', /^Workers\s*$/);
   });
 
   it('keeps a selection and the place scrolled to, while numbers change', async () => {
@@ -247,15 +365,20 @@ describe('the live page', function () {
     try {
       await open(aggregator.url);
       await shows('all workers', tile('Workers'), /^500 of 500/);
-      const longestMs = await page.evaluate(async () => {
-        let longest = 0;
-        new PerformanceObserver((list) => {
-          for (const { duration } of list.getEntries()) longest = Math.max(longest, duration);
-        }).observe({ type: 'longtask' });
-        await new Promise((resolve) => setTimeout(resolve, 4000));
-        return longest;
+      // Its processor time: how long it takes by the clock is a matter of what else the machine does.
+      const session = await page.context().newCDPSession(page);
+      await session.send('Performance.enable');
+      const spent = async (): Promise<{ readonly draws: number; readonly ms: number }> => {
+        const { metrics } = await session.send('Performance.getMetrics');
+        const value = (name: string): number => metrics.find((metric) => metric.name === name)?.value ?? Number.NaN;
+        return { draws: value('LayoutCount'), ms: 1000 * value('ThreadTime') };
+      };
+      const before = await spent();
+      const after = await until('ten drawings', async () => {
+        const now = await spent();
+        return now.draws >= before.draws + 10 && now;
       });
-      expect(longestMs).to.be.below(400);
+      expect((after.ms - before.ms) / (after.draws - before.draws)).to.be.within(1, 200);
       await shows('the sick one', 'section[aria-label="Workers"] caption', /worker 77 of a \(loop delay\)/);
       await page.screenshot({ path: `${screenshots}/500-workers.png` });
       expect(complaints).to.deep.equal([]);
@@ -279,6 +402,9 @@ describe('the live page', function () {
       ] as const) {
         await open(await server.url(), { colorScheme: scheme, viewport });
         await shows('the workers', tile('Workers'), /^2 of 2/);
+        for (const name of [/^Charts of worker 0/, /^Charts of model/])
+          await page.getByRole('button', { name }).first().click();
+        await page.locator('.row-charts .plot').nth(9).waitFor();
         await page.evaluate(axe);
         const violations = await page.evaluate(async () => {
           const { axe: check } = window as unknown as {

@@ -1,20 +1,17 @@
 // The page: is it healthy, how fast, how many errors, which worker is the odd one out, what happened lately.
 
-import { clock, count, duration, percent, span } from '../../format.js';
+import { useState } from 'preact/hooks';
+import { clock, count, duration, span, ticks } from '../../format.js';
+import { troublesOf } from '../health.js';
 import type { ClusterEvent } from '../metrics.js';
-import { Chart, type Series } from './charts.js';
+import { Chart, type TimeFrame } from './charts.js';
 import type { Connection, FeedState } from './feed.js';
+import { positive } from './rows.js';
 import { ModelTable, NodeTable, WorkerTable } from './tables.js';
 
-const rate: readonly Series[] = [{ label: 'requests/s', color: 'blue', value: ({ rps }) => rps }];
-const latency: readonly Series[] = [
-  { label: 'p99', color: 'red', value: ({ p99_ms }) => p99_ms },
-  { label: 'p90', color: 'amber', dash: [6, 3], value: ({ p90_ms }) => p90_ms },
-  { label: 'p50', color: 'green', dash: [2, 3], value: ({ p50_ms }) => p50_ms },
-];
-const errors: readonly Series[] = [
-  { label: 'errors/s', color: 'red', value: ({ errors_per_second }) => errors_per_second },
-];
+/** What may be looked at, in minutes. */
+const ranges = [1, 5, 15] as const;
+const noEvents: readonly ClusterEvent[] = [];
 
 function statusText({ connection, ageMs, refusal, metrics }: FeedState): string {
   const age = span(ageMs / 1000);
@@ -29,24 +26,6 @@ function statusText({ connection, ageMs, refusal, metrics }: FeedState): string 
   return texts[connection];
 }
 
-/** What is wrong with the cluster, the worst first; empty when all is well. */
-function troubles({ metrics }: FeedState): readonly string[] {
-  if (metrics === null) return [];
-  const { nodes, workers, audit_imbalance, errors_per_second, requests_per_second } = metrics;
-  const found: string[] = [];
-  const down = nodes.filter(({ state }) => state === 'down' || state === 'stale');
-  if (down.length > 0) found.push(`not heard of: ${down.map(({ node }) => node).join(', ')}`);
-  if (!workers.some(({ state }) => state === 'ready')) found.push('no worker serves');
-  const missing = nodes
-    .filter(({ state }) => state === 'up')
-    .reduce((sum, node) => sum + Math.max(0, node.workers_wanted - node.workers), 0);
-  if (missing > 0) found.push(`${missing} ${missing === 1 ? 'worker is' : 'workers are'} missing`);
-  if (errors_per_second > 0.01 * requests_per_second)
-    found.push(`${percent(errors_per_second / Math.max(requests_per_second, errors_per_second))} of the requests fail`);
-  if (Math.abs(audit_imbalance) > 0 && requests_per_second === 0) found.push(`the audit is off by ${audit_imbalance}`);
-  return found;
-}
-
 const icons: Record<Connection, string> = {
   connecting: '◌',
   live: '●',
@@ -57,9 +36,9 @@ const icons: Record<Connection, string> = {
 };
 
 function Header({ state }: { readonly state: FeedState }) {
-  const found = troubles(state);
+  const found = state.metrics === null ? [] : troublesOf(state.metrics);
   const health = state.connection !== 'live' ? 'unknown' : found.length === 0 ? 'good' : 'bad';
-  const words = { unknown: 'Unknown', good: 'Healthy', bad: 'Look here' }[health];
+  const words = { unknown: 'Unknown', good: 'Healthy', bad: 'Unhealthy' }[health];
   return (
     <header>
       <h1>ml-tcp-server</h1>
@@ -74,13 +53,23 @@ function Header({ state }: { readonly state: FeedState }) {
   );
 }
 
-function Tile({ label, value, note = '' }: { readonly label: string; readonly value: string; readonly note?: string }) {
+interface TileProps {
+  readonly label: string;
+  readonly value: string;
+  readonly note?: string;
+  readonly isBad?: boolean;
+}
+
+function Tile({ label, value, note = '', isBad = false }: TileProps) {
   return (
-    <div class="tile">
+    <div class={`tile ${isBad ? 'bad' : ''}`}>
       <dt>{label}</dt>
       <dd>
         {value}
-        <small>{note}</small>
+        <small>
+          {note}
+          {isBad ? ' ✖' : ''}
+        </small>
       </dd>
     </div>
   );
@@ -105,11 +94,17 @@ function Tiles({ state: { metrics } }: { readonly state: FeedState }) {
         value={duration(metrics?.latency_ms_10s.p99)}
         note={`p50 ${duration(metrics?.latency_ms_10s.p50)}`}
       />
-      <Tile label="Errors/s" value={count(metrics?.errors_per_second)} note={`${count(metrics?.errors)} in all`} />
+      <Tile
+        label="Errors/s"
+        value={count(metrics?.errors_per_second)}
+        note={`${count(metrics?.errors)} in all, ${count(metrics?.requests_lost)} lost`}
+        isBad={(metrics?.requests_lost_60s ?? 0) > 0}
+      />
       <Tile
         label="Connections"
         value={count(metrics?.connections)}
-        note={`${count(metrics?.connections_refused)} refused`}
+        note={`${count(metrics?.connections_refused)} refused, ${count(metrics?.connections_lost)} lost`}
+        isBad={(metrics?.connections_lost_60s ?? 0) > 0}
       />
       <Tile label="In flight" value={count(metrics?.in_flight)} note={`${count(queued)} queued`} />
       <Tile
@@ -148,44 +143,85 @@ function Events({ events }: { readonly events: readonly ClusterEvent[] }) {
   );
 }
 
-export function App({ state }: { readonly state: FeedState }) {
-  const { metrics, points } = state;
+function Ranges({ minutes, onChoose }: { readonly minutes: number; onChoose(minutes: number): void }) {
+  return (
+    <fieldset class="ranges">
+      <legend>Charts show the last</legend>
+      {ranges.map((range) => (
+        <button
+          key={range}
+          type="button"
+          class="range"
+          aria-pressed={range === minutes}
+          onClick={() => onChoose(range)}
+        >
+          {range} min
+        </button>
+      ))}
+    </fieldset>
+  );
+}
+
+function Charts({ state: { points }, frame }: { readonly state: FeedState; readonly frame: TimeFrame }) {
+  const { seconds, events } = frame;
   const last = points.at(-1);
+  const times = points.map(({ t }) => t);
+  return (
+    <div class="charts">
+      <Chart
+        title="Requests a second"
+        summary={count(last?.rps)}
+        seconds={seconds}
+        events={events}
+        times={times}
+        lines={[{ label: 'requests/s', color: 'blue', values: points.map(({ rps }) => rps) }]}
+        format={count}
+        ticks={ticks}
+        least={10}
+      />
+      <Chart
+        title="Latency, over 10 s"
+        summary={`p99 ${duration(last?.p99_ms)}, p50 ${duration(last?.p50_ms)}`}
+        seconds={seconds}
+        events={events}
+        times={times}
+        lines={[
+          { label: 'p99', color: 'red', values: positive(points.map(({ p99_ms }) => p99_ms)) },
+          { label: 'p90', color: 'amber', dash: [6, 3], values: positive(points.map(({ p90_ms }) => p90_ms)) },
+          { label: 'p50', color: 'green', dash: [2, 3], values: positive(points.map(({ p50_ms }) => p50_ms)) },
+        ]}
+        format={duration}
+      />
+      <Chart
+        title="Errors a second"
+        summary={count(last?.errors_per_second)}
+        seconds={seconds}
+        events={events}
+        times={times}
+        lines={[{ label: 'errors/s', color: 'red', values: points.map((point) => point.errors_per_second) }]}
+        format={count}
+        ticks={ticks}
+        least={1}
+      />
+      <Events events={events} />
+    </div>
+  );
+}
+
+export function App({ state }: { readonly state: FeedState }) {
+  const { metrics, rows } = state;
+  const [minutes, setMinutes] = useState<number>(5);
+  const frame = { seconds: 60 * minutes, events: metrics?.events ?? noEvents, history: rows };
   return (
     <>
       <Header state={state} />
       <main class={state.connection === 'live' ? '' : 'faded'}>
         <Tiles state={state} />
-        <div class="charts">
-          <Chart
-            title="Requests a second"
-            summary={count(last?.rps)}
-            series={rate}
-            least={10}
-            points={points}
-            format={count}
-          />
-          <Chart
-            title="Latency, over 10 s"
-            summary={`p99 ${duration(last?.p99_ms)}, p50 ${duration(last?.p50_ms)}`}
-            series={latency}
-            least={0.1}
-            points={points}
-            format={duration}
-          />
-          <Chart
-            title="Errors a second"
-            summary={count(last?.errors_per_second)}
-            series={errors}
-            least={1}
-            points={points}
-            format={count}
-          />
-          <Events events={metrics?.events ?? []} />
-        </div>
-        <ModelTable models={metrics?.models ?? []} />
-        <WorkerTable workers={metrics?.workers ?? []} />
-        <NodeTable nodes={metrics?.nodes ?? []} />
+        <Ranges minutes={minutes} onChoose={setMinutes} />
+        <Charts state={state} frame={frame} />
+        <ModelTable models={metrics?.models ?? []} frame={frame} />
+        <WorkerTable workers={metrics?.workers ?? []} frame={frame} />
+        <NodeTable nodes={metrics?.nodes ?? []} frame={frame} />
       </main>
       <footer>
         <a href="metrics">/metrics</a> <a href="api/history">/api/history</a> <a href="readyz">/readyz</a>

@@ -3,6 +3,8 @@
 import { io } from 'socket.io-client';
 import { type HistoryPoint, historyPoint, historySeconds } from '../history-point.js';
 import type { Metrics } from '../metrics.js';
+import { RowHistory } from '../row-history.js';
+import { rowsOf } from './rows.js';
 
 /** `silent`: connected, and no update has come for a while; `refused`: somebody answers, but does not let us in. */
 export type Connection = 'connecting' | 'live' | 'stale' | 'silent' | 'gone' | 'refused';
@@ -15,6 +17,8 @@ export interface FeedState {
   readonly refusal: string | null;
   readonly metrics: Metrics | null;
   readonly points: readonly HistoryPoint[];
+  /** Of each worker, node and model, since the page was opened. */
+  readonly rows: RowHistory;
 }
 
 const silentAfterMs = 3000;
@@ -25,6 +29,7 @@ export class Feed {
   #metrics: Metrics | null = null;
   #receivedAt = 0;
   #points: HistoryPoint[] = [];
+  readonly #rows = new RowHistory(historySeconds);
   #isConnected = false;
   #wasConnected = false;
   #refusal: string | null = null;
@@ -65,6 +70,7 @@ export class Feed {
       refusal: this.#refusal,
       metrics: this.#metrics,
       points: this.#points,
+      rows: this.#rows,
     };
   }
 
@@ -87,7 +93,10 @@ export class Feed {
     this.#metrics = metrics;
     this.#receivedAt = performance.now();
     const now = Date.parse(metrics.initial_time) + metrics.uptime * 1000;
-    if (!metrics.stale) this.#add(historyPoint(metrics, now));
+    if (!metrics.stale) {
+      this.#add(historyPoint(metrics, now));
+      this.#rows.note(Math.floor(now / 1000), rowsOf(metrics));
+    }
     this.#onChange();
   }
 

@@ -1,7 +1,7 @@
 // Tables that can be sorted, where what is far from the others is marked: by shade, and by a sign for who sees none.
 
-import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
+import { type ComponentChildren, Fragment } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
 
 export interface Column<Row> {
   readonly title: string;
@@ -13,6 +13,8 @@ export interface Column<Row> {
   readonly heat?: { readonly above: number };
   /** Whether a cell says that something is wrong. */
   isBad?(row: Row): boolean;
+  /** Whether its text may take several lines. */
+  readonly isLong?: boolean;
 }
 
 export interface TableProps<Row> {
@@ -22,8 +24,13 @@ export interface TableProps<Row> {
   keyOf(row: Row): string;
   readonly empty: string;
   /** In a table that is too long to see at once, whose cells are marked is said above it, by this name. */
-  nameOf?(row: Row): string;
+  nameOf(row: Row): string;
+  /** What a row opens to. */
+  detail(row: Row): ComponentChildren;
 }
+
+/** What of a table lies beyond its edges. */
+type Beyond = '' | 'more-left' | 'more-right' | 'more-left more-right';
 
 type Order = { readonly column: number; readonly isDescending: boolean } | null;
 
@@ -57,7 +64,7 @@ const maxNamed = 5;
 
 /** Rows that are wrong, or far above the others, with what it is about them; the worst columns first. */
 function marked<Row>({ columns, rows, nameOf }: TableProps<Row>, medians: readonly (number | null)[]): string {
-  if (nameOf === undefined || rows.length < longTable) return '';
+  if (rows.length < longTable) return '';
   const found = rows.flatMap((row) => {
     const titles = columns.filter((column, i) => isMarked(column, row, medians[i] ?? null)).map(({ title }) => title);
     return titles.length > 0 ? [`${nameOf(row)} (${titles.join(', ')})`] : [];
@@ -73,8 +80,13 @@ function isMarked<Row>(column: Column<Row>, row: Row, median: number | null): bo
 }
 
 export function Table<Row>(props: TableProps<Row>) {
-  const { caption, columns, rows, keyOf, empty } = props;
+  const { caption, columns, rows, keyOf, empty, nameOf, detail } = props;
   const [order, setOrder] = useState<Order>(null);
+  const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
+  const { host, beyond } = useBeyond();
+  const toggle = (key: string): void =>
+    setOpened((before) => new Set(before.has(key) ? [...before].filter((other) => other !== key) : [...before, key]));
+  const known = useRef<ReadonlyMap<string, readonly Cell[]>>(new Map());
   const medians = columns.map(({ heat, value }) =>
     heat === undefined || rows.length < 2 ? null : medianOf(rows.map((row) => Number(value(row) ?? 0))),
   );
@@ -86,12 +98,40 @@ export function Table<Row>(props: TableProps<Row>) {
           ? { column, isDescending: false }
           : null,
     );
+  const drawn = new Map<string, readonly Cell[]>();
+  const body = sorted(rows, columns, order).map((row) => {
+    const key = keyOf(row);
+    const isOpen = opened.has(key);
+    const opener = { name: nameOf(row), isOpen, toggle: () => toggle(key) };
+    const before = known.current.get(key);
+    const cells = columns.map((column, i) =>
+      cellOf(column, row, medians[i] ?? null, i === 0 ? opener : null, before?.[i]),
+    );
+    drawn.set(key, cells);
+    return (
+      <Fragment key={key}>
+        <tr>{cells.map(({ element }) => element)}</tr>
+        {isOpen && (
+          <tr class="detail">
+            <td colSpan={columns.length}>
+              <div>{detail(row)}</div>
+            </td>
+          </tr>
+        )}
+      </Fragment>
+    );
+  });
+  known.current = drawn;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: who has no mouse scrolls a wide table with the keyboard
-    <section class="table" tabIndex={0} aria-label={caption}>
+    <section ref={host} class={`table ${beyond}`} tabIndex={0} aria-label={caption}>
       <table>
         <caption>
-          {caption} <span class="marked">{marked(props, medians)}</span>
+          <div>
+            {caption}
+            {beyond !== '' && <span class="scrolls"> scroll for more {beyond.includes('right') ? '→' : '←'}</span>}{' '}
+            <span class="marked">{marked(props, medians)}</span>
+          </div>
         </caption>
         <thead>
           <tr>
@@ -106,9 +146,7 @@ export function Table<Row>(props: TableProps<Row>) {
           </tr>
         </thead>
         <tbody>
-          {sorted(rows, columns, order).map((row) => (
-            <tr key={keyOf(row)}>{columns.map((column, i) => cell(column, row, medians[i] ?? null))}</tr>
-          ))}
+          {body}
           {rows.length === 0 && (
             <tr>
               <td colSpan={columns.length}>{empty}</td>
@@ -120,17 +158,76 @@ export function Table<Row>(props: TableProps<Row>) {
   );
 }
 
-function cell<Row>(column: Column<Row>, row: Row, median: number | null): ComponentChildren {
-  const value = column.value(row);
-  const heat = median === null ? 0 : heatOf(Number(value ?? 0), median, column.heat?.above ?? 0);
+interface Opener {
+  readonly name: string;
+  readonly isOpen: boolean;
+  toggle(): void;
+}
+
+/** Watches how far a table can be scrolled sideways. */
+function useBeyond() {
+  const host = useRef<HTMLElement>(null);
+  const [beyond, setBeyond] = useState<Beyond>('');
+  useEffect(() => {
+    const element = host.current as HTMLElement;
+    const look = (): void => {
+      const { scrollLeft, scrollWidth, clientWidth } = element;
+      const [left, right] = [scrollLeft > 1, scrollLeft + clientWidth < scrollWidth - 1];
+      setBeyond(left && right ? 'more-left more-right' : left ? 'more-left' : right ? 'more-right' : '');
+    };
+    look();
+    element.addEventListener('scroll', look, { passive: true });
+    const resized = new ResizeObserver(() => {
+      // What a row opens to is as wide as what is seen of the table, however wide that is.
+      element.style.setProperty('--seen-width', `${element.clientWidth}px`);
+      look();
+    });
+    for (const watched of [element, ...element.children]) resized.observe(watched);
+    return () => {
+      element.removeEventListener('scroll', look);
+      resized.disconnect();
+    };
+  }, []);
+  return { host, beyond };
+}
+
+/** A cell as it was drawn, and all that it was drawn from. */
+interface Cell {
+  readonly id: string;
+  readonly element: ComponentChildren;
+}
+
+/** What looks as before is the same object, which costs next to nothing to draw again. */
+function cellOf<Row>(
+  column: Column<Row>,
+  row: Row,
+  median: number | null,
+  opener: Opener | null,
+  before: Cell | undefined,
+): Cell {
+  const heat = median === null ? 0 : heatOf(Number(column.value(row) ?? 0), median, column.heat?.above ?? 0);
   const isBad = column.isBad?.(row) ?? false;
-  const kind = column.isNumber ? 'number' : '';
-  return (
-    <td key={column.title} class={`${kind} ${isBad ? 'bad' : heat > 0 ? `heat-${heat}` : ''}`}>
-      {column.show(row)}
-      {isBad ? ' ✖' : signs[heat]}
+  const kind = `${column.isNumber ? 'number' : column.isLong ? 'long' : ''} ${isBad ? 'bad' : heat > 0 ? `heat-${heat}` : ''}`;
+  const text = `${column.show(row)}${isBad ? ' ✖' : signs[heat]}`;
+  const id = `${kind} ${opener?.isOpen} ${text}`;
+  if (before?.id === id) return before;
+  const element = (
+    <td key={column.title} class={kind}>
+      {opener !== null && (
+        <button
+          type="button"
+          class="opener"
+          aria-expanded={opener.isOpen}
+          aria-label={`Charts of ${opener.name}`}
+          onClick={opener.toggle}
+        >
+          {opener.isOpen ? '▾' : '▸'}
+        </button>
+      )}
+      {text}
     </td>
   );
+  return { id, element };
 }
 
 function ariaSort(order: Order, column: number): 'ascending' | 'descending' | 'none' {

@@ -2,6 +2,16 @@
 
 import { bytes, count, duration, percent, span } from '../../format.js';
 import type { ModelMetrics, NodeMetrics, WorkerMetrics } from '../metrics.js';
+import {
+  ModelCharts,
+  modelKey,
+  NodeCharts,
+  nodeKey,
+  type RowFrame,
+  refusedOf,
+  WorkerCharts,
+  workerKey,
+} from './rows.js';
 import { type Column, Table } from './table.js';
 
 const ageOf = (started: string): number => (Date.now() - Date.parse(started)) / 1000;
@@ -114,9 +124,6 @@ const nodeColumns: readonly Column<NodeMetrics>[] = [
   },
 ];
 
-const refusedOf = ({ refused, expired }: ModelMetrics): number =>
-  refused.bad_input + refused.queue_full + refused.payload_too_large + expired;
-
 const modelColumns: readonly Column<ModelMetrics>[] = [
   { title: 'model', isNumber: false, value: ({ name }) => name, show: ({ name }) => name },
   {
@@ -162,29 +169,66 @@ const modelColumns: readonly Column<ModelMetrics>[] = [
     show: ({ failed }) => count(failed),
     isBad: ({ failed }) => failed > 0,
   },
+  {
+    title: 'lost',
+    isNumber: true,
+    value: ({ lost }) => lost,
+    show: ({ lost }) => count(lost),
+    isBad: ({ lost }) => lost > 0,
+  },
+  {
+    title: 'takes → gives',
+    isNumber: false,
+    isLong: true,
+    value: ({ signatures }) => signatures.join(', '),
+    show: ({ signatures }) => signatures.join(', ') || '–',
+  },
 ];
 
-export const WorkerTable = ({ workers }: { readonly workers: readonly WorkerMetrics[] }) => (
-  <Table
-    caption="Workers"
-    columns={workerColumns}
-    rows={workers.toSorted((a, b) => a.node.localeCompare(b.node) || a.slot - b.slot)}
-    keyOf={({ node, slot, pid }) => `${node} ${slot} ${pid}`}
-    nameOf={({ node, slot }) => `worker ${slot} of ${node}`}
-    empty="no worker publishes"
-  />
-);
+export function WorkerTable({
+  workers,
+  frame,
+}: {
+  readonly workers: readonly WorkerMetrics[];
+  readonly frame: RowFrame;
+}) {
+  return (
+    <Table
+      caption="Workers"
+      columns={workerColumns}
+      rows={workers.toSorted((a, b) => a.node.localeCompare(b.node) || a.slot - b.slot)}
+      keyOf={workerKey}
+      nameOf={({ node, slot }) => `worker ${slot} of ${node}`}
+      detail={(worker) => <WorkerCharts worker={worker} frame={frame} />}
+      empty="no worker publishes"
+    />
+  );
+}
 
-export const NodeTable = ({ nodes }: { readonly nodes: readonly NodeMetrics[] }) => (
-  <Table
-    caption="Nodes"
-    columns={nodeColumns}
-    rows={nodes.toSorted((a, b) => a.node.localeCompare(b.node))}
-    keyOf={({ node }) => node}
-    empty="no node publishes"
-  />
-);
+export function NodeTable({ nodes, frame }: { readonly nodes: readonly NodeMetrics[]; readonly frame: RowFrame }) {
+  return (
+    <Table
+      caption="Nodes"
+      columns={nodeColumns}
+      rows={nodes.toSorted((a, b) => a.node.localeCompare(b.node))}
+      keyOf={nodeKey}
+      nameOf={({ node }) => `node ${node}`}
+      detail={(node) => <NodeCharts node={node} frame={frame} />}
+      empty="no node publishes"
+    />
+  );
+}
 
-export const ModelTable = ({ models }: { readonly models: readonly ModelMetrics[] }) => (
-  <Table caption="Models" columns={modelColumns} rows={models} keyOf={({ name }) => name} empty="no model is served" />
-);
+export function ModelTable({ models, frame }: { readonly models: readonly ModelMetrics[]; readonly frame: RowFrame }) {
+  return (
+    <Table
+      caption="Models"
+      columns={modelColumns}
+      rows={models}
+      keyOf={modelKey}
+      nameOf={({ name }) => `model ${name}`}
+      detail={(model) => <ModelCharts model={model} frame={frame} />}
+      empty="no model is served"
+    />
+  );
+}
