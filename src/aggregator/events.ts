@@ -34,7 +34,7 @@ export class EventLog {
       }
       found.push(...nodeEvents(this.#before.nodes, seen.nodes), ...modelEvents(this.#before.models, seen.models));
     }
-    for (const loss of losses) found.push(bad(`${lossText(loss)} of ${loss.node} were lost with a worker`));
+    for (const loss of losses) found.push(bad(`lost with a worker of ${loss.node}: ${lossText(loss)}`));
     this.#before = seen;
     this.#lookedAt = now;
     if (found.length > 0) {

@@ -207,7 +207,7 @@ describe('the live page', function () {
     await shows('that it is not healthy', '.health', /Unhealthy/);
     await shows('why', '.troubles', /^1 connection lost in the last minute with a worker that died$/);
     await shows('where', '.tile.bad dd', /0 refused, 1 lost/);
-    await shows('the event', '.events', /1 connection of .* were lost with a worker/);
+    await shows('the event', '.events', /lost with a worker of .*: 1 connection/);
   });
 
   it('shows the values and the events of a moment, in charts of the time that is asked for', async () => {

@@ -109,7 +109,7 @@ describe('a death in the worst moment', () => {
     expect(metrics).to.include({ connections_lost: connections, connections_lost_60s: connections });
     expect(metrics).to.include({ requests_abandoned: requests, audit_imbalance: 0 });
     expect(metrics.events.map(({ severity, text }) => `${severity} ${text}`).join('\n')).to.match(
-      new RegExp(`bad ${requests} requests and ${connections} connections? of .* were lost with a worker`),
+      new RegExp(`bad lost with a worker of .*: ${requests} requests and ${connections} connection`),
     );
     const text = await server.prometheus();
     expect(text).to.include(`mltcp_requests_lost_total{model="gate"} ${requests}\n`);

@@ -61,9 +61,7 @@ describe('the view of the cluster', () => {
     look(null, 2000);
     const later = look(lost(165, 4), 3000);
     expect(later).to.include({ requests_lost_60s: 160, connections_lost: 4 });
-    expect(later.events.map(({ text }) => text)).to.include(
-      '160 requests and 3 connections of a were lost with a worker',
-    );
+    expect(later.events.map(({ text }) => text)).to.include('lost with a worker of a: 160 requests and 3 connections');
     expect(look(lost(165, 4), 61_001)).to.include({
       requests_lost: 165,
       requests_lost_60s: 0,
