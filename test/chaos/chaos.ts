@@ -7,13 +7,16 @@ import { until } from '../support/until.js';
 import { faultOf } from '../support/witness.js';
 import { ChaosCluster } from './cluster.js';
 import { Dice } from './dice.js';
-import { events } from './events.js';
+import { chooseEvents } from './events.js';
 import { PortWatch, TotalsWatch } from './invariants.js';
 
 export interface ChaosOptions {
   readonly seconds: number;
   /** The same seed has the same things happen, as far as a machine ever does the same. */
   readonly seed: number;
+  /** Names of the events that may happen; empty: all but those of `without`. */
+  readonly only?: readonly string[];
+  readonly without?: readonly string[];
   readonly say?: (line: string) => void;
 }
 
@@ -32,7 +35,7 @@ export interface ChaosReport {
 /** The memory of a primary may grow by this: its heap, and what forking leaves behind. */
 const toleratedMb = 64;
 
-export async function runChaos({ seconds, seed, say = () => {} }: ChaosOptions): Promise<ChaosReport> {
+export async function runChaos({ say = () => {}, ...options }: ChaosOptions): Promise<ChaosReport> {
   const story: string[] = [];
   const tell = (line: string): void => {
     const entry = `${new Date().toISOString()} ${line}`;
@@ -40,26 +43,30 @@ export async function runChaos({ seconds, seed, say = () => {} }: ChaosOptions):
     say(entry);
   };
   const cluster = await ChaosCluster.start();
-  const report = await befall(cluster, { seconds, seed, say: tell }).catch((error: Error) => ({
+  const report = await befall(cluster, { only: [], without: [], ...options, say: tell }).catch((error: Error) => ({
     events: story.length,
     replies: cluster.replies,
     lost: cluster.lost,
     longestGapMs: Number.NaN,
     looks: 0,
-    faults: [error.message],
+    faults: [...cluster.faults, error.message],
   }));
   if (report.faults.length === 0) return report;
-  const log = `${root}build/chaos-${seed}.log`;
+  const log = `${root}build/chaos-${options.seed}.log`;
   mkdirSync(`${root}build`, { recursive: true });
   writeFileSync(log, [...story, ...report.faults, cluster.log].join('\n'));
   return { ...report, log };
 }
 
-async function befall(cluster: ChaosCluster, { seconds, seed, say }: Required<ChaosOptions>): Promise<ChaosReport> {
+async function befall(
+  cluster: ChaosCluster,
+  { seconds, seed, only, without, say }: Required<ChaosOptions>,
+): Promise<ChaosReport> {
   const dice = new Dice(seed);
+  const events = chooseEvents(only, without).map(({ weight, event }) => [weight, event] as const);
   const replied = (): boolean => cluster.witnesses.every((witness) => witness.replied > 100);
   await until('the load to begin', replied);
-  const port = new PortWatch(cluster);
+  const ports = cluster.nodes.map((node) => new PortWatch(node));
   const totals = new TotalsWatch(cluster);
   const startedAt = performance.now();
   let happened = 0;
@@ -70,19 +77,19 @@ async function befall(cluster: ChaosCluster, { seconds, seed, say }: Required<Ch
     say(did);
   }
   say('calm');
-  const faults: string[] = [];
+  const { faults } = cluster;
   const expectThat = (isSo: boolean, otherwise: string): void => {
     if (!isSo) faults.push(otherwise);
   };
   await cluster.settle();
   await Promise.all(cluster.witnesses.map((witness) => witness.finish()));
-  await port.end();
+  await Promise.all(ports.map((port) => port.end()));
   await totals.end();
   for (const witness of cluster.witnesses) witness.destroy();
   const { replies, lost } = cluster;
   const fault = faultOf(cluster.witnesses);
   expectThat(fault === null, String(fault));
-  faults.push(...port.faults, ...totals.faults);
+  faults.push(...ports.flatMap((port) => port.faults), ...totals.faults);
 
   const answered = ({ models }: Metrics): number => models.reduce((sum, model) => sum + model.answered, 0);
   const isRight = (metrics: Metrics): boolean =>
@@ -97,24 +104,21 @@ async function befall(cluster: ChaosCluster, { seconds, seed, say }: Required<Ch
     .catch((error: Error) => faults.push(error.message));
 
   await cluster.settle();
-  const after = cluster.footprint();
-  const { baseline } = cluster;
-  expectThat(
-    after.descriptors <= baseline.descriptors,
-    `the primary has ${after.descriptors} descriptors, ${baseline.descriptors} when it began`,
-  );
-  expectThat(
-    after.rssMb <= baseline.rssMb + toleratedMb,
-    `the primary takes ${after.rssMb.toFixed(0)} MB, ${baseline.rssMb.toFixed(0)} MB when it began`,
-  );
-  void cluster.workers; // who is there now must be gone soon
-  cluster.node.signal('SIGTERM');
-  const { code } = await cluster.node.ended();
-  expectThat(code === 0, `the server ended with ${code}`);
-  const orphans = cluster.orphans();
-  expectThat(orphans.length === 0, `orphans are left: ${orphans.join(', ')}`);
-  const leftovers = cluster.leftovers();
-  expectThat(leftovers.length === 0, `files are left: ${leftovers.join(', ')}`);
-  const longestGapMs = Math.max(0, ...port.gaps);
+  for (const node of cluster.nodes) {
+    const { name, baseline } = node;
+    const after = node.footprint();
+    expectThat(
+      after.descriptors <= baseline.descriptors,
+      `the primary of ${name} has ${after.descriptors} descriptors, ${baseline.descriptors} when it began`,
+    );
+    expectThat(
+      after.rssMb <= baseline.rssMb + toleratedMb,
+      `the primary of ${name} takes ${after.rssMb.toFixed(0)} MB, ${baseline.rssMb.toFixed(0)} MB when it began`,
+    );
+    faults.push(...(await node.stop()));
+  }
+  cluster.clientLink.close();
+  cluster.redisLink.close();
+  const longestGapMs = Math.max(0, ...ports.flatMap((port) => port.gaps));
   return { events: happened, replies, lost, longestGapMs, looks: totals.looks, faults };
 }

@@ -1,77 +1,70 @@
-// What chaos falls upon: a node, an aggregator and a Redis, at addresses that stay, under load of witnesses.
+// What chaos falls upon: two nodes, an aggregator and a Redis, at addresses that stay, under load of witnesses.
+//
+//   witnesses ───────────────▶ near ─────────▶ Redis ◀─ aggregator
+//   witnesses ── clientLink ─▶ near               ▲
+//   witnesses ───────────────▶ far ── redisLink ──┘
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { Redis } from 'ioredis';
 import type { Metrics } from '#src/aggregator/metrics.js';
-import { readSlabs } from '#src/metrics/slab.js';
-import type { ServerStatus } from '#src/operations.js';
-import { startNode, TestAggregator } from '../support/cluster.js';
-import { temporaryFolder } from '../support/folder.js';
-import { freePort, isRunning, root, type TestProcess, workersOf } from '../support/processes.js';
+import { TestAggregator } from '../support/cluster.js';
+import { freePort } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
-import type { TestServer } from '../support/server.js';
-import { until } from '../support/until.js';
-import { Witness } from '../support/witness.js';
-
-const clients = 24;
-export const initialWorkers = 2;
-const hangTimeoutMs = 1000;
-
-export interface Footprint {
-  readonly descriptors: number;
-  readonly rssMb: number;
-}
+import { TcpProxy } from '../support/tcp-proxy.js';
+import type { Witness } from '../support/witness.js';
+import { ChaosNode, retentionSeconds } from './node.js';
 
 export class ChaosCluster {
-  readonly port: number;
   redis: RedisServer;
-  node: TestServer;
   aggregator: TestAggregator;
-  readonly witnesses: readonly Witness[];
-  /** Of the primary when it began. */
-  baseline: Footprint;
-  readonly #folder: string;
-  /** Every process that was ever seen below a primary. */
-  readonly #seen = new Set<number>();
-  /** Primaries and aggregators that there were. */
-  readonly #started: TestProcess[] = [];
+  /** While it is: whoever looks then does not know which one answers. */
+  isAggregatorRestarting = false;
+  readonly near: ChaosNode;
+  readonly far: ChaosNode;
+  /** Between some witnesses and `near`; between `far` and Redis. */
+  readonly clientLink: TcpProxy;
+  readonly redisLink: TcpProxy;
+  /** What an event has found that should not have been, in words. */
+  readonly faults: string[] = [];
+  /** Requests of others than witnesses: they may have been answered. */
+  othersAsked = 0;
+  /** What events began and go on with; each mends by itself. */
+  readonly #pending = new Set<Promise<void>>();
+  readonly #aggregators: TestAggregator[];
 
-  private constructor(port: number, folder: string, redis: RedisServer, node: TestServer, aggregator: TestAggregator) {
-    this.port = port;
-    this.#folder = folder;
+  private constructor(
+    redis: RedisServer,
+    aggregator: TestAggregator,
+    [near, far]: readonly [ChaosNode, ChaosNode],
+    [clientLink, redisLink]: readonly [TcpProxy, TcpProxy],
+  ) {
     this.redis = redis;
-    this.node = node;
     this.aggregator = aggregator;
-    this.#started.push(node, aggregator);
-    this.baseline = this.footprint();
-    this.witnesses = Array.from(
-      { length: clients },
-      (_, i) => new Witness(i, port, { depth: 4, isReconnecting: true }),
-    );
+    this.#aggregators = [aggregator];
+    this.near = near;
+    this.far = far;
+    this.clientLink = clientLink;
+    this.redisLink = redisLink;
+    near.addWitnesses(12, 0);
+    near.addWitnesses(4, 12, clientLink.port);
+    far.addWitnesses(8, 16);
   }
 
   static async start(): Promise<ChaosCluster> {
-    const folder = temporaryFolder();
-    const port = await freePort();
     const redis = await RedisServer.start();
-    writeConfig(folder, true);
-    const node = startChaosNode(folder, port, redis);
-    await node.event('ready');
-    const aggregator = await TestAggregator.start({ REDIS_URL: redis.url }, await freePort());
-    return new ChaosCluster(port, folder, redis, node, aggregator);
+    const redisLink = await TcpProxy.start(redis.port);
+    const farRedis = `redis://127.0.0.1:${redisLink.port}`;
+    const near = await ChaosNode.start({ name: 'near', workers: 2, redisUrl: redis.url });
+    const far = await ChaosNode.start({ name: 'far', workers: 1, redisUrl: farRedis });
+    const clientLink = await TcpProxy.start(near.port);
+    const aggregator = await startAggregator(redis, await freePort());
+    return new ChaosCluster(redis, aggregator, [near, far], [clientLink, redisLink]);
   }
 
-  /** Pids of the workers that there are now. */
-  get workers(): readonly number[] {
-    const pids = workersOf(this.node);
-    for (const pid of pids) this.#seen.add(pid);
-    return pids;
+  get nodes(): readonly ChaosNode[] {
+    return [this.near, this.far];
   }
 
-  /** Those of them that have a slab: one that stood still before would be known to its own primary alone. */
-  get begun(): readonly number[] {
-    const begun = new Set(readSlabs(`${this.#folder}/slabs`).map(({ pid }) => pid));
-    return this.workers.filter((pid) => begun.has(pid));
+  get witnesses(): readonly Witness[] {
+    return this.nodes.flatMap(({ witnesses }) => witnesses);
   }
 
   /** Whole replies that clients have. */
@@ -79,17 +72,22 @@ export class ChaosCluster {
     return this.witnesses.reduce((sum, { replied }) => sum + replied, 0);
   }
 
-  /** Requests that were sent on connections that closed before they were answered. */
+  /** Requests that were sent, had no reply, and may have been answered. */
   get lost(): number {
-    return this.witnesses.reduce((sum, { lost }) => sum + lost, 0);
+    return this.witnesses.reduce((sum, { lost }) => sum + lost, this.othersAsked);
   }
 
-  writeConfig(isValid: boolean): void {
-    writeConfig(this.#folder, isValid);
+  /** Goes on beside what else happens; before the calm it must be over. */
+  meanwhile(goOn: () => Promise<void>): void {
+    const going = goOn().finally(() => this.#pending.delete(going));
+    going.catch((error: Error) => this.faults.push(error.message));
+    this.#pending.add(going);
   }
 
-  async status(): Promise<ServerStatus> {
-    return JSON.parse((await this.node.operate('status', '--json')).output) as ServerStatus;
+  /** Resolves when all that events began is mended, and every node is as it was. */
+  async settle(): Promise<void> {
+    while (this.#pending.size > 0) await Promise.allSettled(this.#pending);
+    for (const node of this.nodes) await node.settle();
   }
 
   async restartRedis(): Promise<void> {
@@ -99,110 +97,29 @@ export class ChaosCluster {
   }
 
   async restartAggregator(): Promise<void> {
+    this.isAggregatorRestarting = true;
     const { port } = new URL(this.aggregator.url);
     this.aggregator.signal('SIGKILL');
     await this.aggregator.ended();
-    this.aggregator = await TestAggregator.start({ REDIS_URL: this.redis.url }, Number(port));
-    this.#started.push(this.aggregator);
+    this.aggregator = await startAggregator(this.redis, Number(port));
+    this.#aggregators.push(this.aggregator);
+    this.isAggregatorRestarting = false;
   }
 
-  /** Kills the primary and starts it again under its name, at once. Workers of the old one end, hung ones as well. */
-  async restartNode(): Promise<void> {
-    const workers = this.workers;
-    const { child } = this.node;
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error('the primary has ended by itself');
-    const exited = new Promise((resolve) => child.once('exit', resolve)); // a hung worker holds its output open
-    child.kill('SIGKILL');
-    await exited;
-    this.node = startChaosNode(this.#folder, this.port, this.redis);
-    this.#started.push(this.node);
-    await this.node.event('ready');
-    this.baseline = this.footprint();
-    const haveEnded = (): boolean => !workers.some(isRunning);
-    await until('the workers of the old primary to end', haveEnded, { timeoutMs: 5000 });
-  }
-
-  /** Resolves when the number of workers is `initialWorkers` again and nothing changes any more. */
-  async settle(): Promise<void> {
-    let seen = 'nothing';
-    const isSettled = async (): Promise<boolean> => {
-      const { code, output } = await this.node.operate('scale', String(initialWorkers));
-      seen = output;
-      if (code !== 0) return false;
-      const { state, workers } = await this.status();
-      seen = `${state}: ${JSON.stringify(workers)}`;
-      return (
-        state === 'serving' && workers.length === initialWorkers && workers.every((worker) => worker.state === 'ready')
-      );
-    };
-    await until('the node to settle', isSettled, { timeoutMs: 40_000 }).catch((error: Error) => {
-      throw new Error(`${error.message}; it is ${seen}`, { cause: error });
-    });
-  }
-
-  /** What all primaries and aggregators so far have printed, one after the other. */
+  /** What all primaries and aggregators so far have printed. */
   get log(): string {
-    return this.#started.map((process) => `process ${process.pid}\n${process.output}\n`).join('\n');
+    const aggregators = this.#aggregators.map(({ pid, output }) => `aggregator ${pid}\n${output}`);
+    return [...this.nodes.map(({ log }) => log), ...aggregators].join('\n\n');
   }
 
   metricsWhen(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
     return this.aggregator.when(what, isThere);
   }
-
-  /** Processes below a primary that are still there. */
-  orphans(): readonly number[] {
-    return [...this.#seen].filter(isRunning);
-  }
-
-  /** Descriptors and memory of the primary. */
-  footprint(): Footprint {
-    const rssPages = Number(readFileSync(`/proc/${this.node.pid}/statm`, 'utf8').split(' ')[1]);
-    return { descriptors: readdirSync(`/proc/${this.node.pid}/fd`).length, rssMb: (rssPages * 4096) / 2 ** 20 };
-  }
-
-  /** Files that the node should have removed at its end: all but the ledger of its last run. */
-  leftovers(): readonly string[] {
-    const slabs = `${this.#folder}/slabs`;
-    const files = existsSync(slabs) ? readdirSync(slabs) : [];
-    const ledgers = files.filter((name) => name.endsWith('.ledger'));
-    return ledgers.length === 1 ? files.filter((name) => name !== ledgers[0]) : files;
-  }
-
-  /** Redis and the aggregator lose all that they know in the same moment, and the primary with them. */
-  async restartAll(): Promise<void> {
-    await Promise.all([this.restartRedis(), this.restartAggregator(), this.restartNode()]);
-  }
-
-  /** Redis forgets one record in two. */
-  async loseRecords(): Promise<void> {
-    const client = new Redis(this.redis.url, { lazyConnect: true, maxRetriesPerRequest: 1 });
-    client.on('error', () => {});
-    try {
-      await client.connect();
-      const ids = await client.hkeys('{mltcp:default}:records');
-      const lost = ids.filter((_, i) => i % 2 === 0);
-      if (lost.length > 0) await client.hdel('{mltcp:default}:records', ...lost);
-    } catch {
-      // It is gone itself at this moment.
-    } finally {
-      client.disconnect();
-    }
-  }
 }
 
-function startChaosNode(folder: string, port: number, redis: RedisServer): TestServer {
-  const env = { REDIS_URL: redis.url, NODE_NAME: 'chaos', MODEL: 'echo', SLAB_FOLDER: `${folder}/slabs` };
-  const settings = [
-    `cluster.hangTimeoutMs=${hangTimeoutMs}`,
-    'cluster.bootTimeoutSeconds=5',
-    'server.maxConnections=500',
-    'log.level=debug',
-  ];
-  const args = ['--config', `${folder}/config.json`, '--port', String(port), ...settings.flatMap((s) => ['--set', s])];
-  return startNode({ ...env, WORKERS: String(initialWorkers) }, { args });
-}
-
-function writeConfig(folder: string, isValid: boolean): void {
-  const path = isValid ? `${root}test/support/models/echo.mjs` : `${folder}/nowhere.mjs`;
-  writeFileSync(`${folder}/config.json`, JSON.stringify({ models: [{ name: 'echo', backend: 'module', path }] }));
+function startAggregator(redis: RedisServer, port: number): Promise<TestAggregator> {
+  return TestAggregator.start({ REDIS_URL: redis.url }, port, [
+    '--set',
+    `metrics.nodeRetentionSeconds=${retentionSeconds}`,
+  ]);
 }

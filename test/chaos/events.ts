@@ -1,17 +1,23 @@
 // What may happen at night. Each event begins something and returns at once, or soon, with what it did; what it breaks
 // for a while it mends by itself.
 
-import { createConnection } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
+import { Redis } from 'ioredis';
+import { encodeFrame } from '#src/protocol/frames.js';
+import { within } from '../support/until.js';
 import type { ChaosCluster } from './cluster.js';
-import type { Dice } from './dice.js';
+import { Dice } from './dice.js';
+import { type ChaosNode, retentionSeconds } from './node.js';
 
 type Event = (cluster: ChaosCluster, dice: Dice) => Promise<string> | string;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-function someWorker(cluster: ChaosCluster, dice: Dice): number | undefined {
-  const { workers } = cluster;
-  return workers[dice.between(0, Math.max(0, workers.length - 1))];
+/** Most of the load is on the first. */
+const someNode = ({ near, far }: ChaosCluster, dice: Dice): ChaosNode => (dice.next() < 0.7 ? near : far);
+
+function someOf<T>(items: readonly T[], dice: Dice): T | undefined {
+  return items[dice.between(0, Math.max(0, items.length - 1))];
 }
 
 function signalWorker(pid: number | undefined, signal: NodeJS.Signals): void {
@@ -23,51 +29,58 @@ function signalWorker(pid: number | undefined, signal: NodeJS.Signals): void {
 }
 
 const killWorker: Event = (cluster, dice) => {
-  signalWorker(someWorker(cluster, dice), 'SIGKILL');
-  return 'killed a worker';
+  const node = someNode(cluster, dice);
+  signalWorker(someOf(node.workers, dice), 'SIGKILL');
+  return `killed a worker of ${node.name}`;
 };
 
-const killAllWorkers: Event = (cluster) => {
-  for (const pid of cluster.workers) signalWorker(pid, 'SIGKILL');
-  return 'killed all workers';
+const killAllWorkers: Event = (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  for (const pid of node.workers) signalWorker(pid, 'SIGKILL');
+  return `killed all workers of ${node.name}`;
 };
 
 /** It stands still, at work or while it loads its models; the primary has to notice and to kill it. */
 const hangWorker: Event = (cluster, dice) => {
-  const { begun } = cluster;
-  signalWorker(begun[dice.between(0, Math.max(0, begun.length - 1))], 'SIGSTOP');
-  return 'hung a worker';
+  const node = someNode(cluster, dice);
+  signalWorker(someOf(node.begun, dice), 'SIGSTOP');
+  return `hung a worker of ${node.name}`;
 };
 
 const stutterWorker: Event = async (cluster, dice) => {
-  const pid = someWorker(cluster, dice);
+  const node = someNode(cluster, dice);
+  const pid = someOf(node.workers, dice);
   signalWorker(pid, 'SIGSTOP');
   await pause(dice.between(50, 400));
   signalWorker(pid, 'SIGCONT');
-  return 'held a worker for a moment';
+  return `held a worker of ${node.name} for a moment`;
 };
 
-const reload: Event = (cluster) => {
-  cluster.node.signal('SIGUSR2');
-  return 'reloaded';
+const reload: Event = (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  node.process.signal('SIGUSR2');
+  return `reloaded ${node.name}`;
 };
 
-const reloadBroken: Event = async (cluster) => {
-  cluster.writeConfig(false);
-  const { code } = await cluster.node.operate('reload');
-  cluster.writeConfig(true);
-  return `reloaded with a model that is not there (exit code ${code})`;
+const reloadBroken: Event = async (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  node.writeConfig(false);
+  const { code } = await node.process.operate('reload');
+  node.writeConfig(true);
+  return `reloaded ${node.name} with a model that is not there (exit code ${code})`;
 };
 
 const scale: Event = (cluster, dice) => {
+  const node = someNode(cluster, dice);
   const more = dice.next() < 0.5;
-  cluster.node.signal(more ? 'SIGTTIN' : 'SIGTTOU');
-  return more ? 'added a worker' : 'removed a worker';
+  node.process.signal(more ? 'SIGTTIN' : 'SIGTTOU');
+  return `${more ? 'added' : 'removed'} a worker of ${node.name}`;
 };
 
-const killPrimary: Event = async (cluster) => {
-  await cluster.restartNode();
-  return 'killed the primary and started it again';
+const killPrimary: Event = async (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  await node.restart();
+  return `killed the primary of ${node.name} and started it again`;
 };
 
 const killAggregator: Event = async (cluster) => {
@@ -87,20 +100,122 @@ const restartRedis: Event = async (cluster) => {
   return 'killed Redis and started it again, empty';
 };
 
-const killAll: Event = async (cluster) => {
-  await cluster.restartAll();
-  return 'killed Redis, the aggregator and the primary at once';
+/** Some of our keys, or some fields of one: as an eviction, a DEL, a replica that lagged would have it. */
+const loseKeys: Event = async (cluster, dice) => {
+  const redis = new Redis(cluster.redis.url, {
+    lazyConnect: true,
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+    connectTimeout: 500,
+    commandTimeout: 1000,
+  });
+  redis.on('error', () => {});
+  const lost: string[] = [];
+  try {
+    await redis.connect();
+    for (let i = dice.between(1, 3); i > 0; i--) {
+      const key = someOf((await redis.keys('*')).sort(), dice);
+      if (key === undefined) break;
+      const fields = (await redis.type(key)) === 'hash' ? (await redis.hkeys(key)).sort() : [];
+      const gone = dice.next() < 0.7 ? fields.filter(() => dice.next() < 0.5) : [];
+      if (gone.length > 0) await redis.hdel(key, ...gone);
+      else await redis.del(key);
+      lost.push(gone.length > 0 ? `${key} (${gone.join(', ')})` : key);
+    }
+  } catch (error) {
+    lost.push(`then ${String(error)}`); // Redis is held, or restarts
+  } finally {
+    redis.disconnect();
+  }
+  return `had Redis lose ${lost.join('; ') || 'nothing'}`;
 };
 
-const loseRecords: Event = async (cluster) => {
-  await cluster.loseRecords();
-  return 'had Redis forget every other record';
+/** For longer than its retention, so that it is folded away; by resets, or in silence. */
+const cutNodeOff: Event = (cluster, dice) => {
+  const ms = dice.between(retentionSeconds * 1000 + 500, retentionSeconds * 1000 + 4000);
+  const isSilent = dice.next() < 0.5;
+  if (isSilent) cluster.redisLink.silence();
+  else cluster.redisLink.refuse();
+  cluster.meanwhile(async () => {
+    await pause(ms);
+    cluster.redisLink.forward();
+  });
+  return `cut a node off from Redis for ${ms} ms${isSilent ? ', in silence' : ''}`;
+};
+
+/** Clients behind a network that forgets them: the server is not told. */
+const forgetClients: Event = (cluster, dice) => {
+  const ms = dice.between(1000, 6000);
+  const count = cluster.clientLink.abandon();
+  cluster.meanwhile(async () => {
+    await pause(ms);
+    cluster.clientLink.resetAbandoned();
+  });
+  return `left ${count} connections half open for ${ms} ms`;
+};
+
+const holdClients: Event = (cluster, dice) => {
+  const ms = dice.between(200, 2500);
+  cluster.clientLink.silence();
+  cluster.meanwhile(async () => {
+    await pause(ms);
+    cluster.clientLink.forward();
+  });
+  return `held up the network of some clients for ${ms} ms`;
+};
+
+const unreadRequests = 50;
+
+/** Clients that say nothing, stop in the middle of a frame, or never read their replies, until they are gone. */
+const vanish: Event = (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  const frame = encodeFrame(Buffer.alloc(200, 'v'), 4);
+  const sockets: Socket[] = [];
+  for (let i = dice.between(5, 15); i > 0; i--) {
+    const socket = createConnection({ host: '127.0.0.1', port: node.port });
+    socket.on('error', () => {}).pause();
+    sockets.push(socket);
+    const kind = dice.between(0, 2);
+    if (kind === 1) socket.write(frame.subarray(0, dice.between(1, frame.length - 1)));
+    if (kind === 2) {
+      socket.write(Buffer.concat(Array.from({ length: unreadRequests }, () => frame)));
+      cluster.othersAsked += unreadRequests;
+    }
+  }
+  const ms = dice.between(1000, 7000);
+  cluster.meanwhile(async () => {
+    await pause(ms);
+    for (const socket of sockets) socket.resetAndDestroy();
+  });
+  return `had ${sockets.length} clients of ${node.name} stand still for ${ms} ms`;
+};
+
+/** What a primary has, under load, to answer an operator. */
+const answerLimitMs = 15_000;
+
+/**
+ * Nobody reads the log, its pipe is full, and there is something to say. A reload: Node has a pipe block its writers again
+ * when a process ends that shares it.
+ */
+const stallLog: Event = async (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  const server = node.process;
+  server.logPipe?.stall();
+  server.signal('SIGUSR2');
+  if (dice.next() < 0.5) signalWorker(someOf(node.workers, dice), 'SIGKILL');
+  await pause(dice.between(200, 2000));
+  const answered = await within(answerLimitMs, 'status', server.operate('status', '--json')).catch(() => null);
+  if (answered === null && node.process === server)
+    cluster.faults.push(`${node.name} did not answer within ${answerLimitMs} ms while nobody read its log`);
+  server.logPipe?.resume();
+  return `had nobody read the log of ${node.name} for a while`;
 };
 
 /** Clients that send what is no request, and leave as they like. */
 const sendGarbage: Event = async (cluster, dice) => {
+  const { port } = someNode(cluster, dice);
   for (let i = 0; i < 20; i++) {
-    const socket = createConnection({ host: '127.0.0.1', port: cluster.port });
+    const socket = createConnection({ host: '127.0.0.1', port });
     socket.on('error', () => {});
     socket.on('data', () => {});
     socket.write(Buffer.from([dice.between(1, 255), ...Array.from({ length: 9 }, () => dice.between(0, 255))]));
@@ -112,28 +227,81 @@ const sendGarbage: Event = async (cluster, dice) => {
 };
 
 const stallClient: Event = async (cluster, dice) => {
-  const client = cluster.witnesses[dice.between(0, cluster.witnesses.length - 1)];
+  const client = someOf(cluster.witnesses, dice);
   client?.pause();
   await pause(dice.between(100, 1000));
   client?.resume();
   return 'had a client not read for a while';
 };
 
+/** Nobody is left who remembers what was counted before, but the node itself. */
+const killAllThatRemember: Event = async (cluster, dice) => {
+  const node = someNode(cluster, dice);
+  await Promise.all([cluster.restartRedis(), cluster.restartAggregator(), node.restart()]);
+  return `killed Redis (empty), the aggregator and the primary of ${node.name} at once`;
+};
+
+export interface NamedEvent {
+  readonly name: string;
+  readonly weight: number;
+  readonly event: Event;
+  /** Whether it can happen in the same second as another. */
+  readonly isFault: boolean;
+}
+
+const named = (name: string, weight: number, event: Event, isFault = true): NamedEvent => ({
+  name,
+  weight,
+  event,
+  isFault,
+});
+
 /** With how often each is to happen among the others. */
-export const events: readonly (readonly [weight: number, event: Event])[] = [
-  [4, killWorker],
-  [1, killAllWorkers],
-  [2, hangWorker],
-  [2, stutterWorker],
-  [6, reload],
-  [1, reloadBroken],
-  [5, scale],
-  [1, killPrimary],
-  [1, killAggregator],
-  [2, holdRedis],
-  [1, restartRedis],
-  [1, killAll],
-  [2, loseRecords],
-  [2, sendGarbage],
-  [3, stallClient],
+const single: readonly NamedEvent[] = [
+  named('kill-worker', 4, killWorker),
+  named('kill-all-workers', 1, killAllWorkers),
+  named('hang-worker', 2, hangWorker),
+  named('stutter-worker', 2, stutterWorker),
+  named('reload', 5, reload),
+  named('reload-broken', 1, reloadBroken, false),
+  named('scale', 4, scale),
+  named('kill-primary', 1, killPrimary),
+  named('kill-aggregator', 1, killAggregator),
+  named('hold-redis', 2, holdRedis),
+  named('restart-redis', 1, restartRedis),
+  named('lose-keys', 3, loseKeys),
+  named('cut-node-off', 2, cutNodeOff),
+  named('forget-clients', 2, forgetClients),
+  named('hold-clients', 2, holdClients),
+  named('vanish', 2, vanish),
+  named('stall-log', 1, stallLog, false),
+  named('send-garbage', 2, sendGarbage, false),
+  named('stall-client', 3, stallClient, false),
+  named('kill-all-that-remember', 1, killAllThatRemember, false),
 ];
+
+/** Two different faults, begun in the same moment. */
+function together(faults: readonly NamedEvent[]): Event {
+  return async (cluster, dice) => {
+    const choose = (among: readonly NamedEvent[]): NamedEvent => dice.pick(among.map((item) => [item.weight, item]));
+    const first = choose(faults);
+    const second = choose(faults.filter((other) => other !== first));
+    // Each has dice of its own: which of them throws first is up to the machine.
+    const happening = [first, second].map(({ event }) => event(cluster, new Dice(dice.between(0, 2 ** 31))));
+    return `at once: ${(await Promise.all(happening)).join('; ')}`;
+  };
+}
+
+const togetherName = 'two-at-once';
+
+export const eventNames: readonly string[] = [...single.map(({ name }) => name), togetherName];
+
+/** Those that are to happen. @param only empty: all but those of `without` */
+export function chooseEvents(only: readonly string[], without: readonly string[]): readonly NamedEvent[] {
+  const isWanted = (name: string): boolean => (only.length === 0 || only.includes(name)) && !without.includes(name);
+  const chosen = single.filter(({ name }) => isWanted(name));
+  const among = only.length === 0 ? chosen : single.filter(({ name }) => !without.includes(name));
+  const faults = among.filter(({ isFault }) => isFault);
+  if (!isWanted(togetherName) || faults.length < 2) return chosen;
+  return [...chosen, named(togetherName, 4, together(faults), false)];
+}

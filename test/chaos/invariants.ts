@@ -3,6 +3,7 @@
 import { createConnection } from 'node:net';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import type { ChaosCluster } from './cluster.js';
+import type { ChaosNode } from './node.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -10,13 +11,13 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 const surelyReadyMs = 1000;
 
 /** Looks again and again, until it is ended. */
-abstract class Watch {
+abstract class Watch<T> {
   readonly faults: string[] = [];
   #isOver = false;
   readonly #watching: Promise<void>;
 
-  constructor(cluster: ChaosCluster, intervalMs: number) {
-    this.#watching = this.#watch(cluster, intervalMs);
+  constructor(watched: T, intervalMs: number) {
+    this.#watching = this.#watch(watched, intervalMs);
   }
 
   async end(): Promise<void> {
@@ -24,42 +25,42 @@ abstract class Watch {
     await this.#watching;
   }
 
-  protected abstract look(cluster: ChaosCluster): Promise<void>;
+  protected abstract look(watched: T): Promise<void>;
 
-  async #watch(cluster: ChaosCluster, intervalMs: number): Promise<void> {
+  async #watch(watched: T, intervalMs: number): Promise<void> {
     while (!this.#isOver) {
       await pause(intervalMs);
-      await this.look(cluster);
+      await this.look(watched);
     }
   }
 }
 
 /** The port takes connections while any worker is ready. */
-export class PortWatch extends Watch {
+export class PortWatch extends Watch<ChaosNode> {
   /** Times without anybody listening, in milliseconds: no worker was there then. */
   readonly gaps: number[] = [];
   #closedSince = 0;
 
-  constructor(cluster: ChaosCluster) {
-    super(cluster, 25);
+  constructor(node: ChaosNode) {
+    super(node, 25);
   }
 
-  protected async look(cluster: ChaosCluster): Promise<void> {
-    const { pid } = cluster.node;
-    if (await connects(cluster.port)) {
+  protected async look(node: ChaosNode): Promise<void> {
+    const { pid } = node.process;
+    if (await connects(node.port)) {
       if (this.#closedSince > 0) this.gaps.push(performance.now() - this.#closedSince);
       this.#closedSince = 0;
       return;
     }
     this.#closedSince ||= performance.now();
-    const status = await cluster.status().catch(() => null);
+    const status = await node.status().catch(() => null);
     const ready = status?.workers.find(
       (worker) => worker.state === 'ready' && worker.uptimeSeconds * 1000 > surelyReadyMs,
     );
     // Asked again: it may have been killed between the two looks.
-    const isStill = ready !== undefined && cluster.workers.includes(ready.pid) && cluster.node.pid === pid;
-    if (isStill && !(await connects(cluster.port)))
-      this.faults.push(`the port was closed while worker ${ready.pid} was ready`);
+    const isStill = ready !== undefined && node.workers.includes(ready.pid) && node.process.pid === pid;
+    if (isStill && !(await connects(node.port)))
+      this.faults.push(`the port of ${node.name} was closed while worker ${ready.pid} was ready`);
   }
 }
 
@@ -73,24 +74,35 @@ function connects(port: number): Promise<boolean> {
   });
 }
 
-/** Totals never fall, whichever aggregator is asked. */
-export class TotalsWatch extends Watch {
+/** Totals never fall: not those of one aggregator, nor, when it knows of every node, those of the next. */
+export class TotalsWatch extends Watch<ChaosCluster> {
   looks = 0;
+  #asked = 0;
+  #highestOfOne = 0;
   #highest = 0;
 
   constructor(cluster: ChaosCluster) {
     super(cluster, 50);
   }
 
-  protected async look({ aggregator }: ChaosCluster): Promise<void> {
-    const metrics = await fetch(`${aggregator.url}/metrics`)
+  protected async look(cluster: ChaosCluster): Promise<void> {
+    const { url, pid } = cluster.aggregator;
+    const wasRestarting = cluster.isAggregatorRestarting;
+    const metrics = await fetch(`${url}/metrics`)
       .then((response) => response.json() as Promise<Metrics>)
       .catch(() => null);
+    const isUnsure = wasRestarting || cluster.isAggregatorRestarting || cluster.aggregator.pid !== pid;
     // An aggregator that has just started beside an empty Redis knows nothing yet: it says so.
-    if (metrics === null || metrics.stale || metrics.nodes.length === 0) return;
+    if (metrics === null || metrics.stale || metrics.nodes.length === 0 || isUnsure) return;
     this.looks++;
-    if (metrics.total_requests < this.#highest)
-      this.faults.push(`totals fell from ${this.#highest} to ${metrics.total_requests}`);
-    this.#highest = Math.max(this.#highest, metrics.total_requests);
+    const { total_requests: total, nodes } = metrics;
+    if (pid !== this.#asked) this.#highestOfOne = 0;
+    this.#asked = pid;
+    // One that has started while a node was cut off from an empty Redis cannot know what that has counted.
+    const knowsAll = cluster.nodes.every(({ name }) => nodes.some(({ node }) => node === name));
+    const atLeast = knowsAll ? this.#highest : this.#highestOfOne;
+    if (total < atLeast) this.faults.push(`totals fell from ${atLeast} to ${total}`);
+    this.#highestOfOne = Math.max(this.#highestOfOne, total);
+    this.#highest = Math.max(this.#highest, total);
   }
 }

@@ -1,7 +1,9 @@
 // The product itself, as a user starts it: one command, settings by flags and environment, on ports of its own.
 
+import type { StdioOptions } from 'node:child_process';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { temporaryFolder } from './folder.js';
+import { LogPipe } from './log-pipe.js';
 import { root, TestProcess } from './processes.js';
 import { until } from './until.js';
 
@@ -26,6 +28,8 @@ export interface ServerOptions {
   readonly maxOpenFiles?: number;
   /** What runs the command, as `unshare --pid`. */
   readonly within?: readonly string[];
+  /** Whether its log goes to a pipe that can be left unread (`logPipe`). */
+  readonly hasLogPipe?: boolean;
 }
 
 const slabs = temporaryFolder();
@@ -37,6 +41,7 @@ export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.P
 }
 
 export class TestServer extends TestProcess {
+  readonly logPipe: LogPipe | null;
   readonly #headers: Readonly<Record<string, string>>;
 
   constructor(options: ServerOptions = {}) {
@@ -48,12 +53,16 @@ export class TestServer extends TestProcess {
       node = process.execPath,
       maxOpenFiles,
       within = [],
+      hasLogPipe = false,
     } = options;
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
     const limit = maxOpenFiles === undefined ? [] : ['prlimit', `--nofile=${maxOpenFiles}:${maxOpenFiles}`];
     const [command, ...rest] = [...within, ...limit, node, `${root}dist/cli.js`, ...flags] as [string, ...string[]];
-    super(command, rest, { cwd, env: cleanEnv(env) });
+    const logPipe = hasLogPipe ? new LogPipe((line) => this.lines.push(line)) : null;
+    const stdio = logPipe === null ? {} : { stdio: ['ignore', logPipe.descriptor, 'pipe'] as StdioOptions };
+    super(command, rest, { cwd, env: cleanEnv(env), ...stdio });
+    this.logPipe = logPipe;
     this.#headers = env.HTTP_TOKEN === undefined ? {} : { authorization: `Bearer ${env.HTTP_TOKEN}` };
   }
 

@@ -10,6 +10,8 @@ export class TcpProxy {
   readonly #server: Server;
   /** Both ends of each connection. */
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  /** Ends whose other ends are gone, and that were not told. */
+  readonly #halfOpen = new Set<Socket>();
   #upstream: number;
   #mode: 'forward' | 'silent' | 'refuse' | 'answer' = 'forward';
   #answer = '';
@@ -64,6 +66,29 @@ export class TcpProxy {
     this.#mode = 'forward';
   }
 
+  /** Forwards again, what was held since `silence` first. */
+  forward(): void {
+    this.#mode = 'forward';
+    for (const pair of this.#pairs) for (const socket of pair) socket.resume();
+  }
+
+  /** The clients of all connections are gone, and the other side hears nothing of it. Returns how many they were. */
+  abandon(): number {
+    const pairs = [...this.#pairs];
+    this.#pairs.clear();
+    for (const [client, server] of pairs) {
+      client.destroy();
+      if (!server.destroyed) this.#halfOpen.add(server.pause());
+    }
+    return pairs.length;
+  }
+
+  /** And now it does. */
+  resetAbandoned(): void {
+    for (const server of this.#halfOpen) server.resetAndDestroy();
+    this.#halfOpen.clear();
+  }
+
   /** Takes connections and closes them at once, as a proxy with nothing behind it does. */
   refuse(): void {
     this.#mode = 'refuse';
@@ -80,6 +105,7 @@ export class TcpProxy {
     open.delete(this);
     this.#server.close();
     for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
+    this.resetAbandoned();
   }
 
   #take(client: Socket): void {
@@ -99,8 +125,7 @@ export class TcpProxy {
       });
       from.on('error', () => from.destroy());
       from.on('close', () => {
-        this.#pairs.delete(pair);
-        to.destroy();
+        if (this.#pairs.delete(pair)) to.destroy();
       });
     }
     if (this.#mode === 'silent') for (const socket of pair) socket.pause();
