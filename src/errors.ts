@@ -1,5 +1,7 @@
 // Every failure that a client or an operator can see, as one table. The README prints it; a test compares the two.
 
+import { textOfThrown } from './thrown.js';
+
 /** What a client of the TCP port sees when a request or its connection fails. */
 export interface ClientError {
   readonly meaning: string;
@@ -184,6 +186,6 @@ export function listenError(
 
 /** The message of whatever was thrown, cut so that foreign text cannot flood a log. */
 export function messageOf(thrown: unknown, maxLength = 2000): string {
-  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  const text = textOfThrown(thrown);
   return text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
 }

@@ -9,9 +9,10 @@
 // its deadline by the time that it could be answered, or whose client has gone, never costs a run.
 // A model can be swapped between two batches: rows that were queued for the old one are run by the old one.
 
+import { toError } from '../thrown.js';
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
 import { type Model, ThreadLostError } from './model.js';
-import { checked, longestHoldMs, runRowByRow, toError } from './outcome.js';
+import { checked, longestHoldMs, runRowByRow } from './outcome.js';
 import type { Memory } from './rows.js';
 import { TimeEstimate } from './time-estimate.js';
 

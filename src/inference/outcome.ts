@@ -1,6 +1,7 @@
 // What a batch comes to: the model's replies, checked; or, when it failed as a whole, what each row comes to by itself.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { toError } from '../thrown.js';
 import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
 import { type Model, ThreadLostError } from './model.js';
 
@@ -59,4 +60,3 @@ async function runRow(model: Model, batch: Batch, index: number): Promise<Uint8A
 }
 
 const failed = (message: string): BatchOutcome => ({ kind: 'failed', error: new Error(message) });
-export const toError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)));

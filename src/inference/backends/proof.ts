@@ -10,6 +10,7 @@
 // It costs some milliseconds for a small model. A slow one gets fewer rows and sizes: two rows, and batches of 2 and 3,
 // at the least.
 
+import { textOfThrown } from '../../thrown.js';
 import type { BatchTolerance } from '../model.js';
 import { fromHalf, generator, type Reach, reaches, sampleRow } from './sample-rows.js';
 import { type Dtype, dtypes, type RowSpec, typedView } from './tensor.js';
@@ -190,7 +191,7 @@ async function differenceIn(
     try {
       outputs = await model.run(order.map((row) => rows[row] as Buffer));
     } catch (error) {
-      return `a batch of ${size} fails: ${String(error).slice(0, mostText)}`;
+      return `a batch of ${size} fails: ${textOfThrown(error).slice(0, mostText)}`;
     }
     rowMs = (performance.now() - beganAt) / size;
     const difference = compare(outputs, order, size);

@@ -12,6 +12,7 @@
 import { Worker } from 'node:worker_threads';
 import '../backends/onnx-telemetry.js'; // a thread cannot do it
 import { codeChange, codeChangeMessage, runningCode } from '../../code.js';
+import { toError } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { ModelSource } from '../catalogue.js';
 import { type Model, ThreadCrashedError, ThreadHungError } from '../model.js';
@@ -270,7 +271,7 @@ export class ThreadedModel implements Model {
         else this.#adopt(started);
       } catch (error) {
         if (this.#isClosed) return;
-        this.#options.onCrash(error instanceof Error ? error : new Error(String(error)));
+        this.#options.onCrash(toError(error));
         // Without a thread the worker would hold connections that it cannot serve: it ends, and others take them.
         if (error instanceof CodeChangedError && this.#threads.size === 0) setImmediate(() => rethrow(error));
         this.#youngCrashes++;

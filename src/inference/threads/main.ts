@@ -2,6 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { runningCode } from '../../code.js';
+import { textOfThrown } from '../../thrown.js';
 import { loadModel } from '../catalogue.js';
 import { warmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
@@ -33,7 +34,7 @@ port.on('message', async (message: ToThread) => {
     const { packed, transfer } = packReplies(await model.run(unpackRows(message.rows), onLot));
     send({ kind: 'replies', replies: packed }, transfer);
   } catch (error) {
-    send({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+    send({ kind: 'failed', message: textOfThrown(error) });
   }
 });
 const known = { inputBytes, outputBytes, fixedRows, runsAloneBecause, description };

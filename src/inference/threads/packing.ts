@@ -1,5 +1,6 @@
 // Batches and replies as they cross to a thread and back: one block of bytes each, handed over, not copied.
 
+import { textOfThrown } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
 
 export interface PackedRows {
@@ -55,7 +56,7 @@ export function packReplies(replies: Replies): { readonly packed: PackedReplies;
     return { packed: { kind: 'uniform', bytes: owned, rowBytes, stride }, transfer: [owned.buffer] };
   }
   const rows = replies.rows.map((row) => (row instanceof Error ? null : row));
-  const errors = replies.rows.flatMap((row) => (row instanceof Error ? row.message : []));
+  const errors = replies.rows.flatMap((row) => (row instanceof Error ? textOfThrown(row) : []));
   const { bytes, lengths } = join(rows.map((row) => row ?? Buffer.alloc(0)));
   const marked = Int32Array.from(rows, (row, i) => (row === null ? -1 : (lengths[i] as number)));
   return { packed: { kind: 'rows', bytes, lengths: marked, errors }, transfer: [bytes.buffer, marked.buffer] };

@@ -1,5 +1,7 @@
 // What is wrong with a Redis, in its own words, with what would mend it.
 
+import { toError } from '../../thrown.js';
+
 export interface RedisProblem {
   /** The same for the same kind of trouble, whatever the words. */
   readonly code: string;
@@ -192,7 +194,7 @@ export const textOf = (error: Error): string => error.message || ((error as Node
 
 /** @param error whatever a connection, a command or reading its files has failed with */
 export function problemOf(error: unknown): RedisProblem {
-  const thrown = error instanceof Error ? error : new Error(String(error));
+  const thrown = toError(error);
   const text = textOf(thrown);
   // ioredis gives up on a Redis Cluster with the last of the errors.
   const reason = (/Last error: (?:ReplyError: )?(.*)$/s.exec(text)?.[1] ?? text).slice(0, maxReasonLength);

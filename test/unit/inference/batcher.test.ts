@@ -227,6 +227,14 @@ describe('the batcher', () => {
     }
   });
 
+  it('fails a batch whose model throws what no text can be made of, and goes on', async () => {
+    const fail = () => Promise.reject(Object.create(null));
+    const batcher = new Batcher(new Recorded((rows, call) => (call === 1 ? fail() : echoed(rows))), limits);
+    const [failed] = await askAll(batcher, 'a');
+    expect(failed).to.match(/^failed: a value that is no Error/);
+    expect(await askAll(batcher, 'b')).to.deep.equal(['b']);
+  });
+
   it('fails a batch whose model returns the wrong number of replies', async () => {
     for (const replies of [
       { kind: 'rows', rows: [Buffer.alloc(1)] },
