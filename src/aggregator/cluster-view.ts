@@ -46,7 +46,7 @@ export class ClusterView {
     const ages = new Map(seen.map(({ record, ageMs }) => [record.id, ageMs]));
     const counting = census(seen.map(({ record }) => record));
     const counts = totalCounts(counting);
-    const losses = this.#losses.note(counting, now);
+    const losses = this.#losses.note(counting, counts, now);
     const seenNow = this.#metrics(counts, counting, ages, now, wallNow);
     const metrics = { ...seenNow, events: this.#events.note(seenNow, now, wallNow, losses) };
     this.#rates.forgetBefore(now);
