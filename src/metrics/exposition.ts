@@ -24,8 +24,10 @@ export const contentTypes: Readonly<Record<TextFormat, string>> = {
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
 };
 
+/** Families without samples are left out: what there is none of here, as connections to Redis without Redis. */
 export function formatText(families: readonly MetricFamily[], format: TextFormat): string {
-  const lines = families.flatMap((family) => formatFamily(family, format));
+  const told = families.filter(({ samples }) => samples.length > 0);
+  const lines = told.flatMap((family) => formatFamily(family, format));
   if (format === 'openmetrics') lines.push('# EOF');
   return `${lines.join('\n')}\n`;
 }
