@@ -12,9 +12,9 @@ import type { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
 
 const sockets: Socket[] = [];
-afterEach(() => {
+const disconnectAll = (): void => {
   for (const socket of sockets.splice(0)) socket.disconnect();
-});
+};
 
 /** A Socket.IO client and what it has received. */
 function listen(url: string): { readonly received: (Metrics & { at: number })[] } {
@@ -32,6 +32,7 @@ async function history(url: string): Promise<readonly HistoryPoint[]> {
 }
 
 describe('many aggregators', () => {
+  afterEach(disconnectAll);
   afterEach(endProcesses);
 
   it('show the same, and each client of any has each update once; when the leader is killed, updates resume', async () => {

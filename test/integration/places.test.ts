@@ -23,27 +23,6 @@ const oneRequest = Buffer.from('0000000178', 'hex');
 /** What a TLS client sends first. */
 let hello: Buffer;
 
-before(async () => {
-  hello = await new Promise<Buffer>((resolve, reject) => {
-    const server = createServer((socket) => {
-      socket
-        .on('error', () => {})
-        .once('data', (bytes) => {
-          resolve(bytes);
-          socket.destroy();
-          server.close();
-        });
-    });
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      connectTls({ host: '127.0.0.1', port, ...trusting }).on('error', () => {});
-    });
-    server.once('error', reject);
-  });
-});
-
-afterEach(endProcesses);
-
 /** What a client may do with one connection. Those that end it are the last that it does. */
 const steps = [
   'half a hello',
@@ -207,6 +186,27 @@ const setups: readonly (readonly [
 ];
 
 describe('a place', function () {
+  before(async () => {
+    hello = await new Promise<Buffer>((resolve, reject) => {
+      const server = createServer((socket) => {
+        socket
+          .on('error', () => {})
+          .once('data', (bytes) => {
+            resolve(bytes);
+            socket.destroy();
+            server.close();
+          });
+      });
+      server.listen(0, '127.0.0.1', () => {
+        const { port } = server.address() as { port: number };
+        connectTls({ host: '127.0.0.1', port, ...trusting }).on('error', () => {});
+      });
+      server.once('error', reject);
+    });
+  });
+
+  afterEach(endProcesses);
+
   this.timeout(60_000);
   const serve = (env: Readonly<Record<string, string>> = {}, ...settings: string[]): TestServer => {
     const args = settings.flatMap((setting) => ['--set', setting]);

@@ -63,9 +63,9 @@ async function startCluster(more: readonly string[] = []): Promise<RedisServer> 
 }
 
 const admins: Redis[] = [];
-afterEach(() => {
+const disconnectAdmins = (): void => {
   for (const one of admins.splice(0)) one.disconnect();
-});
+};
 
 function admin(options: number | RedisOptions): Redis {
   const redis = typeof options === 'number' ? new Redis(options) : new Redis(options);
@@ -94,6 +94,7 @@ const hasIpv6 = Object.values(networkInterfaces()).some((addresses) =>
 );
 
 describe('Redis by TLS', () => {
+  afterEach(disconnectAdmins);
   afterEach(endProcesses);
 
   it('is used through Sentinels that speak TLS as well, by servers that are known by address, with our certificate', async () => {
@@ -187,6 +188,7 @@ describe('Redis by TLS', () => {
 });
 
 describe('Redis by IPv6', () => {
+  afterEach(disconnectAdmins);
   afterEach(endProcesses);
 
   it('is reached as one server, through Sentinels, and as a Redis Cluster, with brackets around the address', async function () {
@@ -211,6 +213,7 @@ describe('Redis by IPv6', () => {
 });
 
 describe('ml-tcp-server config --check', () => {
+  afterEach(disconnectAdmins);
   const ports = { plain: 0, secure: 0, cluster: 0, sentinel: 0, secureSentinel: 0, replica: 0, nobody: 0 };
   before(async () => {
     const [plain, secure, cluster] = [await RedisServer.start(), await startTls([], false), await startCluster()];
@@ -397,6 +400,7 @@ async function expectSameWords(env: Readonly<Record<string, string>>): Promise<v
 }
 
 describe('the ACL of the README', () => {
+  afterEach(disconnectAdmins);
   afterEach(endProcesses);
 
   const rules = (): string[] => {

@@ -3,6 +3,14 @@
 import Mocha from 'mocha';
 
 export default class PlainLineReporter extends Mocha.reporters.Spec {
+  constructor(runner: Mocha.Runner, options: Mocha.MochaOptions) {
+    super(runner, options);
+    // Such a hook ends what tests of other files have in use.
+    const { _beforeAll, _beforeEach, _afterEach, _afterAll } = runner.suite as unknown as Record<string, unknown[]>;
+    if ([_beforeAll, _beforeEach, _afterEach, _afterAll].some((hooks) => (hooks ?? []).length > 0))
+      throw new Error('a hook outside of every `describe` runs for the tests of all files: move it into one');
+  }
+
   override epilogue(): void {
     super.epilogue();
     const { passes, failures, pending } = this.stats;
