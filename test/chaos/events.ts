@@ -132,6 +132,7 @@ const loseKeys: Event = async (cluster, dice) => {
 
 /** For longer than its retention, so that it is folded away; by resets, or in silence. */
 const cutNodeOff: Event = (cluster, dice) => {
+  if (!cluster.redisLink.isForwarding) return 'left a node cut off';
   const ms = dice.between(retentionSeconds * 1000 + 500, retentionSeconds * 1000 + 4000);
   const isSilent = dice.next() < 0.5;
   if (isSilent) cluster.redisLink.silence();
@@ -155,6 +156,7 @@ const forgetClients: Event = (cluster, dice) => {
 };
 
 const holdClients: Event = (cluster, dice) => {
+  if (!cluster.clientLink.isForwarding) return 'left the network of some clients held up';
   const ms = dice.between(200, 2500);
   cluster.clientLink.silence();
   cluster.meanwhile(async () => {

@@ -39,6 +39,10 @@ export class TcpProxy {
     return `redis://127.0.0.1:${this.port}`;
   }
 
+  get isForwarding(): boolean {
+    return this.#mode === 'forward';
+  }
+
   /** Connections that are open at both ends. */
   get connections(): number {
     return this.#pairs.size;
