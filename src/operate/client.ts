@@ -32,7 +32,7 @@ export async function findServer({ socket, pid }: ServerChoice): Promise<string>
       `no server of this user runs on this machine (looked in ${folder}); is it another user's, or has it a socket of its own (--socket)?`,
     );
   }
-  const pids = running.map((path) => /(\d+)\.sock$/.exec(path)?.[1]);
+  const pids = running.map(pidOf);
   throw notFound(`several servers run on this machine: choose one with --pid ${pids.join(' or --pid ')}`);
 }
 
@@ -61,7 +61,10 @@ function notFound(message: string): OperatorError {
   return new OperatorError('SERVER_NOT_FOUND', message);
 }
 
-/** Sockets that somebody listens on; those of servers that were killed are removed. */
+/**
+ * Sockets that somebody listens on; those of servers that were killed are removed. One that is bound and not listened on
+ * yet refuses as well: its process lives.
+ */
 async function runningServers(folder: string): Promise<readonly string[]> {
   let names: readonly string[];
   try {
@@ -72,9 +75,19 @@ async function runningServers(folder: string): Promise<readonly string[]> {
   const paths = names.filter((name) => /^\d+\.sock$/.test(name)).map((name) => join(folder, name));
   const areRunning = await Promise.all(paths.map(isListening));
   paths.forEach((path, i) => {
-    if (areRunning[i] === false) rmSync(path, { force: true });
+    if (areRunning[i] === false && !isRunning(pidOf(path))) rmSync(path, { force: true });
   });
   return paths.filter((_, i) => areRunning[i]);
+}
+
+const pidOf = (path: string): number => Number(/(\d+)\.sock$/.exec(path)?.[1]);
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
 }
 
 function isListening(path: string): Promise<boolean> {

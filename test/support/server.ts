@@ -36,8 +36,8 @@ const slabs = temporaryFolder();
 
 /** Environment without settings that the machine of the test may have. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const { PATH, HOME } = process.env;
-  return { PATH, HOME, SLAB_FOLDER: slabs, ...extra };
+  const { PATH, HOME, TMPDIR } = process.env;
+  return { PATH, HOME, TMPDIR, SLAB_FOLDER: slabs, ...extra };
 }
 
 export class TestServer extends TestProcess {
