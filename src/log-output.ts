@@ -79,10 +79,21 @@ export class LogOutput {
     const isKept = written.error === null || written.at > 0 || bytes.length <= this.#maxWaitingBytes;
     if (written.error !== null && (written.error !== 'EAGAIN' || !isKept)) {
       this.#lose(line === '' ? 0 : 1, written.error);
+      if (written.error === 'EAGAIN') this.#tellLater();
       return;
     }
     if (lost !== null) this.#lines = 0;
     if (written.at < bytes.length) this.#wait(bytes.subarray(written.at));
+  }
+
+  /** What was too long to wait is told as soon as the reader goes on, whether another line follows or not. */
+  #tellLater(): void {
+    const notice = Buffer.from(
+      `${this.#isMidLine ? '\n' : ''}${this.#describe({ lines: this.#lines, reason: this.#reason })}`,
+    );
+    if (this.#lines === 0 || notice.length > this.#maxWaitingBytes) return;
+    this.#lines = 0;
+    this.#wait(notice);
   }
 
   #keep(line: Buffer): void {

@@ -74,10 +74,17 @@ function connects(port: number): Promise<boolean> {
   });
 }
 
-/** Totals never fall: not those of one aggregator, nor, when it knows of every node, those of the next. */
+/**
+ * What was lost with Redis and the aggregator together comes back from the nodes: workers connect again one by one, and
+ * the next primary of a node takes over what workers of the last one counted when those have ended.
+ */
+const toldAgainMs = 3000;
+
+/** Totals never fall: not those of one aggregator, nor, when every node has told it all, those of the next. */
 export class TotalsWatch extends Watch<ChaosCluster> {
   looks = 0;
   #asked = 0;
+  #askedSince = 0;
   #highestOfOne = 0;
   #highest = 0;
 
@@ -96,12 +103,19 @@ export class TotalsWatch extends Watch<ChaosCluster> {
     if (metrics === null || metrics.stale || metrics.nodes.length === 0 || isUnsure) return;
     this.looks++;
     const { total_requests: total, nodes } = metrics;
-    if (pid !== this.#asked) this.#highestOfOne = 0;
+    const now = performance.now();
+    if (pid !== this.#asked) {
+      this.#highestOfOne = 0;
+      this.#askedSince = now;
+    }
     this.#asked = pid;
     // One that has started while a node was cut off from an empty Redis cannot know what that has counted.
-    const knowsAll = cluster.nodes.every(({ name }) => nodes.some(({ node }) => node === name));
+    const hasToldAll = cluster.nodes.every(({ name }) =>
+      nodes.some(({ node, workers, workers_wanted }) => node === name && workers >= workers_wanted),
+    );
+    const knowsAll = hasToldAll && now - this.#askedSince > toldAgainMs;
     const atLeast = knowsAll ? this.#highest : this.#highestOfOne;
-    if (total < atLeast) this.faults.push(`totals fell from ${atLeast} to ${total}`);
+    if (total < atLeast) this.faults.push(`${new Date().toISOString()} totals fell from ${atLeast} to ${total}`);
     this.#highestOfOne = Math.max(this.#highestOfOne, total);
     this.#highest = Math.max(this.#highest, total);
   }

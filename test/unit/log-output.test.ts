@@ -85,7 +85,7 @@ describe('log output', () => {
         // Without room to wait in, the line that says so waits for the next that can be written.
         if (maxWaitingBytes > 0) expect(untold).to.equal(0);
       }),
-      { numRuns: 60 },
+      { numRuns: 1000 },
     );
     closeSync(reader);
     closeSync(writer);
