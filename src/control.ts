@@ -5,6 +5,7 @@ import type { Config } from './config/load.js';
 import type { OperatorErrorCode } from './errors.js';
 import type { ModelVersion } from './inference/versions.js';
 import type { RecordUpdate } from './metrics/transport/transport.js';
+import type { ProcessIdentity } from './process-identity.js';
 import type { RawHandle } from './raw-handle.js';
 
 /** By model: which version to serve. The primary decides, so that all workers serve the same. */
@@ -68,6 +69,8 @@ export interface WorkerBoot {
   readonly incarnation: number;
   /** Where it keeps its counts in a slab; null: nowhere. */
   readonly slabFolder: string | null;
+  /** Who takes them over; null where there is no /proc. */
+  readonly primary: ProcessIdentity | null;
 }
 
 export type ToWorker =

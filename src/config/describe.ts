@@ -23,7 +23,7 @@ function masked(secret: string): string {
 
 /** A URL without its user's password, or whatever else stands before the @. */
 export function maskUrl(url: string): string {
-  return url.replace(/\/\/([^@/]*)@/, (_, userInfo: string) => `//${userInfo.split(':')[0]}:***@`);
+  return url.replace(/\/\/([^/]*)@/, (_, userInfo: string) => `//${userInfo.split(':')[0]}:***@`);
 }
 
 /** Where Redis is, for logs: no secrets. */

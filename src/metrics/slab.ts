@@ -23,6 +23,7 @@ export interface SlabOwner {
 interface Header extends SlabOwner {
   readonly pid: number;
   readonly identity: ProcessIdentity | null;
+  readonly primary: ProcessIdentity | null;
   readonly models: readonly string[];
   readonly layout: string;
 }
@@ -66,6 +67,13 @@ export function claimedName({ worker }: SlabName, run: string): string {
   return `${worker}.${run}${ending}`;
 }
 
+export interface SlabOptions {
+  /** Who takes the counts over; null where nobody does, or that cannot be told. */
+  readonly primary?: ProcessIdentity | null;
+  /** Called once, when it can be written no more; there is no file then. */
+  readonly onFailure?: (error: unknown) => void;
+}
+
 export class Slab {
   readonly #path: string;
   readonly #recorder: Recorder;
@@ -73,14 +81,16 @@ export class Slab {
   readonly #onFailure: (error: unknown) => void;
   #file: number | null;
 
-  /**
-   * Throws Error when the file cannot be made: no space, or no right to write there.
-   * @param onFailure called once, when it can be written no more; there is no file then
-   */
-  constructor(folder: string, owner: SlabOwner, recorder: Recorder, onFailure: (error: unknown) => void = () => {}) {
+  /** Throws Error when the file cannot be made: no space, or no right to write there. */
+  constructor(
+    folder: string,
+    owner: SlabOwner,
+    recorder: Recorder,
+    { primary = null, onFailure = () => {} }: SlabOptions = {},
+  ) {
     const { pid } = process;
     const models = recorder.modelNames;
-    const header: Header = { ...owner, pid, identity: ownIdentity(), models, layout: recorderLayout };
+    const header: Header = { ...owner, pid, identity: ownIdentity(), primary, models, layout: recorderLayout };
     const { buffer, byteOffset, byteLength } = recorder.slab;
     this.#recorder = recorder;
     this.#counts = new Uint8Array(buffer, byteOffset, byteLength);
@@ -146,6 +156,7 @@ export interface DepartedSlab {
   readonly pid: number;
   /** Null where there is no /proc. */
   readonly identity: ProcessIdentity | null;
+  readonly primary: ProcessIdentity | null;
   readonly counts: WorkerCounts;
 }
 
@@ -154,11 +165,13 @@ export function readSlab(file: string): DepartedSlab | null {
   try {
     const bytes = readFileSync(file);
     const text = bytes.toString('utf8', 0, headerBytes);
-    const { pid, identity, models, layout, ...owner } = JSON.parse(text.slice(0, text.indexOf('\0'))) as Header;
+    const { pid, identity, primary, models, layout, ...owner } = JSON.parse(
+      text.slice(0, text.indexOf('\0')),
+    ) as Header;
     if (layout !== recorderLayout) return null;
     const body = new Uint8Array(bytes.subarray(headerBytes));
     const recorder = new Recorder(models, new Float64Array(body.buffer, 0, Math.floor(body.length / 8)));
-    return { file, owner, pid, identity, counts: recorder.snapshot() };
+    return { file, owner, pid, identity, primary, counts: recorder.snapshot() };
   } catch {
     return null;
   }

@@ -142,6 +142,8 @@ export class Leftovers {
     if (performance.now() - this.#startedAt < orphanGraceMs) return;
     const slab: DepartedSlab | null = readSlab(join(folder, name));
     if (slab?.owner.cluster !== cluster || slab.owner.node !== node || slab.identity === null) return;
+    // Its lock may have been taken away while it lives: by whoever cleans up, or at the end of its user's session.
+    if (slab.primary !== null && isRunningHere(slab.primary)) return;
     if (isWorker(slab.identity)) process.kill(slab.identity.pid, 'SIGKILL');
   }
 

@@ -8,6 +8,7 @@ import type { BootFailed, FromWorker, ModelVersions, ReloadResults, Signatures, 
 import type { OperatorErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
+import { ownIdentity } from '../process-identity.js';
 import type { RawHandle } from '../raw-handle.js';
 import { ConnectionLedger } from './connection-ledger.js';
 import { workerEnvironment } from './deployment.js';
@@ -295,7 +296,7 @@ export class Supervisor {
         }
         const { config, versions } = worker.deployment;
         const { slot, incarnation } = worker;
-        worker.send({ kind: 'boot', config, versions, ...this.#home, slot, incarnation });
+        worker.send({ kind: 'boot', config, versions, ...this.#home, slot, incarnation, primary: ownIdentity() });
         break;
       }
       case 'ready':

@@ -186,7 +186,7 @@ async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | nul
 
 /** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */
 async function openSlab(
-  { config, run, slot, incarnation, slabFolder }: WorkerBoot,
+  { config, run, slot, incarnation, slabFolder, primary }: WorkerBoot,
   recorder: Recorder,
   log: Log,
 ): Promise<Slab | null> {
@@ -197,7 +197,7 @@ async function openSlab(
   try {
     // First the lock: a slab without one is of a worker that is dead.
     await holdLock(slabFolder, lockName(owner));
-    return new Slab(slabFolder, owner, recorder, hasNone);
+    return new Slab(slabFolder, owner, recorder, { primary, onFailure: hasNone });
   } catch (error) {
     hasNone(error);
     return null;

@@ -8,6 +8,7 @@ import {
   existsSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -236,6 +237,22 @@ describe('slabs of other servers', () => {
     writeFileSync(file, own);
     await until('its end', () => !isRunning(worker));
     await until('the end of its slab', () => !existsSync(file));
+  });
+
+  it('whose primary lives is left alone, though somebody has removed the locks of that', async () => {
+    const folder = temporaryFolder();
+    const env = { MODEL: 'dummy', WORKERS: '1', NODE_NAME: 'same', SLAB_FOLDER: folder };
+    const first = new TestServer({ env });
+    await first.event('ready');
+    const workers = workersOf(first);
+    const isOfPrimary = (name: string): boolean => /^[^.]*\.lock$/.test(name) && !/-\d+-\d+\.lock$/.test(name);
+    const locks = readdirSync(folder).filter(isOfPrimary);
+    expect(locks).to.have.lengthOf(1);
+    for (const lock of locks) rmSync(join(folder, lock));
+    const second = new TestServer({ env });
+    await second.event('ready');
+    await until('several looks at them', () => uptimeOf(second.pid) > 3);
+    expect(workers.filter(isRunning)).to.deep.equal(workers);
   });
 
   it('do not pile up: what nobody will ask for is removed, and nothing that somebody may', async () => {

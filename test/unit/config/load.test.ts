@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { cpuLimit, workersFor } from '#src/config/cpu-limit.js';
-import { describeConfig, formatConfig } from '#src/config/describe.js';
+import { describeConfig, formatConfig, maskUrl } from '#src/config/describe.js';
 import { type LoadOptions, loadConfig } from '#src/config/load.js';
 import { OperatorError } from '#src/errors.js';
 
@@ -167,5 +167,13 @@ describe('the configuration', () => {
     const text = formatConfig(describeConfig(load({ env: { REDIS_URL: 'redis://me:s3cret@host:1' } })));
     expect(text).to.match(/^redis\.url +"redis:\/\/me:\*\*\*@host:1" +environment REDIS_URL$/m);
     expect(text).not.to.include('s3cret');
+  });
+});
+
+describe('a URL with a password', () => {
+  it('is shown without it, whatever is in it', () => {
+    expect(maskUrl('redis://app:pa@ss@w0rd@db:6379/1')).to.equal('redis://app:***@db:6379/1');
+    expect(maskUrl('rediss://:secret@db')).to.equal('rediss://:***@db');
+    expect(maskUrl('redis://db:6379')).to.equal('redis://db:6379');
   });
 });

@@ -90,7 +90,7 @@ describe('the counts in a slab', () => {
     const { owner, file } = ownerOf(own);
     const failures: unknown[] = [];
     const recorder = new Recorder(names);
-    const slab = new Slab(own, owner, recorder, (error) => failures.push(error));
+    const slab = new Slab(own, owner, recorder, { onFailure: (error) => failures.push(error) });
     recorder.count('framesTruncated');
     closeSync(openDescriptors().find((descriptor) => readlinkSync(`/proc/self/fd/${descriptor}`) === file) as number);
     slab.write();
