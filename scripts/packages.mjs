@@ -78,7 +78,7 @@ function vendorOnnxRuntime() {
 const isSame = (file, content) => existsSync(file) && readFileSync(file).equals(Buffer.from(content));
 
 /** Copies what has changed: somebody may be reading the copy. */
-function update(from, to) {
+export function update(from, to) {
   if (!isSame(to, readFileSync(from))) copyFileSync(from, to);
 }
 

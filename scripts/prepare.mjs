@@ -3,10 +3,10 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildPackages } from './packages.mjs';
+import { buildPackages, update } from './packages.mjs';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -56,11 +56,15 @@ export function build() {
 export function buildPage() {
   const from = join(root, 'src/aggregator/page');
   const to = join(root, 'dist/aggregator/page');
+  // What is the same stays as it is: a server may run from here, and looks whether its code has changed.
+  const fresh = join(root, `build/page.${process.pid}`);
   const options = ['--bundle', '--minify', '--format=esm', '--target=es2022', '--log-level=warning'];
   const jsx = ['--jsx=automatic', '--jsx-import-source=preact', '--define:process.env.NODE_ENV="production"'];
   const entries = [`page=${join(from, 'main.tsx')}`, `page=${join(from, 'page.css')}`];
-  const args = [...entries, `--outdir=${to}`, '--legal-comments=eof', ...options, ...jsx];
+  const args = [...entries, `--outdir=${fresh}`, '--legal-comments=eof', ...options, ...jsx];
   runTool('esbuild', args, { stdio: ['ignore', 2, 2] });
-  for (const file of ['index.html', 'login.html', 'slash.js', 'icon.svg'])
-    copyFileSync(join(from, file), join(to, file));
+  mkdirSync(to, { recursive: true });
+  for (const file of ['index.html', 'login.html', 'slash.js', 'icon.svg']) update(join(from, file), join(to, file));
+  for (const file of readdirSync(fresh)) update(join(fresh, file), join(to, file));
+  rmSync(fresh, { recursive: true });
 }

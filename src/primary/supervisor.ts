@@ -239,7 +239,8 @@ export class Supervisor {
 
   /**
    * A worker of other code than this primary's is not started: see code.ts. Those that live serve on; when the last of
-   * them has gone there is nothing to keep, and a restart of the whole brings the new code.
+   * them has gone there is nothing to keep, and a restart of the whole brings the new code. That is done at the second
+   * look: for a moment, files that are written again are not whole.
    */
   #forkUnlessChanged(slot: Slot): boolean {
     if (this.#isStopping) return false;
@@ -252,7 +253,7 @@ export class Supervisor {
     const isNews = this.#refusedFor !== change;
     this.#refusedFor = change;
     if (this.#rollout.isUnderWay) this.#rollout.takeBack(change);
-    else if (this.workers.length === 0) {
+    else if (this.workers.length === 0 && !isNews) {
       this.#isStopping = true;
       this.#events.onGiveUp('CODE_CHANGED', change);
     } else if (isNews) this.#log.error({ slot: slot.slot, reason: change }, 'no worker is started from other code');

@@ -4,7 +4,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { InferenceClient } from '../client/client.js';
 import { messageOf, OperatorError } from '../errors.js';
-import type { LengthFieldSize } from '../protocol/frames.js';
+import { type LengthFieldSize, maxFrameLength } from '../protocol/frames.js';
 import { type Check, digitChecks, type Payloads, payloadChecks } from './checks.js';
 import { realClock, runOpenLoop } from './open-loop.js';
 import { createProgress } from './progress.js';
@@ -62,7 +62,11 @@ export function parseSimulation(
     secret: flags.secret ?? env.SHARED_SECRET ?? '',
     ...(flags.tlsCa === undefined ? {} : { tls: { ca: readCa(flags.tlsCa, mistakes) } }),
   };
-  if (url !== null && !URL.canParse(url)) mistakes.push('--metrics: must be a URL, or none');
+  if (url !== null && !(/^https?:\/\/./.test(url) && URL.canParse(url)))
+    mistakes.push('--metrics: must be a URL, as http://127.0.0.1:8080/metrics, or none');
+  const largest = simulation.payloads === null ? 0 : sizeOf(simulation.payloads);
+  if (mistakes.length === 0 && largest > maxFrameLength(simulation.lengthFieldSize))
+    mistakes.push(`--length-field-size ${lengthFieldSize}: cannot tell of a payload of ${largest} bytes`);
   if (mistakes.length > 0)
     throw new OperatorError(
       'CONFIG_INVALID',
@@ -70,6 +74,8 @@ export function parseSimulation(
     );
   return simulation;
 }
+
+const sizeOf = (payloads: Payloads): number => (payloads.kind === 'given' ? payloads.bytes.length : payloads.size);
 
 function payloadsOf(
   { payloadSize, payload, zeros }: Readonly<Record<string, string | boolean>>,

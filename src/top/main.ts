@@ -21,7 +21,7 @@ const quitKeys = ['q', 'Q', '\u0003'];
 
 /** Throws OperatorError CONFIG_INVALID; with `once`, SERVER_NOT_FOUND when no aggregator answers. */
 export async function top({ url, token, once, json }: TopOptions): Promise<void> {
-  if (!/^https?:\/\/./.test(url)) {
+  if (!/^https?:\/\/./.test(url) || !URL.canParse(url)) {
     throw new OperatorError(
       'CONFIG_INVALID',
       `${url} is no address of an aggregator: write it as http://127.0.0.1:8080`,

@@ -35,15 +35,15 @@ import { TlsGate } from './tls-gate.js';
 const maxPooledBytes = 16 << 20;
 
 ignoreTreeSignals();
-// Node would wait for a thread in native code, for ever perhaps, and then abort.
-process.on('exit', () => {
-  if (threadsThatCannotEnd() > 0) process.kill(process.pid, 'SIGKILL');
-});
 hearOfEnd(process);
 process.once('message', (message: ToWorker) => {
   if (message.kind !== 'boot') return;
   const { config, slot } = message;
   const log = createLog(config.log, { role: 'worker', node: config.cluster.node, slot });
+  // Node would wait for a thread in native code, for ever perhaps, and then abort. After the log, which has last words.
+  process.on('exit', () => {
+    if (threadsThatCannotEnd() > 0) process.kill(process.pid, 'SIGKILL');
+  });
   let running: () => object = () => ({});
   // Nobody's exception, most often of a user's model: what it was about is not known any more, what ran is.
   process.on('uncaughtException', (error, origin) =>

@@ -47,6 +47,9 @@ describe('the command line', function () {
       ['config', '--set', 'server.port=http'],
       ['status', '--pid', 'mine'],
       ['top', '--metrics', 'nowhere'],
+      ['top', '--metrics', 'http://['],
+      ['simulate', '--metrics', 'ftp://host'],
+      ['simulate', '--length-field-size', '2', '--payload-size', '100000'],
       ['simulate', '--zeros'],
       ['simulate', '--payload', 'no/such/file'],
     ];
