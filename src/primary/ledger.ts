@@ -55,11 +55,15 @@ interface LedgerFile {
   readonly holder: string;
   /** null: not a ledger of this version. */
   readonly body: Body | null;
+  /** Whether it was written by another version, which may read it. */
+  readonly isForeign: boolean;
+  readonly text: string;
 }
 
 const format = 1;
 const buckets = [bucketCount, batchRowsBuckets];
 const ending = '.ledger';
+const asideEnding = '.unreadable';
 /** Some 5 KB each, of nodes that have gone. What they counted is in Redis; the ledger is in case it is lost there. */
 const maxLedgers = 1000;
 /** What a primary makes at its start is whole after this time, or will never be. */
@@ -99,7 +103,10 @@ export class Ledger {
   async claim(): Promise<readonly RunCounts[]> {
     const claimed: LedgerFile[] = [];
     try {
-      for (const file of this.#read()) {
+      // Of two files of one run the one that nobody has claimed was written last: it comes first.
+      for (const file of [...this.#read()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+        // The other goes when this run's ledger contains it.
+        if ([...this.#claimed, ...claimed].some(({ run }) => run === file.run)) continue;
         const taken = await this.#take(file);
         if (taken !== null) claimed.push(taken);
       }
@@ -153,21 +160,32 @@ export class Ledger {
   #parse(name: string): LedgerFile | null {
     const [, run, claimant] = /^([\w-]+)(?:@([\w-]+))?\.ledger$/.exec(name) ?? [];
     if (run === undefined) return null;
-    return { name, run, holder: claimant ?? run, body: parseBody(readFileSync(join(this.#folder, name), 'utf8'), run) };
+    const text = readFileSync(join(this.#folder, name), 'utf8');
+    return { name, run, holder: claimant ?? run, body: parseBody(text, run), isForeign: isForeign(text), text };
   }
 
   /** The same file, when it is this run's from now on, and counts; else null. */
-  async #take({ name, run, holder, body }: LedgerFile): Promise<LedgerFile | null> {
-    if (holder === this.#owner.run || (await isHeld(this.#folder, ledgerOf(holder)))) return null;
+  async #take(file: LedgerFile): Promise<LedgerFile | null> {
+    const { name, run, holder, body } = file;
+    if (holder === this.#owner.run || !this.#isOfNode(file) || (await isHeld(this.#folder, ledgerOf(holder))))
+      return null;
     if (body === null) return this.#setAside(name);
-    if (body.cluster !== this.#owner.cluster || body.node !== this.#owner.node) return null;
     const claimed = claimedName(run, this.#owner.run);
     if (!this.#isContained(run) && !this.#rename(name, claimed)) return null;
     // Looked at again: whoever contained it meanwhile has said so before it let the file go.
-    if (!this.#isContained(run)) return this.#parse(claimed);
+    // By its new name this run is the holder, whose lock is to stay: whom it is taken from is told by the old name.
+    if (!this.#isContained(run)) return { ...file, name: claimed, body: this.#parse(claimed)?.body ?? body };
     this.#remove(name);
     this.#remove(claimed);
     return null;
+  }
+
+  /** Of another node, another cluster or another version it is left to those. */
+  #isOfNode({ body, isForeign, text }: LedgerFile): boolean {
+    const { cluster, node } = this.#owner;
+    if (body !== null) return body.cluster === cluster && body.node === node;
+    const names = [`"cluster":${JSON.stringify(cluster)},`, `"node":${JSON.stringify(node)},`];
+    return !isForeign && names.every((name) => text.includes(name));
   }
 
   #isContained(run: string): boolean {
@@ -175,7 +193,7 @@ export class Ledger {
   }
 
   #setAside(name: string): null {
-    const aside = `${name}.unreadable`;
+    const aside = `${name}${asideEnding}`;
     if (!this.#rename(name, aside)) return null;
     this.#log.error(
       { file: join(this.#folder, aside) },
@@ -222,11 +240,12 @@ export class Ledger {
       if (run === undefined || run === this.#owner.run || (ages.get(name) ?? 0) < halfMadeMs) continue;
       if (what === unbornEnding || !(await isHeld(this.#folder, ledgerOf(run)))) this.#remove(name);
     }
-    const oldestFirst = this.#read()
-      .filter(({ run }) => run !== this.#owner.run)
-      .sort((a, b) => (ages.get(b.name) ?? 0) - (ages.get(a.name) ?? 0));
+    const aside = names.flatMap((name) => (name.endsWith(`${ending}${asideEnding}`) ? [{ name, holder: null }] : []));
+    const oldestFirst = [...this.#read().filter(({ run }) => run !== this.#owner.run), ...aside].sort(
+      (a, b) => (ages.get(b.name) ?? 0) - (ages.get(a.name) ?? 0),
+    );
     for (const { name, holder } of oldestFirst.slice(0, Math.max(0, oldestFirst.length - maxLedgers))) {
-      if (!(await isHeld(this.#folder, ledgerOf(holder)))) this.#remove(name);
+      if (holder === null || !(await isHeld(this.#folder, ledgerOf(holder)))) this.#remove(name);
     }
   }
 
@@ -249,6 +268,15 @@ function parseBody(text: string, run: string): Body | null {
     return body.run === run && String(body.buckets) === String(buckets) ? body : null;
   } catch {
     return null;
+  }
+}
+
+function isForeign(text: string): boolean {
+  try {
+    const header = JSON.parse(text.slice(0, text.indexOf('\n'))) as Partial<Header>;
+    return typeof header.sha256 === 'string' && Number.isInteger(header.format) && header.format !== format;
+  } catch {
+    return false;
   }
 }
 

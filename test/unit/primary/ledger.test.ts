@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
@@ -56,6 +56,36 @@ describe('the ledger of a node', () => {
     expect(sum(await second.claim())).to.equal(5);
   });
 
+  it('is held as before by a primary that has taken over another', async () => {
+    const folder = temporaryFolder();
+    const first = await open(folder, 'r1');
+    first.save(counted('r1', 5));
+    first.close();
+    const second = await open(folder, 'r2');
+    await second.claim();
+    second.save(counted('r2', 5, [{ run: 'r1', ...noneFolded }]));
+    const rival = await open(folder, 'r3');
+    expect(await rival.claim()).to.deep.equal([]);
+    second.close();
+    expect((await rival.claim()).map(({ run }) => run)).to.deep.equal(['r2']);
+  });
+
+  it('is counted once where one was claimed, and its run has written it again', async () => {
+    const folder = temporaryFolder();
+    const first = await open(folder, 'r1');
+    first.save(counted('r1', 5));
+    copyFileSync(join(folder, 'r1.ledger'), join(folder, 'r1@r0.ledger'));
+    first.save(counted('r1', 7));
+    first.close();
+    const second = await open(folder, 'r2');
+    expect((await second.claim()).map(received)).to.deep.equal([7]);
+    expect(await second.claim()).to.deep.equal([]);
+    second.save(counted('r2', 7, [{ run: 'r1', ...noneFolded }]));
+    expect(await second.claim()).to.deep.equal([]);
+    second.close();
+    expect(names(folder)).to.deep.equal(['r2.ledger']);
+  });
+
   it('goes to one of those who start at the same time', async () => {
     const folder = temporaryFolder();
     for (const run of ['r1', 'r2', 'r3']) {
@@ -79,28 +109,46 @@ describe('the ledger of a node', () => {
     }
   });
 
-  it('is set aside when it is broken, of another version or not ours, and told of; it stops nobody', async () => {
+  it('is set aside when it is broken and names our node, and told of; what is not ours stays, and stops nobody', async () => {
     const folder = temporaryFolder();
     const good = await open(folder, 'good');
     good.save(counted('good', 5));
     good.close();
     const whole = readFileSync(join(folder, 'good.ledger'), 'utf8');
     const broken = {
-      empty: '',
-      garbage: '\0\u{1f600}{[',
-      object: '{}',
       truncated: whole.slice(0, -20),
       changed: whole.replace('"received":5', '"received":6'),
       renamed: whole,
-      newer: whole.replace('"format":1', '"format":2'),
     };
-    for (const [run, text] of Object.entries(broken)) writeFileSync(join(folder, `${run}.ledger`), text);
+    const notOurs = {
+      empty: '',
+      garbage: '\0\u{1f600}{[',
+      object: '{}',
+      newer: whole.replace('"format":1', '"format":2'),
+      others: whole.slice(0, -20).replace('"node":"a"', '"node":"b"'),
+      elsewhere: whole.slice(0, -20).replace('"cluster":"c"', '"cluster":"d"'),
+    };
+    for (const [run, text] of Object.entries({ ...broken, ...notOurs }))
+      writeFileSync(join(folder, `${run}.ledger`), text);
     const next = await open(folder, 'next');
     expect(sum(await next.claim())).to.equal(5);
     expect(next.save(counted('next', 5))).to.equal(true);
     const aside = Object.keys(broken).map((run) => `${run}.ledger.unreadable`);
     expect(names(folder).filter((name) => name.endsWith('.unreadable'))).to.have.members(aside);
     expect(logged.filter(({ msg }) => msg.includes('cannot be read and is set aside'))).to.have.lengthOf(aside.length);
+    expect(names(folder)).to.include.members(Object.keys(notOurs).map((run) => `${run}.ledger`));
+  });
+
+  it('removes the oldest where there are too many, those set aside among them', async () => {
+    const folder = temporaryFolder();
+    for (let i = 1; i <= 1002; i++) {
+      const file = join(folder, `r${i}.ledger.unreadable`);
+      writeFileSync(file, '');
+      utimesSync(file, i, i);
+    }
+    await (await open(folder, 'next')).claim();
+    expect(names(folder).filter((name) => name.endsWith('.unreadable'))).to.have.lengthOf(1000);
+    expect(names(folder)).to.not.include.members(['r1.ledger.unreadable', 'r2.ledger.unreadable']);
   });
 
   it('says at once why it cannot be kept in a folder', async () => {
