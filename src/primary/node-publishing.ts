@@ -19,6 +19,8 @@ import type { WorkerHandle } from './worker-handle.js';
 const latestOrphanMs = 10_000;
 /** And later only so often, for what other servers leave behind. */
 const sweepEveryMs = 5000;
+/** Each save waits for the disk, and log lines may be lost all the time. */
+const saveCountsEveryMs = 1000;
 
 export interface NodePublishingOptions {
   readonly config: Config;
@@ -43,6 +45,11 @@ export class NodePublishing {
   #saving: NodeJS.Immediate | null = null;
   /** Whether the ledger lacks something. */
   #isDirty = false;
+  /** Whether it lacks what belongs to no worker, and when that was written last. */
+  #hasCounted = false;
+  #countsSavedAt = Number.NEGATIVE_INFINITY;
+  /** The ledger is the successor's: nothing is written to it, and nothing that it lacks is removed. */
+  #isEnded = false;
   #sweptAt = Number.NEGATIVE_INFINITY;
   #underWay: Promise<void> | null = null;
 
@@ -92,7 +99,7 @@ export class NodePublishing {
   /** Counts what belongs to no worker. */
   count(counter: WorkerCounter, by = 1): void {
     this.#options.record.count(counter, by);
-    this.#saveSoon();
+    this.#hasCounted = true;
   }
 
   /** Never rejects: a failure is known from the connection's state already, and the next one carries all again. */
@@ -114,12 +121,14 @@ export class NodePublishing {
     this.#sweptAt = Number.NEGATIVE_INFINITY;
     await this.publish();
     this.#save();
+    this.#isEnded = true;
     this.#ledger?.close();
   }
 
   async #publishOnce(): Promise<void> {
     const { publisher, record } = this.#options;
-    if (this.#isDirty) this.#save();
+    const isDue = this.#hasCounted && performance.now() - this.#countsSavedAt >= saveCountsEveryMs;
+    if (this.#isDirty || isDue) this.#save();
     const { retires, unsafe } = this.#estate;
     await publisher.publish({ record: record.snapshot(), retires });
     this.#estate.published(retires);
@@ -128,6 +137,7 @@ export class NodePublishing {
   }
 
   async #sweep(): Promise<void> {
+    if (this.#isEnded) return;
     const isEarly = this.#options.record.uptimeMs < latestOrphanMs;
     if (!isEarly && performance.now() - this.#sweptAt < sweepEveryMs) return;
     this.#sweptAt = performance.now();
@@ -182,6 +192,7 @@ export class NodePublishing {
   #save(): void {
     if (this.#saving !== null) clearImmediate(this.#saving);
     this.#saving = null;
+    if (this.#isEnded) return;
     if (this.#ledger === null) {
       // What does not last has no other holder to wait for.
       if (!this.#options.isLasting) this.#estate.safe(this.#estate.unsafe);
@@ -189,8 +200,10 @@ export class NodePublishing {
       return;
     }
     const { unsafe } = this.#estate;
+    this.#countsSavedAt = performance.now();
     if (!this.#ledger.save(this.#options.record.counts)) return;
     this.#isDirty = false;
+    this.#hasCounted = false;
     this.#estate.safe(unsafe);
   }
 }
