@@ -1,7 +1,7 @@
 // What one aggregator does for all: it removes records that others contain, replaces the records of each run that is
 // gone by one, and writes the history. If two did it at once, no harm would come of it: each step is checked by Redis.
 
-import { addCounts, type Census, CountsSum, countsBeyond, noCounts } from '../metrics/merge.js';
+import { addCounts, type Census, noCounts } from '../metrics/merge.js';
 import {
   type BaseRecord,
   type GoneRecord,
@@ -10,14 +10,15 @@ import {
   isFolded,
   type NodeRecord,
   noneFolded,
+  type WorkerCounts,
   type WorkerRecord,
 } from '../metrics/snapshot.js';
 import type { RedisSource } from '../metrics/transport/redis.js';
 import type { ClusterState } from './cluster-view.js';
 
 /**
- * Gone runs with a record of their own, some 3 KB each, which every look reads: ten times the nodes that one aggregator
- * is made for. Beyond them the oldest are added up for good: they cannot be taken back.
+ * Gone runs with a record of their own, some KB and one for each worker, which every look reads: ten times the nodes
+ * that one aggregator is made for. Beyond them the oldest are added up for good: they cannot be taken back.
  */
 const maxGoneRuns = 1000;
 /** Runs that the base remembers, so that a late record of one is not counted again. */
@@ -40,6 +41,8 @@ export async function tidy(
     const before = census.gone.find(({ record }) => record.run === run)?.record ?? null;
     await source.replace(goneRecord(first, own, census, now), before, own);
   }
+  for (const { record, trimmed, isBack } of census.gone)
+    if (trimmed !== null && !(isBack && silent.has(record.run))) await source.replace(trimmed, record, []);
   await compact(source, census, maxGone);
 }
 
@@ -49,15 +52,8 @@ function goneRecord({ node, run }: OwnRecord, own: readonly OwnRecord[], census:
   const ofNode = own.find((record) => record.kind === 'node');
   const workers = own.filter((record) => record.kind === 'worker');
   const folded = ofNode?.folded ?? before?.record.folded ?? noneFolded;
-  const sum = new CountsSum();
-  for (const worker of workers) sum.add(worker.counts);
-  if (ofNode !== undefined) sum.add(ofNode.departed);
-  if (before !== undefined) sum.add(before.counts);
-  // Where a later run of the node contains it, what counts is of its workers alone.
-  const isContained = [...census.nodes, ...census.gone.map(({ record }) => record)].some(({ contains }) =>
-    contains.some((contained) => contained.run === run),
-  );
-  const departed = isContained ? noCounts() : (ofNode?.departed ?? before?.record.departed ?? noCounts());
+  const counts: Record<string, WorkerCounts> = { ...before?.workers };
+  for (const { id, counts: own } of workers) counts[id] = addCounts(counts[id] ?? noCounts(), own);
   const stillOpen = Object.entries(before?.record.replaces ?? {}).filter(
     ([id]) => !incarnationOf(id).some((incarnation) => isFolded(incarnation, folded)),
   );
@@ -67,10 +63,10 @@ function goneRecord({ node, run }: OwnRecord, own: readonly OwnRecord[], census:
     node,
     run,
     sequence: Math.max(now, (before?.record.sequence ?? 0) + 1),
-    departed,
-    workers: countsBeyond(sum.value(), departed) ?? noCounts(),
+    departed: addCounts(ofNode?.departed ?? noCounts(), before?.departed ?? noCounts()),
+    workers: counts,
     inFlight: workers.reduce((all, { gauges }) => all + gauges.inFlight, before?.inFlight ?? 0),
-    restarts: ofNode === undefined ? (before?.record.restarts ?? 0) : ofNode.restarts + ofNode.earlierRestarts,
+    restarts: ofNode === undefined ? (before?.restarts ?? 0) : ofNode.restarts + ofNode.earlierRestarts,
     folded,
     contains: ofNode?.contains ?? before?.record.contains ?? [],
     replaces: Object.fromEntries([...stillOpen, ...own.map(({ id, sequence }) => [id, sequence] as const)]),

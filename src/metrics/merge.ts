@@ -94,11 +94,16 @@ export interface Census {
 export interface Remains {
   readonly record: GoneRecord;
   readonly counts: WorkerCounts;
+  /** The parts of `counts`: of the node's record and, by id, of its workers'. */
+  readonly departed: WorkerCounts;
+  readonly workers: Readonly<Record<string, WorkerCounts>>;
   /** Requests in `counts` that have no outcome, and are no defect of counting. */
   readonly inFlight: number;
   readonly restarts: number;
   /** Whether the run has been heard of again. */
   readonly isBack: boolean;
+  /** The record without what others contain of it by now; null when they contain nothing. */
+  readonly trimmed: GoneRecord | null;
 }
 
 export function census(records: readonly MetricsRecord[]): Census {
@@ -161,28 +166,66 @@ function remainsOf(
   isNodeContained: boolean,
   isContained: (run: string, incarnation: number) => boolean,
 ): Remains | null {
-  const { run, departed, workers, replaces, inFlight, restarts } = record;
-  if (isNodeContained) {
-    const incarnations = Object.keys(replaces).flatMap(incarnationOf);
-    // Counts of workers that went with their machine: the next run of the node cannot have found them.
-    const isAllContained = incarnations.every((incarnation) => isContained(run, incarnation));
-    return isAllContained ? null : { record, counts: workers, inFlight, restarts: 0, isBack: false };
+  const trimmed = isNodeContained ? withoutContained(record, isContained) : null;
+  const { departed, workers, inFlight, restarts } = trimmed ?? record;
+  const isBack = own.length > 0;
+  const ofNode = own.find((one) => one.kind === 'node');
+  const ownWorkers = new Map(own.flatMap((one) => (one.kind === 'worker' ? [[one.id, one.counts] as const] : [])));
+  // Workers that ended with their machine: the next run of the node cannot have found what they counted.
+  const left: Record<string, WorkerCounts> = {};
+  const ofNodeBefore = new CountsSum();
+  ofNodeBefore.add(departed);
+  for (const [id, counts] of Object.entries(workers)) {
+    if (incarnationOf(id).some((incarnation) => isFolded(incarnation, ofNode?.folded))) ofNodeBefore.add(counts);
+    else {
+      const back = ownWorkers.get(id);
+      const more = back === undefined ? counts : countsBeyond(counts, back);
+      if (more !== null) left[id] = more;
+    }
   }
-  const counts = addCounts(departed, workers);
-  if (own.length === 0) return { record, counts, inFlight, restarts, isBack: false };
+  const ofNodeLeft = ofNode === undefined ? departed : countsBeyond(ofNodeBefore.value(), ofNode.departed);
   const sum = new CountsSum();
-  for (const one of own) sum.add(one.kind === 'node' ? one.departed : one.counts);
-  const beyond = countsBeyond(counts, sum.value());
-  if (beyond === null) return null;
-  const isNodeBack = own.some(({ kind }) => kind === 'node');
+  for (const counts of [ofNodeLeft ?? noCounts(), ...Object.values(left)]) sum.add(counts);
+  const counts = sum.value();
+  const isNothing = isNodeContained
+    ? Object.keys(left).length === 0
+    : isBack && countsBeyond(counts, noCounts()) === null;
+  if (isNothing) return null;
   return {
     record,
-    counts: beyond,
-    inFlight: Object.values(beyond.models).reduce((all, model) => all + unsettled(model), 0),
-    restarts: isNodeBack ? 0 : restarts,
-    isBack: true,
+    counts,
+    departed: ofNodeLeft ?? noCounts(),
+    workers: left,
+    inFlight: isBack ? unsettledOf(counts) : inFlight,
+    restarts: ofNode === undefined ? restarts : 0,
+    isBack,
+    trimmed,
   };
 }
+
+/** What a later run of the node took over is counted there, and stays so when that names this run no more. */
+function withoutContained(
+  record: GoneRecord,
+  isContained: (run: string, incarnation: number) => boolean,
+): GoneRecord | null {
+  const all = Object.entries(record.workers);
+  const left = all.filter(([id]) => incarnationOf(id).some((incarnation) => !isContained(record.run, incarnation)));
+  const hasAll =
+    left.length === all.length && record.restarts === 0 && countsBeyond(record.departed, noCounts()) === null;
+  if (hasAll) return null;
+  return {
+    ...record,
+    sequence: record.sequence + 1,
+    departed: noCounts(),
+    workers: Object.fromEntries(left),
+    inFlight:
+      left.length === all.length ? record.inFlight : left.reduce((sum, [, counts]) => sum + unsettledOf(counts), 0),
+    restarts: 0,
+  };
+}
+
+const unsettledOf = ({ models }: WorkerCounts): number =>
+  Object.values(models).reduce((all, model) => all + unsettled(model), 0);
 
 /** Everything that the cluster has counted, living and departed. */
 export function totalCounts({ base, nodes, workers, gone }: Omit<Census, 'covered'>): WorkerCounts {

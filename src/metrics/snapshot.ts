@@ -122,9 +122,10 @@ export interface GoneRecord {
   readonly node: string;
   readonly run: string;
   readonly sequence: number;
-  /** What the node's record counted, and what the records of its workers did. */
+  /** What the node's record counted, until another record contains that. */
   readonly departed: WorkerCounts;
-  readonly workers: WorkerCounts;
+  /** By id, what the records of its workers counted. */
+  readonly workers: Readonly<Record<string, WorkerCounts>>;
   /** What its workers had in flight at their last word. */
   readonly inFlight: number;
   readonly restarts: number;

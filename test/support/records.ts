@@ -74,7 +74,7 @@ export function goneRecord(fields: Partial<GoneRecord> = {}): GoneRecord {
     run,
     sequence: 1,
     departed: noCounts(),
-    workers: noCounts(),
+    workers: {},
     inFlight: 0,
     restarts: 0,
     folded: noneFolded,

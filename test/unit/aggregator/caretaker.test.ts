@@ -56,13 +56,33 @@ describe('the records of runs that are gone', () => {
     ]);
     await store.tidy(['run']);
     store.records = [...store.records, workerRecord({ sequence: 2, counts: countsOf({ received: 7 }) })];
-    expect(store.total).to.equal(7);
+    expect(store.total).to.equal(8);
     store.records = [...store.records, nodeRecord({ sequence: 2, departed: countsOf({ received: 1 }) })];
     expect(store.total).to.equal(8);
     await store.tidy(['run']);
     expect(store.records.map(({ id }) => id)).to.deep.equal(['gone:a:run']);
     await store.tidy([]);
     expect(store.total).to.equal(8);
+  });
+
+  it('give up what a later run contains, so that it counts once though that names them no more', async () => {
+    const store = new Store([
+      nodeRecord({ run: 'r1', departed: countsOf({ received: 1000 }), restarts: 3 }),
+      workerRecord({ run: 'r1', counts: countsOf({ received: 7 }) }),
+    ]);
+    await store.tidy(['r1']);
+    const later = nodeRecord({
+      run: 'r2',
+      departed: countsOf({ received: 1000 }),
+      contains: [{ run: 'r1', upTo: 0, except: [] }],
+    });
+    store.records = [...store.records, later];
+    expect(store.total).to.equal(1007);
+    await store.tidy([]);
+    expect(store.total).to.equal(1007);
+    store.records = [...store.records.filter((one) => one !== later), { ...later, sequence: 2, contains: [] }];
+    expect(store.total).to.equal(1007);
+    expect(census(store.records).gone.map(({ restarts }) => restarts)).to.deep.equal([0]);
   });
 
   it('are added up, the oldest first, where there are too many; a late record of one counts no more', async () => {

@@ -102,7 +102,7 @@ describe('merged totals', () => {
       const gone = goneRecord({
         run: 'first',
         departed: counts(100),
-        workers: counts(7),
+        workers: { [living.id]: counts(7) },
         folded: first.folded,
         replaces: { [first.id]: 1, [living.id]: 1 },
       });
@@ -119,11 +119,35 @@ describe('merged totals', () => {
     });
   });
 
+  describe('of several workers of a run that is gone', () => {
+    const ids = ['worker:a:run:0:1', 'worker:a:run:1:2'] as const;
+    const gone = goneRecord({
+      workers: { [ids[0]]: counts(100), [ids[1]]: counts(50) },
+      replaces: { [ids[0]]: 1, [ids[1]]: 1 },
+    });
+
+    it('are those counted that no later run has found', () => {
+      const next = nodeRecord({ run: 'next', departed: counts(100), contains: [{ run: 'run', upTo: 1, except: [] }] });
+      expect(totalCounts([gone, next]).models.digits?.received).to.equal(150);
+    });
+
+    it('is each compared with itself when one comes back', () => {
+      const back = workerRecord({ sequence: 2, counts: counts(120) });
+      expect(totalCounts([gone, back]).models.digits?.received).to.equal(170);
+    });
+
+    it('is one counted once that comes back when a later run has its node already', () => {
+      const next = nodeRecord({ run: 'next', contains: [{ run: 'run', upTo: 0, except: [] }] });
+      const back = workerRecord({ sequence: 2, counts: counts(120) });
+      expect(totalCounts([gone, next, back]).models.digits?.received).to.equal(170);
+    });
+  });
+
   describe('of a run that was taken for gone', () => {
     const gone = goneRecord({
       sequence: 5,
       departed: counts(100),
-      workers: counts(30),
+      workers: { 'worker:a:run:0:1': counts(20), 'worker:a:run:1:2': counts(10) },
       inFlight: 0,
       replaces: { 'node:a:run': 10, 'worker:a:run:0:1': 10, 'worker:a:run:1:2': 10 },
     });
@@ -141,7 +165,7 @@ describe('merged totals', () => {
     it('never fall while it comes back piece by piece, and are exact when it is whole', () => {
       const back = [worker(1, 11, 50), node(11, 101), worker(2, 11, 10)];
       const totals = back.map((_, i) => totalCounts([gone, ...back.slice(0, i + 1)]).models.digits?.received);
-      expect(totals).to.deep.equal([130, 151, 161]);
+      expect(totals).to.deep.equal([160, 161, 161]);
       expect(census([gone, ...back]).covered).to.deep.equal([gone]);
       expect(census([gone, ...back]).nodes).to.have.lengthOf(1);
     });
