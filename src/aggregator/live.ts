@@ -15,6 +15,8 @@ export interface LiveOptions {
   readonly server: Server;
   readonly observer: ClusterObserver;
   readonly streamIntervalMs: number;
+  /** What the leader shows was seen less than this before. */
+  readonly publishIntervalMs: number;
   /** The aggregators that share a Redis with this one; null when it is alone. */
   readonly team: Team | null;
   readonly guard: Guard;
@@ -28,6 +30,11 @@ export interface LiveOptions {
 /** A WebSocket that has more updates than this waiting does not read, and is closed. */
 const maxUpdatesBehind = 8;
 const minBufferedBytes = 1 << 20;
+/**
+ * Clients that were just sent what this aggregator has seen: the leader's next update may be of an older look, so it is
+ * for all but them.
+ */
+const begun = 'begun';
 /** Nothing that a client has to say here is longer. */
 const maxMessageBytes = 4096;
 
@@ -43,11 +50,23 @@ export class LiveFeeds {
   readonly #alive = new WeakSet<WebSocket>();
   /** Of Socket.IO clients that are connected. */
   readonly #sessions = new Set<string>();
+  /** Connections of Socket.IO clients that may not look. */
+  readonly #refused = new WeakSet<object>();
   readonly #timers: readonly NodeJS.Timeout[];
   #isAlone = false;
 
   constructor(options: LiveOptions) {
-    const { server, observer, streamIntervalMs, team, guard, corsOrigins, maxClients, pingIntervalMs } = options;
+    const {
+      server,
+      observer,
+      streamIntervalMs,
+      publishIntervalMs,
+      team,
+      guard,
+      corsOrigins,
+      maxClients,
+      pingIntervalMs,
+    } = options;
     this.#observer = observer;
     this.#team = team;
     this.#guard = guard;
@@ -65,12 +84,17 @@ export class LiveFeeds {
         sessions: team.sessions,
         pingIntervalMs,
         maxMessageBytes,
+        streamIntervalMs,
         refusalOf: (request, auth) => this.#refusalOf(request, auth)?.message ?? null,
         send: (client, text) => this.#sendTo(client, text),
         onSilent: () => guard.refusals.silent++,
       });
     this.#guardSocketIo();
     this.#io.on('connection', (socket) => {
+      if (team !== null && !team.isLeader) {
+        void socket.join(begun);
+        setTimeout(() => void socket.leave(begun), publishIntervalMs).unref();
+      }
       socket.emit('metrics', this.#observer.metrics());
     });
     server.on('upgrade', (request, socket, head) => {
@@ -89,8 +113,8 @@ export class LiveFeeds {
     this.#io.engine.use(this.#guard.headers);
     this.#io.engine.use(async (request: IncomingMessage, response: ServerResponse, next: () => void) => {
       const sid = /[?&]sid=([\w-]+)/.exec(request.url ?? '')?.[1] ?? null;
-      // Polling clients ask many times a second for what is theirs already.
-      const isNew = sid === null || !(this.#sessions.has(sid) || this.#polling?.knows(sid));
+      // Polling clients ask many times a second for what is theirs already; they seldom have something to say.
+      const isNew = sid === null || request.method !== 'GET' || !(this.#sessions.has(sid) || this.#polling?.knows(sid));
       const refusal =
         this.#guard.checkOrigin(request) ??
         (isNew ? ((await this.#guard.checkRequest(request)) ?? (sid === null ? this.#checkRoom() : null)) : null);
@@ -102,16 +126,20 @@ export class LiveFeeds {
         else await this.#polling.upgrade(request, sid ?? '');
       } else next();
     });
-    this.#io.use(({ request, handshake }, next) => {
-      const refusal = this.#refusalOf(request, handshake.auth);
-      next(refusal === null ? undefined : new Error(refusal.message));
+    this.#io.use(({ request, handshake, conn }, next) => {
+      // One try: who wants another needs another connection.
+      const refusal = this.#refused.has(conn) ? null : this.#refusalOf(request, handshake.auth);
+      if (refusal === null && !this.#refused.has(conn)) return next();
+      this.#refused.add(conn);
+      next(new Error(refusal?.message ?? 'refused before'));
+      setImmediate(() => conn.close());
     });
   }
 
   #refusalOf(request: IncomingMessage, auth: unknown): Refusal | null {
     const { token } = (auth ?? {}) as { token?: unknown };
     const isKnown = typeof token === 'string' && this.#guard.knows(digest(token));
-    return isKnown ? null : this.#guard.checkToken(request);
+    return (isKnown ? null : this.#guard.checkToken(request)) ?? this.#checkRoom();
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -138,9 +166,10 @@ export class LiveFeeds {
     });
   }
 
+  /** Who has only opened a connection, and is not let in yet, takes nobody's place. */
   #checkRoom(): Refusal | null {
     const polling = this.#polling?.clients ?? 0;
-    if (this.#ws.clients.size + this.#io.engine.clientsCount + polling < this.#maxClients) return null;
+    if (this.#ws.clients.size + this.#io.of('/').sockets.size + polling < this.#maxClients) return null;
     return this.#guard.refuse('live_clients', 503, 'too many live clients (http.maxLiveClients)');
   }
 
@@ -163,7 +192,7 @@ export class LiveFeeds {
   readonly #broadcast = (): void => {
     const metrics = this.#observer.metrics();
     this.#emit(metrics);
-    this.#polling?.broadcast(() => this.#observer.json());
+    this.#polling?.broadcast(() => this.#observer.json(), this.#observer.state.now);
     if (this.#ws.clients.size === 0) return;
     const json = this.#observer.json();
     for (const client of this.#ws.clients) this.#sendTo(client, json);
@@ -176,7 +205,7 @@ export class LiveFeeds {
   #emit(metrics: Metrics): void {
     const team = this.#team;
     if (team === null || metrics.stale || (team.isLeader && this.#isAlone)) this.#emitHere(metrics);
-    else if (team.isLeader) this.#io.volatile.emit('metrics', metrics);
+    else if (team.isLeader) this.#io.except(begun).volatile.emit('metrics', metrics);
     else if (!team.hearsLeader) this.#emitHere(metrics);
   }
 

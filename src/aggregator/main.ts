@@ -71,6 +71,7 @@ export async function openAggregator(
     server,
     observer,
     streamIntervalMs,
+    publishIntervalMs,
     team,
     guard,
     corsOrigins,

@@ -19,6 +19,8 @@ export interface SharedPollingOptions {
   readonly pingIntervalMs: number;
   /** Nothing that a client has to say is longer. */
   readonly maxMessageBytes: number;
+  /** How often there is an update. */
+  readonly streamIntervalMs: number;
   /** Why a client may not look; null when it may. @param auth what it has shown beside its headers */
   refusalOf(request: IncomingMessage, auth: unknown): string | null;
   /** Sends to a client, or drops one that does not read. */
@@ -31,12 +33,28 @@ interface Session {
   readonly isConnected: boolean;
   /** What the client is still to be told. */
   readonly reply: string | null;
+  /** The client may not look: it is told so, and that is the end of the session. */
+  readonly isRefused?: boolean;
+  /** When the state that the client was sent last was seen, by the clock that all aggregators share. */
+  readonly shownAt?: number;
+}
+
+/** An update as it is sent, and when its state was seen. */
+interface Update {
+  readonly text: string;
+  readonly lookedAt: number;
 }
 
 /** How long after the time for an answer to a ping a client is given up. */
 const pingTimeoutMs = 20_000;
 /** Time that a client has to connect after its WebSocket has. */
 const connectTimeoutMs = 10_000;
+/** So long lives a session that is not connected. */
+const unconnectedMs = 5000;
+/** A client says one or two things at a time. */
+const maxPacketsAtOnce = 8;
+/** An update that is not newer than the client's last one is kept from it for so long; a clock may have been set. */
+const maxHeldBackMs = 2000;
 /** A session that has not asked here for so long counts as one of this aggregator no more. */
 const recentMs = 30_000;
 
@@ -52,12 +70,14 @@ const unknownSession = { code: 1, message: 'Session ID unknown' };
 export class SharedPolling {
   readonly #options: SharedPollingOptions;
   readonly #wss: WebSocketServer;
-  /** Of the sessions that were seen here, when. */
+  /** Of the connected sessions that were seen here, when. */
   readonly #seenAt = new Map<string, number>();
-  /** WebSockets that have updates. */
-  readonly #live = new Set<WebSocket>();
+  /** Of the sessions that were opened here and are not connected, when they were; the oldest comes first. */
+  readonly #openedAt = new Map<string, number>();
+  /** WebSockets that have updates, and what they were sent before; null when that no longer matters. */
+  readonly #live = new Map<WebSocket, { readonly shownAt: number; readonly since: number } | null>();
   readonly #alive = new WeakSet<WebSocket>();
-  #waiting: ((update: string) => void)[] = [];
+  #waiting: ((update: Update | null) => void)[] = [];
 
   constructor(options: SharedPollingOptions) {
     this.#options = options;
@@ -66,11 +86,12 @@ export class SharedPolling {
 
   /** Whether a session is one of those that were seen here lately. */
   knows(sid: string): boolean {
-    return this.#seenAt.has(sid);
+    return this.#seenAt.has(sid) || performance.now() - (this.#openedAt.get(sid) ?? -Infinity) < unconnectedMs;
   }
 
+  /** Those that were let in: who has only asked for a session takes nobody's place. */
   get clients(): number {
-    return this.#seenAt.size + this.#wss.clients.size;
+    return this.#seenAt.size + this.#live.size;
   }
 
   /** Answers a request by polling. */
@@ -95,12 +116,27 @@ export class SharedPolling {
     else this.#wss.handleUpgrade(request, socket, Buffer.alloc(0), (client) => this.#serve(client, request, sid));
   }
 
-  /** @param json gives the metrics as they are now */
-  broadcast(json: () => string): void {
+  /**
+   * @param json gives the metrics as they are now
+   * @param lookedAt when they were seen, by the clock that all aggregators share
+   */
+  broadcast(json: () => string, lookedAt: number): void {
     if (this.#waiting.length === 0 && this.#live.size === 0) return;
-    const update = `42["metrics",${json()}]`;
-    for (const client of this.#live) this.#options.send(client, update);
+    const update = { text: `42["metrics",${json()}]`, lookedAt };
+    for (const [client, before] of this.#live) {
+      if (before !== null && !this.#isDue(update, before.shownAt, before.since)) continue;
+      if (before !== null) this.#live.set(client, null);
+      this.#options.send(client, update.text);
+    }
     for (const resolve of this.#waiting.splice(0)) resolve(update);
+  }
+
+  /**
+   * Aggregators look at different times: a client that comes from another one may have seen what is newer than an update
+   * here, or hardly older.
+   */
+  #isDue({ lookedAt }: Update, shownAt: number, since: number): boolean {
+    return lookedAt >= shownAt + this.#options.streamIntervalMs / 2 || performance.now() - since > maxHeldBackMs;
   }
 
   /** Asks every client whether it is there, and gives those up that have not answered the last time. */
@@ -117,7 +153,7 @@ export class SharedPolling {
   }
 
   close(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve(packet.nothing);
+    for (const resolve of this.#waiting.splice(0)) resolve(null);
     for (const client of this.#wss.clients) client.close(1001, 'the aggregator stops');
   }
 
@@ -125,37 +161,64 @@ export class SharedPolling {
     if (method !== 'GET') return respondJson(response, 400, { code: 2, message: 'Bad handshake method' });
     const { pingIntervalMs: pingInterval, maxMessageBytes: maxPayload } = this.#options;
     const sid = randomBytes(15).toString('base64url');
-    await this.#options.sessions.create(sid, toJson({ isConnected: false, reply: null }));
-    this.#note(sid);
+    await this.#options.sessions.create(sid, toJson({ isConnected: false, reply: null }), unconnectedMs);
+    const now = performance.now();
+    for (const [other, at] of this.#openedAt) {
+      if (now - at < unconnectedMs) break;
+      this.#openedAt.delete(other);
+    }
+    this.#openedAt.set(sid, now);
     const session = { sid, upgrades: ['websocket'], pingInterval, pingTimeout: pingTimeoutMs, maxPayload };
     respond(response, packet.open + JSON.stringify(session));
   }
 
   async #poll(response: ServerResponse, sid: string): Promise<void> {
     const { sessions, pingIntervalMs } = this.#options;
-    const update = await new Promise<string>((resolve) => this.#waiting.push(resolve));
-    if (response.destroyed) return; // what it was to be told waits for who asks next
-    const found = await sessions.read(sid);
-    if (found === null) return respondJson(response, 400, unknownSession);
-    this.#note(sid);
-    const { isConnected, reply } = fromJson(found.value);
-    const isPingDue = isConnected && found.ageMs >= pingIntervalMs;
-    if (reply !== null || isPingDue) await sessions.replace(sid, toJson({ isConnected, reply: null }));
-    const packets = [reply, isConnected ? update : null, isPingDue ? packet.ping : null].filter(
-      (part) => part !== null,
-    );
-    respond(response, packets.join(separator) || packet.nothing);
+    const since = performance.now();
+    for (;;) {
+      const update = await new Promise<Update | null>((resolve) => this.#waiting.push(resolve));
+      if (response.destroyed) return; // what it was to be told waits for who asks next
+      const found = await sessions.read(sid);
+      if (found === null) return respondJson(response, 400, unknownSession);
+      const session = fromJson(found.value);
+      const { isConnected, reply, isRefused = false, shownAt = -Infinity } = session;
+      if (isConnected) this.#note(sid);
+      const isPingDue = isConnected && found.ageMs >= pingIntervalMs;
+      const news = isConnected && update !== null && this.#isDue(update, shownAt, since) ? update : null;
+      const packets = [reply, news?.text ?? null, isPingDue ? packet.ping : null].filter((part) => part !== null);
+      if (packets.length === 0 && isConnected && update !== null) continue;
+      if (isRefused) await this.#forget(sid);
+      else if (packets.length > 0) {
+        const next = { ...session, reply: null, ...(news === null ? {} : { shownAt: news.lookedAt }) };
+        // How old it is tells when the next ping is due.
+        const isAsNew = isPingDue || (isConnected && reply !== null);
+        await sessions.replace(sid, toJson(next), isAsNew ? undefined : Math.max(1, found.leftMs));
+      }
+      return respond(response, packets.join(separator) || packet.nothing);
+    }
   }
 
   async #take(request: IncomingMessage, response: ServerResponse, sid: string): Promise<void> {
-    const body = await bodyOf(request, this.#options.maxMessageBytes);
+    const { maxMessageBytes, sessions } = this.#options;
+    const body = await bodyOf(request, maxMessageBytes);
     if (body === null) return respondJson(response, 413, { code: 3, message: 'Bad request' });
-    for (const text of body.split(separator)) {
-      const session = this.#connected(text, sid, request);
-      if (session !== null && !(await this.#options.sessions.replace(sid, toJson(session))))
-        return respondJson(response, 400, unknownSession);
-      if (isEnd(text)) await this.#forget(sid);
+    const packets = body.split(separator);
+    if (packets.length > maxPacketsAtOnce) {
+      const message = `a request has at most ${maxPacketsAtOnce} packets`;
+      return respondJson(response, 400, { code: 3, message });
     }
+    const [first] = packets.flatMap((text, i) => (isConnect(text) ? i : []));
+    if (first !== undefined) {
+      const found = await sessions.read(sid);
+      if (found === null || fromJson(found.value).isRefused) return respondJson(response, 400, unknownSession);
+      // One try: who wants another needs another session.
+      const session = this.#connected(packets[first] as string, sid, request);
+      const lifeMs = session?.isConnected ? undefined : unconnectedMs;
+      if (session !== null && !(await sessions.replace(sid, toJson(session), lifeMs)))
+        return respondJson(response, 400, unknownSession);
+      if (session?.isConnected) this.#note(sid);
+    }
+    if (packets.some(isEnd)) await this.#forget(sid);
     response.setHeader('content-type', 'text/html');
     respond(response, 'ok');
   }
@@ -179,6 +242,7 @@ export class SharedPolling {
   }
 
   async #heard(client: WebSocket, text: string, request: IncomingMessage, sid: string): Promise<void> {
+    if (client.readyState !== WebSocket.OPEN) return;
     if (text === `${packet.ping}probe`) client.send(`${packet.pong}probe`);
     else if (text === packet.upgrade) {
       const found = await this.#options.sessions.read(sid);
@@ -189,13 +253,17 @@ export class SharedPolling {
     else {
       const session = this.#connected(text, sid, request);
       if (session !== null) this.#begin(client, session);
+      if (session?.isRefused) {
+        client.close();
+        await this.#forget(sid);
+      }
     }
   }
 
-  #begin(client: WebSocket, { isConnected, reply }: Session): void {
+  #begin(client: WebSocket, { isConnected, reply, shownAt }: Session): void {
     if (client.readyState !== WebSocket.OPEN) return;
     if (reply !== null) client.send(reply);
-    if (isConnected) this.#live.add(client);
+    if (isConnected) this.#live.set(client, shownAt === undefined ? null : { shownAt, since: performance.now() });
   }
 
   /** What a session is after this packet; null when it is not about connecting. */
@@ -205,19 +273,23 @@ export class SharedPolling {
     if (namespace !== undefined)
       return { isConnected: false, reply: `44${namespace},${JSON.stringify({ message: 'Invalid namespace' })}` };
     const message = this.#options.refusalOf(request, parsed(json));
-    if (message !== null) return { isConnected: false, reply: `44${JSON.stringify({ message })}` };
+    if (message !== null) return { isConnected: false, isRefused: true, reply: `44${JSON.stringify({ message })}` };
     return { isConnected: true, reply: `40${JSON.stringify({ sid })}` };
   }
 
   #note(sid: string): void {
+    this.#openedAt.delete(sid);
     this.#seenAt.set(sid, performance.now());
   }
 
   async #forget(sid: string): Promise<void> {
     this.#seenAt.delete(sid);
+    this.#openedAt.delete(sid);
     await this.#options.sessions.remove(sid);
   }
 }
+
+const isConnect = (text: string): boolean => text.startsWith('40');
 
 /** The client closes the session, or leaves the feed. */
 const isEnd = (text: string): boolean => text === packet.close || text.startsWith('41');

@@ -10,7 +10,9 @@ import { io } from 'socket.io-client';
 import WebSocket from 'ws';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { Authority } from '../support/certificates.js';
+import { TestAggregator } from '../support/cluster.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
+import { RedisServer } from '../support/redis-server.js';
 import { cleanEnv, TestServer } from '../support/server.js';
 import { until, within } from '../support/until.js';
 
@@ -353,5 +355,88 @@ describe('secrets', () => {
       shown.push(await response.text(), JSON.stringify([...response.headers]));
     }
     for (const text of shown) for (const secret of secrets) expect(text).to.not.include(secret);
+  });
+});
+
+describe('Socket.IO clients that poll, and may not look', () => {
+  const aggregators: Readonly<Record<string, (flags: readonly string[]) => Promise<string>>> = {
+    'an aggregator that is alone': (flags) => new TestServer({ env: guarded, args: toArgs(flags) }).url(),
+    'one beside Redis': async (flags) => {
+      const { url: REDIS_URL } = await RedisServer.start();
+      const aggregator = await TestAggregator.start({ REDIS_URL, HTTP_TOKEN: 'correct-horse' }, 0, toArgs(flags));
+      return aggregator.url;
+    },
+  };
+  const toArgs = (flags: readonly string[]): readonly string[] => flags.flatMap((flag) => ['--set', flag]);
+  const polling = (url: string): string => `${url}/socket.io/?EIO=4&transport=polling`;
+  afterEach(endProcesses);
+
+  async function open(url: string): Promise<string> {
+    const text = await (await fetch(polling(url))).text();
+    return `${polling(url)}&sid=${(JSON.parse(text.slice(1)) as { sid: string }).sid}`;
+  }
+  const post = async (session: string, ...packets: string[]): Promise<number> =>
+    (await fetch(session, { method: 'POST', body: packets.join('\x1e') })).status;
+  const guess = (i: number | string): string => `40{"token":"${i}"}`;
+
+  for (const [where, start] of Object.entries(aggregators)) {
+    it(`have one guess at the token in a session, with ${where}`, async () => {
+      const url = await start([]);
+      const session = await open(url);
+      expect(await post(session, guess('wrong'))).to.equal(200);
+      const told = await within(5000, 'the refusal', (async () => (await fetch(session)).text())());
+      expect(told).to.include('http.token').and.to.not.include('"sid"');
+      await post(session, guess('correct-horse'));
+      expect(await (await fetch(session)).text()).to.not.include('"sid"');
+      await until('the end of the session', async () => (await post(session, guess('correct-horse'))) === 400);
+
+      const other = await open(url);
+      await post(other, guess('wrong'), guess('correct-horse'));
+      expect(await (await fetch(other)).text()).to.not.include('"sid"');
+    });
+
+    it(`are refused what they say too often, with ${where}`, async () => {
+      const url = await start(['http.maxRequestsPerSecond=20']);
+      const session = await open(url);
+      const statuses = await Promise.all(Array.from({ length: 60 }, (_, i) => post(session, guess(i))));
+      expect(statuses.filter((status) => status === 429).length).to.be.at.least(20);
+    });
+
+    it(`keep nobody out, however many sessions they open, with ${where}`, async () => {
+      const url = await start(['http.maxLiveClients=3']);
+      for (let i = 0; i < 10; i++) await open(url);
+      for (const transports of [['polling'], ['websocket']] as const) {
+        const token = 'correct-horse';
+        expect(await overSocketIo(url, { transports, auth: { token } })).to.have.property('total_requests');
+      }
+      expect(await overWebSocket(url, bearer)).to.have.property('total_requests');
+    });
+
+    it(`have one guess over a WebSocket, and leave it then, with ${where}`, async () => {
+      const url = await start([]);
+      const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/socket.io/?EIO=4&transport=websocket`);
+      const heard: string[] = [];
+      socket.on('message', (data) => heard.push(String(data)));
+      await once(socket, 'open');
+      for (const token of ['a', 'b', 'correct-horse']) socket.send(guess(token));
+      await within(4000, 'the end of the connection', once(socket, 'close'));
+      expect(heard.filter((text) => text.startsWith('40'))).to.deep.equal([]);
+      expect(heard.some((text) => text.startsWith('44') && text.includes('http.token'))).to.equal(true);
+    });
+  }
+
+  it('say at most eight things at once beside Redis', async () => {
+    const url = await aggregators['one beside Redis']?.([]);
+    const session = await open(url as string);
+    expect(await post(session, ...Array.from({ length: 9 }, () => '3'))).to.equal(400);
+    expect(await post(session, ...Array.from({ length: 8 }, () => '3'))).to.equal(200);
+  });
+
+  it('let clients in up to http.maxLiveClients, who opened sessions before it was reached included', async () => {
+    const url = await aggregators['one beside Redis']?.(['http.maxLiveClients=2']);
+    const sessions = await Promise.all([1, 2, 3].map(() => open(url as string)));
+    for (const session of sessions) expect(await post(session, guess('correct-horse'))).to.equal(200);
+    const told = await Promise.all(sessions.map(async (session) => (await fetch(session)).text()));
+    expect(told.map((text) => text.includes('http.maxLiveClients'))).to.deep.equal([false, false, true]);
   });
 });

@@ -15,19 +15,22 @@ export class RedisValues {
   }
 
   /** Null when there is none. `ageMs`: since it was written, by the clock of Redis. */
-  async read(name: string): Promise<{ readonly value: string; readonly ageMs: number } | null> {
+  async read(
+    name: string,
+  ): Promise<{ readonly value: string; readonly ageMs: number; readonly leftMs: number } | null> {
     const key = this.#key(name);
     const [value, leftMs] = await Promise.all([this.#redis.call('get', key), this.#redis.call('pttl', key)]);
-    return value === null ? null : { value: String(value), ageMs: Math.max(0, this.#lifeMs - Number(leftMs)) };
+    if (value === null) return null;
+    return { value: String(value), ageMs: Math.max(0, this.#lifeMs - Number(leftMs)), leftMs: Number(leftMs) };
   }
 
-  async create(name: string, value: string): Promise<void> {
-    await this.#redis.call('set', this.#key(name), value, 'PX', this.#lifeMs);
+  async create(name: string, value: string, lifeMs = this.#lifeMs): Promise<void> {
+    await this.#redis.call('set', this.#key(name), value, 'PX', lifeMs);
   }
 
   /** @returns false when there is none any more; then nothing is written. */
-  async replace(name: string, value: string): Promise<boolean> {
-    return (await this.#redis.call('set', this.#key(name), value, 'PX', this.#lifeMs, 'XX')) !== null;
+  async replace(name: string, value: string, lifeMs = this.#lifeMs): Promise<boolean> {
+    return (await this.#redis.call('set', this.#key(name), value, 'PX', lifeMs, 'XX')) !== null;
   }
 
   async remove(name: string): Promise<void> {
