@@ -288,6 +288,73 @@ describe('what comes out of a run is checked', () => {
   });
 });
 
+/** x float32[4] → the places where it is more than the limit, int64[k, 2]: as long as the data says. */
+const found = (limit: number, n: number | string): GraphSpec => ({
+  inputs: [{ name: 'x', dtype: 'float32', shape: [n, 4] }],
+  outputs: [{ name: 'y', dtype: 'int64', shape: [1, 'k', 2] }],
+  constants: [
+    { name: 'limit', shape: [1], values: Float32Array.of(limit) },
+    { name: 'front', shape: [1], values: BigInt64Array.of(0n) },
+  ],
+  nodes: [
+    node('Greater', 'x limit', 'is'),
+    node('NonZero', 'is', 'at'),
+    node('Transpose', 'at', 'places'),
+    node('Unsqueeze', 'places front', 'y'),
+  ],
+});
+
+/** x float32[4] → x, cut where no row of the batch is more than the limit: [n, k]. */
+const cut = (limit: number): GraphSpec => ({
+  inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 4] }],
+  outputs: [{ name: 'y', dtype: 'float32', shape: ['n', 'k'] }],
+  constants: [{ name: 'limit', shape: [1], values: Float32Array.of(limit) }],
+  nodes: [
+    node('ReduceMax', 'x', 'most', { axes: [0], keepdims: 0 }),
+    node('Less', 'most limit', 'isSmall'),
+    { op: 'Compress', inputs: ['x', 'isSmall'], outputs: ['y'], attributes: { axis: 1 } },
+  ],
+});
+
+describe('a model whose answers are as long as the data says', () => {
+  const some = [
+    rowOf([9e6, 9e6, 9e6, -1]),
+    rowOf([-1, 9e6, -1, -1]),
+    rowOf([9e6, -1, -1, 9e6]),
+    rowOf([-1, -1, -1, -1]),
+  ];
+  const lengths = [48, 16, 32, 0];
+  for (const [what, spec] of Object.entries({
+    'a fixed batch of 1, and rows that show it': found(0, 1),
+    'a fixed batch of 1, and rows that do not show it': found(1e6, 1),
+    'a dynamic batch, and rows that show it': found(0, 'n'),
+    'a dynamic batch, and rows that do not show it': found(1e6, 'n'),
+  }))
+    it(`gives each client its own bytes: ${what}`, () =>
+      served(spec, async (model, alone) => {
+        const replies = await answers(model, some);
+        expect(replies.map((reply) => reply?.byteLength)).to.deep.equal(lengths);
+        for (const [i, row] of some.entries()) {
+          const x = new ort.Tensor('float32', new Float32Array(new Uint8Array(row).buffer), [1, 4]);
+          const { data } = (await alone.run({ x })).y as ort.Tensor;
+          const { buffer, byteOffset, byteLength } = data as BigInt64Array<ArrayBuffer>;
+          const expected = Buffer.from(buffer, byteOffset, byteLength);
+          expect(Buffer.from(new Uint8Array(replies[i]?.buffer ?? new ArrayBuffer(1))), `row ${i}`).to.deep.equal(
+            expected,
+          );
+        }
+      }));
+
+  it('gives a row that changes the length of its batch to each its own, by a run of its own', () =>
+    served(cut(1e6), async (model, alone) => {
+      expect(model.runsAloneBecause).to.equal(null);
+      const rows = [rowOf([1, 2, 3, 4]), rowOf([5, 9e6, 9e6, 6]), rowOf([7, 8, 9, 10])];
+      const replies = await answers(model, rows);
+      expect(replies.map((reply) => reply?.length)).to.deep.equal([4, 2, 4]);
+      for (const [i, row] of rows.entries()) expect(replies[i]).to.deep.equal(await referenceOf(alone, row));
+    }));
+});
+
 /** One step of a random graph: nodes from the tensor `from` to the tensor `to`, float32 [rows, columns] both. */
 type Step = (from: string, to: string, columns: number, id: string) => readonly NodeSpec[];
 const wrap =

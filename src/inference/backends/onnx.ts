@@ -48,6 +48,7 @@ async function provenModel(session: ort.InferenceSession, proving: ProofSettings
   const provable = {
     inputs,
     fixedBatch,
+    openOutputs: openOutputsOf(session),
     run: async (rows: readonly Buffer[]) =>
       outputsOf(session, await session.run(feeds(signature, sourceOf(rows), 0, rows.length), quietly)),
   };
@@ -72,6 +73,15 @@ async function provenModel(session: ort.InferenceSession, proving: ProofSettings
 
 /** What fails while it is tried out is nobody's error: ONNX Runtime shall not write to stderr. */
 const quietly = { logSeverityLevel: 4 } as const;
+
+/** Those with a dimension, besides the batch, that depends on the data for all that the model says. */
+function openOutputsOf(session: ort.InferenceSession): ReadonlySet<string> {
+  const open = session.outputMetadata.filter(
+    (output) =>
+      output.isTensor && (output.shape.length === 0 || output.shape.slice(1).some((dim) => typeof dim !== 'number')),
+  );
+  return new Set(open.map(({ name }) => name));
+}
 
 const describeOutput = (output: OutputSpec): string =>
   output.isVarying ? `${output.name} ${output.dtype}[varying]` : describeRow(output);
@@ -137,17 +147,29 @@ async function run(
   onLot: () => void = () => {},
 ): Promise<Replies> {
   const step = signature.fixedBatch ?? batch.rows;
-  const parts: Uint8Array[] = [];
+  const lots: Lot[] = [];
   for (let first = 0; first < batch.rows; first += step) {
     const rows = Math.min(step, batch.rows - first);
     const results = await session.run(feeds(signature, batch, first, rows));
-    parts.push(joinOutputs(outputs, results, signature.fixedBatch ?? rows, rows));
+    const bytes = joinOutputs(outputs, results, signature.fixedBatch ?? rows, rows);
+    lots.push({ bytes, rows, rowBytes: bytes.length / rows });
     onLot();
   }
-  const bytes = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
-  const rowBytes = bytes.length / batch.rows;
-  return { kind: 'uniform', bytes, rowBytes, stride: rowBytes };
+  const [{ bytes, rowBytes }] = lots as [Lot];
+  if (lots.length === 1) return { kind: 'uniform', bytes, rowBytes, stride: rowBytes };
+  if (lots.some((lot) => lot.rowBytes !== rowBytes)) return { kind: 'rows', rows: lots.flatMap(rowsOfLot) };
+  return { kind: 'uniform', bytes: Buffer.concat(lots.map((lot) => lot.bytes)), rowBytes, stride: rowBytes };
 }
+
+/** What one run of the session answers. */
+interface Lot {
+  readonly bytes: Uint8Array;
+  readonly rows: number;
+  readonly rowBytes: number;
+}
+
+const rowsOfLot = ({ bytes, rows, rowBytes }: Lot): readonly Uint8Array[] =>
+  Array.from({ length: rows }, (_, i) => bytes.subarray(i * rowBytes, (i + 1) * rowBytes));
 
 /** Rows [first, first + rows) as tensors; a fixed batch that is not filled is padded with zeros. */
 function feeds(
@@ -190,7 +212,7 @@ function joinOutputs(
   size: number,
   rows: number,
 ): Uint8Array {
-  const outputs = specs.map((spec) => checkedOutput(spec, results[spec.name] as ort.Tensor, size));
+  const outputs = specs.map((spec) => checkedOutput(spec, results[spec.name] as ort.Tensor, size, rows));
   const [only] = outputs;
   if (outputs.length === 1 && only !== undefined) return only.subarray(0, (only.length / size) * rows);
   const rowBytes = outputs.map((bytes) => bytes.length / size);
@@ -206,10 +228,14 @@ function joinOutputs(
   return joined;
 }
 
-/** Anything else than as many rows as were asked, each of its bytes, would give clients what is not theirs. */
-function checkedOutput(spec: OutputSpec, { dims, data }: ort.Tensor, size: number): Uint8Array {
+/**
+ * Anything else than as many rows as were asked, each of its bytes, would give clients what is not theirs. What a row
+ * is answered by itself is its own, however long, where the model leaves that open.
+ */
+function checkedOutput(spec: OutputSpec, { dims, data }: ort.Tensor, size: number, rows: number): Uint8Array {
   const { buffer, byteOffset, byteLength } = data as Uint8Array;
-  if (dims[0] !== size || (byteLength !== size * spec.bytes && !spec.isVarying))
+  const mayDiffer = rows === 1 && (spec.isVarying || spec.isOpen);
+  if (dims[0] !== size || (byteLength !== size * spec.bytes && !mayDiffer))
     throw new Error(
       `the output ${spec.name} has the shape [${dims}] for a batch of ${size}, not [${[size, ...spec.dims]}]: what belongs to which row is not known`,
     );

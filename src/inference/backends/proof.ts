@@ -29,6 +29,8 @@ export interface Provable {
   readonly inputs: readonly RowSpec[];
   /** The batch size that the model insists on, or null when its batch dimension is dynamic. */
   readonly fixedBatch: number | null;
+  /** Outputs that have a dimension besides the batch which the model does not tell. */
+  readonly openOutputs: ReadonlySet<string>;
   /** Runs these rows as one batch; a fixed one has as many rows as it insists on. */
   run(rows: readonly Buffer[]): Promise<readonly OutputTensor[]>;
 }
@@ -51,6 +53,8 @@ export interface Proof {
 export interface OutputSpec extends RowSpec {
   /** Whether its dimensions are another for other rows: then `dims` and `bytes` are those of the first row tried. */
   readonly isVarying: boolean;
+  /** Whether the model leaves a dimension open besides the batch: it may be another for rows that were not tried. */
+  readonly isOpen: boolean;
 }
 
 /** Time for the larger batches, and how many different rows there are if there is time. */
@@ -68,6 +72,7 @@ export async function prove(model: Provable, { maxBatchSize, tolerance }: ProofS
   const outputs = specsOf(model, references);
   const [sample] = rows as [Buffer];
   const proof = (runsAloneBecause: string | null): Proof => ({ outputs, runsAloneBecause, sample });
+  // In a fixed batch of 1 each row is a lot by itself, whose bytes are its own.
   if (maxBatchSize === 1 || model.fixedBatch === 1) return proof(null);
   const varying = outputs.find(({ isVarying }) => isVarying);
   if (varying !== undefined)
@@ -158,7 +163,7 @@ function specsOf(model: Provable, references: Alone['references']): readonly Out
     const rowDims = dims.slice(1);
     const bytes = rowDims.reduce((product, dim) => product * dim, dtypes[dtype].bytes);
     const isVarying = references.some((outputs) => String(outputs[k]?.dims) !== String(dims));
-    return { name, dtype, dims: rowDims, bytes, isVarying };
+    return { name, dtype, dims: rowDims, bytes, isVarying, isOpen: model.openOutputs.has(name) };
   });
 }
 
