@@ -63,6 +63,15 @@ const leaning = (share: number): GraphSpec =>
     { constants: [{ name: 'share', shape: [1], values: Float32Array.of(share) }] },
   );
 
+/** The running sum over the batch of what x is above the threshold: zeros for rows that are all below. */
+const summedAbove = (threshold: number): GraphSpec =>
+  graph([node('Sub', 'x threshold', 'over'), node('Relu', 'over', 'part'), node('CumSum', 'part zero', 'y')], {
+    constants: [
+      { name: 'threshold', shape: [1], values: Float32Array.of(threshold) },
+      { name: 'zero', shape: [1], values: BigInt64Array.of(0n) },
+    ],
+  });
+
 describe('a model whose rows depend on each other runs one request at a time, and says why', () => {
   const dependent: Readonly<Record<string, readonly [GraphSpec, RegExp]>> = {
     'a softmax over the batch': [
@@ -75,6 +84,8 @@ describe('a model whose rows depend on each other runs one request at a time, an
       }),
       /output y differs by/,
     ],
+    'a running sum of what is more than 20, as raw pixels are': [summedAbove(20), /output y differs by/],
+    'a running sum of what is more than 5000': [summedAbove(5000), /output y differs by/],
     'a scale that is taken from the batch': [dynamicallyQuantised(), /output y differs by/],
     'an output that is one for the whole batch': [
       graph([node('ReduceMean', 'x', 'y', { axes: [0], keepdims: 1 })]),

@@ -89,15 +89,15 @@ interface Alone {
 
 /** Runs rows alone, whose values reach as far as the model allows. */
 async function runAlone(model: Provable): Promise<Alone> {
-  const reachOf = model.inputs.map((): Reach => 'data');
+  const reachOf = model.inputs.map((): Reach => 'wide');
   const attempt = await runRows(model, reachOf);
-  if ('rows' in attempt) return attempt;
+  if ('rows' in attempt) return (await runFar(model, attempt)) ?? attempt;
   // One input after the other, the others at zero: most often one of them is an index, and the rest may stay data.
   const apart: Reach[] = [];
   for (const k of model.inputs.keys()) apart.push(await farthestReach(model, k));
   const together = await runRows(model, apart);
   if ('rows' in together) return together;
-  for (const reach of reaches.slice(1)) {
+  for (const reach of reaches.slice(2)) {
     const lower = await runRows(
       model,
       apart.map((own) => (reaches.indexOf(own) > reaches.indexOf(reach) ? own : reach)),
@@ -108,8 +108,24 @@ async function runAlone(model: Provable): Promise<Alone> {
   throw attempt.error;
 }
 
+/** Rows that are all answered alike show nothing: others that reach farther may. Null when they show no more. */
+async function runFar(model: Provable, { references }: Alone): Promise<Alone | null> {
+  const areAlike = (all: Alone['references']): boolean =>
+    all.every((outputs) =>
+      outputs.every(({ bytes }, k) => all[0]?.[k] !== undefined && isSame(bytes, all[0][k].bytes)),
+    );
+  if (!areAlike(references)) return null;
+  const far = await runRows(
+    model,
+    model.inputs.map((): Reach => 'far'),
+  );
+  return 'rows' in far && !areAlike(far.references) ? far : null;
+}
+
+const isSame = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
 async function farthestReach(model: Provable, k: number): Promise<Reach> {
-  for (const reach of reaches) {
+  for (const reach of reaches.slice(1)) {
     const attempt = await runRows(
       model,
       model.inputs.map((_, i) => (i === k ? reach : 'zeros')),

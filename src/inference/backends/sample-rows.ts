@@ -5,15 +5,17 @@
 import { type Dtype, dtypes, type RowSpec, typedView } from './tensor.js';
 
 /**
- * How far the values of an input reach. `data`: floats around 0, whole numbers from 0 to 255 (to 127 where there is no
+ * How far the values of an input reach. `wide`: as `data`, but the floats of every second row are between 0 and 255,
+ * as those of raw pixels are; `far`: a hundred times that. `data`: floats around 0, whole numbers from 0 to 255 (to 127 where there is no
  * 255). Whole numbers may be places in a table that is smaller: then `few` (0 to 15) or `bits` (0 and 1) are tried.
  * Floats are between 0 and 1 in both.
  */
-export type Reach = 'data' | 'few' | 'bits' | 'zeros';
+export type Reach = 'far' | 'wide' | 'data' | 'few' | 'bits' | 'zeros';
 
-export const reaches: readonly Reach[] = ['data', 'few', 'bits', 'zeros'];
+/** From the farthest; `far` is for models that answer all else alike. */
+export const reaches: readonly Reach[] = ['far', 'wide', 'data', 'few', 'bits', 'zeros'];
 
-const largest: Readonly<Record<Reach, number>> = { data: 255, few: 15, bits: 1, zeros: 0 };
+const largest: Readonly<Record<Reach, number>> = { far: 255, wide: 255, data: 255, few: 15, bits: 1, zeros: 0 };
 
 /** Rows differ in size as well, as loud and quiet sounds do: a scale that is taken from a whole batch shows by that. */
 const scales = [1, 0.3, 2.5, 0.7] as const;
@@ -24,22 +26,21 @@ const scales = [1, 0.3, 2.5, 0.7] as const;
  */
 export function sampleRow(inputs: readonly RowSpec[], reachOf: readonly Reach[], index: number): Buffer {
   const random = generator(index + 1);
-  const scale = scales[index % scales.length] as number;
-  return Buffer.concat(inputs.map((input, k) => inputRow(input, reachOf[k] ?? 'zeros', random, scale)));
+  return Buffer.concat(inputs.map((input, k) => inputRow(input, reachOf[k] ?? 'zeros', random, index)));
 }
 
-function inputRow({ dtype, bytes }: RowSpec, reach: Reach, random: () => number, scale: number): Buffer {
+function inputRow({ dtype, bytes }: RowSpec, reach: Reach, random: () => number, index: number): Buffer {
   const row = Buffer.alloc(bytes);
   if (reach === 'zeros') return row;
   const elements = bytes / dtypes[dtype].bytes;
   const values = typedView(dtype, row.buffer as ArrayBuffer, elements, row.byteOffset);
-  const next = drawn(dtype, reach, random, scale);
+  const next = drawn(dtype, reach, random, index);
   for (let i = 0; i < elements; i++) values[i] = next() as never;
   return row;
 }
 
-function drawn(dtype: Dtype, reach: Reach, random: () => number, scale: number): () => number | bigint {
-  const float = reach === 'data' ? () => normal(random) * scale : random;
+function drawn(dtype: Dtype, reach: Reach, random: () => number, index: number): () => number | bigint {
+  const float = drawnFloat(reach, random, index);
   const whole = (most: number) => Math.floor(random() * (most + 1));
   switch (dtype) {
     case 'float32':
@@ -57,6 +58,15 @@ function drawn(dtype: Dtype, reach: Reach, random: () => number, scale: number):
     default:
       return () => whole(largest[reach]);
   }
+}
+
+function drawnFloat(reach: Reach, random: () => number, index: number): () => number {
+  if (reach === 'few' || reach === 'bits') return random;
+  if (reach === 'data') return () => normal(random) * (scales[index % scales.length] as number);
+  const size = reach === 'far' ? 100 : 1;
+  if (index % 2 === 1) return () => random() * 255 * size;
+  const scale = (scales[(index / 2) % scales.length] as number) * size;
+  return () => normal(random) * scale;
 }
 
 /** Mulberry32: uniform in [0, 1), the same for the same seed on every machine. */
