@@ -15,6 +15,9 @@ export default class PlainLineReporter extends Mocha.reporters.Spec {
     super.epilogue();
     const { passes, failures, pending } = this.stats;
     console.log(`${passes} passed, ${failures} failed${pending > 0 ? `, ${pending} skipped` : ''}`);
+    // Node takes its handles apart when it ends by itself, and spins for ever when one that a test has left half closed
+    // never says that it is done. Nothing is to be waited for any more.
+    process.once('beforeExit', () => process.exit());
     setTimeout(() => {
       console.error(`a test has left something open: ${process.getActiveResourcesInfo().join(', ')}`);
       process.exit(1);
