@@ -5,7 +5,7 @@ import { loadModel, type ModelSource } from './catalogue.js';
 import type { Model } from './model.js';
 import { ThreadedModel } from './threads/host.js';
 import { type ModelVersion, unversioned } from './versions.js';
-import { type WarmUp, warmUp } from './warm-up.js';
+import { longestCallMs, type WarmUp, warmUp } from './warm-up.js';
 
 export type Execution = 'inline' | 'thread' | 'auto';
 
@@ -132,7 +132,11 @@ async function load(
     await threaded.close();
   }
   const model = await admitted(await loadModel(source, settings.maxBatchSize), settings);
-  const measured = await warmUp(model, settings.maxBatchSize);
+  const measured = await warmUp(
+    model,
+    settings.maxBatchSize,
+    longestCallMs(settings.hangTimeoutMs, settings.deadlineMs),
+  );
   if (!isSlow(measured)) return { model, execution: 'inline', warmUp: measured };
   await model.close();
   return inThreads(await openThreaded(source, settings, events));
@@ -148,12 +152,13 @@ function isMeasuredInThread({ backend }: ModelSource, before: 'inline' | 'thread
 
 function openThreaded(
   source: ModelSource,
-  { threads, maxBatchSize, hangTimeoutMs, loadTimeoutMs, maxHungThreads }: ServingSettings,
+  { threads, maxBatchSize, hangTimeoutMs, deadlineMs, loadTimeoutMs, maxHungThreads }: ServingSettings,
   { onThreadCrash, onThreadHang, onThreadHangOver }: ServingEvents,
 ): Promise<ThreadedModel> {
   return ThreadedModel.open(source, {
     threads,
     maxBatchSize,
+    longestCallMs: longestCallMs(hangTimeoutMs, deadlineMs),
     hangTimeoutMs,
     loadTimeoutMs,
     maxHungThreads,

@@ -21,13 +21,27 @@ const slowMs = 50;
  * more than the row, where rows are quick; where they are slow, a call of many could not be told from one that hangs.
  */
 const lotsMs = 1;
+/** How many times more rows the next call has, where those before it were quick. */
+const growth = 8;
+const leastGrowth = 1.25;
 
-/** Null when there is nothing to run it with: rows of any size, and no sample. Rejects with the model's own error. */
-export async function warmUp(model: Model, maxBatchSize: number): Promise<WarmUp | null> {
+/**
+ * A full batch may take a quarter of what a run may take before it hangs, since a machine that has other work is slower
+ * than one that starts; and half of what a request may take.
+ */
+export function longestCallMs(hangTimeoutMs: number, deadlineMs: number): number {
+  return Math.min(hangTimeoutMs / 4, deadlineMs === 0 ? Number.POSITIVE_INFINITY : deadlineMs / 2);
+}
+
+/**
+ * Null when there is nothing to run it with: rows of any size, and no sample. Rejects with the model's own error.
+ * @param longestMs what a call of more than one row may take
+ */
+export async function warmUp(model: Model, maxBatchSize: number, longestMs: number): Promise<WarmUp | null> {
   const payload = model.sample ?? (model.inputBytes === null ? null : Buffer.alloc(model.inputBytes));
   if (payload === null) return null;
   const one = { rows: 1, ms: await fastestRun(model, repeated(payload, 1)) };
-  const full = await largestCall(model, payload, one, maxBatchSize);
+  const full = await largestCall(model, payload, one, maxBatchSize, longestMs);
   return { oneMs: one.ms, maxRows: full.rows, fullMs: full.ms };
 }
 
@@ -37,12 +51,31 @@ interface Measured {
 }
 
 /** What is the most that it should be given in one call, and how long that takes. */
-async function largestCall(model: Model, payload: Buffer, one: Measured, maxBatchSize: number): Promise<Measured> {
+async function largestCall(
+  model: Model,
+  payload: Buffer,
+  one: Measured,
+  maxBatchSize: number,
+  longestMs: number,
+): Promise<Measured> {
   const { fixedRows, runsAloneBecause } = model;
   if (runsAloneBecause !== null) return one;
   const call = async (rows: number): Promise<Measured> =>
     rows === one.rows ? one : { rows, ms: await fastestRun(model, repeated(payload, rows)) };
-  if (fixedRows === null) return call(maxBatchSize);
+  if (fixedRows === null) {
+    let largest = one;
+    while (largest.rows < maxBatchSize) {
+      const fitting = Math.floor((largest.rows * longestMs) / largest.ms);
+      const rows = Math.min(largest.rows * growth, fitting, maxBatchSize);
+      // To be sure of a few rows more would cost one more of the longest calls.
+      if (rows < largest.rows * leastGrowth && rows < maxBatchSize) break;
+      if (rows <= largest.rows) break;
+      const next = await call(rows);
+      if (next.ms > longestMs) break;
+      largest = next;
+    }
+    return largest;
+  }
   let best = await call(Math.min(fixedRows, maxBatchSize));
   // A call of few rows is mostly the call itself: the more there are, the better is known what a row takes.
   while (best.ms < lotsMs / 2 && best.rows < maxBatchSize) {

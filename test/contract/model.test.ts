@@ -88,6 +88,7 @@ const openers: Readonly<Record<string, (source: ModelSource) => Promise<Model>>>
     ThreadedModel.open(source, {
       threads: 1,
       maxBatchSize: 8,
+      longestCallMs: 1000,
       hangTimeoutMs: 60_000,
       loadTimeoutMs: 60_000,
       maxHungThreads: 4,

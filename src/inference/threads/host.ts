@@ -15,7 +15,7 @@ import { codeChange, codeChangeMessage, runningCode } from '../../code.js';
 import { toError } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { ModelSource } from '../catalogue.js';
-import { type Model, ThreadCrashedError, ThreadHungError } from '../model.js';
+import { type Model, ThreadCrashedError, ThreadHungError, ThreadLostError } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
 import { packRows, unpackReplies } from './packing.js';
@@ -23,9 +23,11 @@ import { packRows, unpackReplies } from './packing.js';
 export interface ThreadOptions {
   readonly threads: number;
   readonly maxBatchSize: number;
+  /** What a batch of more than one row may take: by that it is measured how many it may have. */
+  readonly longestCallMs: number;
   /** A run that takes longer hangs: its requests fail, and another thread takes its place. */
   readonly hangTimeoutMs: number;
-  /** Time that the first thread has to load the model and to try it out. */
+  /** Time that a thread has to load the model and to try it out. */
   readonly loadTimeoutMs: number;
   /** Threads that may hang at once; with as many there is no other in the place of a further one. */
   readonly maxHungThreads: number;
@@ -83,8 +85,8 @@ export class ThreadedModel implements Model {
   readonly #threads = new Set<Thread>();
   readonly #idle: Thread[] = [];
   readonly #waiting: { readonly resolve: (thread: Thread) => void; readonly reject: (error: Error) => void }[] = [];
-  /** Their runs hang, and nobody waits for them any more. */
-  readonly #hung = new Set<Thread>();
+  /** Their runs hang, or their loading: nobody waits for them any more. */
+  readonly #hung = new Set<Worker>();
   /** Threads that are not replaced, since too many hang. */
   #owed = 0;
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -109,7 +111,7 @@ export class ThreadedModel implements Model {
 
   /** Starts the first thread; `addThreads` the others. Rejects with the model's reason when it cannot be loaded. */
   static async open(source: ModelSource, options: ThreadOptions): Promise<ThreadedModel> {
-    const started = await startThread(source, options.maxBatchSize, options.loadTimeoutMs);
+    const started = await startThread(source, options);
     const model = new ThreadedModel(source, options, started.ready);
     model.#adopt(started);
     return model;
@@ -119,7 +121,7 @@ export class ThreadedModel implements Model {
   async addThreads(): Promise<void> {
     const missing = Math.max(0, this.#options.threads - this.#threads.size);
     const started = await Promise.allSettled(
-      Array.from({ length: missing }, () => startThread(this.#source, this.#options.maxBatchSize)),
+      Array.from({ length: missing }, () => startThread(this.#source, this.#options)),
     );
     for (const result of started) {
       if (result.status === 'fulfilled') this.#adopt(result.value);
@@ -154,9 +156,9 @@ export class ThreadedModel implements Model {
     );
   }
 
-  /** Threads that are in a run, or hang: a process that exits now would wait for them, and then abort. */
+  /** Threads that are in a run, or hang, or do not end though they are told to: a process that exits now would wait for them, and then abort. */
   get threadsInRuns(): number {
-    return [...this.#threads].filter(({ task }) => task !== null).length + this.#hung.size;
+    return [...this.#threads].filter(({ task }) => task !== null || this.#isClosed).length + this.#hung.size;
   }
 
   /** Resolves when its threads have ended, but for those that are in a run and do not come back from it. */
@@ -165,7 +167,7 @@ export class ThreadedModel implements Model {
     clearInterval(this.#hangWatch);
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all([...this.#threads].map(({ worker }) => isEnding(worker, closeGraceMs)));
-    if (this.threadsInRuns === 0) models.delete(this);
+    this.#forgetIfEnded();
   }
 
   readonly #abandonHanging = (): void => {
@@ -182,26 +184,51 @@ export class ThreadedModel implements Model {
 
   /** Its requests fail now. It gets no other run, and ends when this one does. */
   #abandon(thread: Thread, task: Task): void {
-    const { hangTimeoutMs, maxHungThreads, onHang } = this.#options;
+    const { hangTimeoutMs } = this.#options;
     const error = new ThreadHungError(
       `a run took longer than ${hangTimeoutMs} ms (cluster.hangTimeoutMs): its thread is left to end by itself`,
     );
     thread.task = null;
     this.#threads.delete(thread);
-    const mayReplace = this.#hung.size < maxHungThreads;
-    this.#hung.add(thread);
     task.reject(error);
-    onHang(error);
+    this.#leave(thread, error, 0);
+  }
+
+  /** What hangs is left to end; another comes in its place, unless too many hang. */
+  #leave(thread: Pick<Thread, 'worker' | 'shared'>, error: Error, pauseMs: number): void {
+    const mayReplace = this.#hung.size < this.#options.maxHungThreads;
+    this.#hung.add(thread.worker);
+    this.#options.onHang(error);
     void this.#letEnd(thread);
-    if (mayReplace) this.#replaceIn(0);
+    if (mayReplace) this.#replaceIn(pauseMs);
     else {
       this.#owed++;
-      if (this.#isWithoutThreads) for (const { reject } of this.#waiting.splice(0)) reject(this.#tooManyHang());
+      if (this.#isWithoutThreads) this.#rejectWaiting(this.#tooManyHang());
     }
   }
 
+  #rejectWaiting(error: Error): void {
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+
+  /** Whether it was one that hung. */
+  #endedHanging(worker: Worker): boolean {
+    if (!this.#hung.delete(worker)) return false;
+    this.#options.onHangOver();
+    if (this.#isClosed) this.#forgetIfEnded();
+    else if (this.#owed > 0) {
+      this.#owed--;
+      this.#replaceIn(0);
+    }
+    return true;
+  }
+
+  #forgetIfEnded(): void {
+    if (this.threadsInRuns === 0) models.delete(this);
+  }
+
   /** JavaScript can be ended from outside; a thread that has loaded a native library may be in that. */
-  async #letEnd({ worker, shared }: Thread): Promise<void> {
+  async #letEnd({ worker, shared }: Pick<Thread, 'worker' | 'shared'>): Promise<void> {
     if (await isEnding(worker, leaveGraceMs)) return;
     if (Atomics.load(shared, tells.nativeLibraries) === 0) await worker.terminate();
   }
@@ -238,19 +265,14 @@ export class ThreadedModel implements Model {
   }
 
   #exited(thread: Thread, reason: Error): void {
-    if (this.#hung.delete(thread)) {
-      this.#options.onHangOver();
-      if (this.#isClosed && this.threadsInRuns === 0) models.delete(this);
-      if (this.#owed > 0 && !this.#isClosed) {
-        this.#owed--;
-        this.#replaceIn(0);
-      }
-      return;
-    }
+    if (this.#endedHanging(thread.worker)) return;
     this.#threads.delete(thread);
     const at = this.#idle.indexOf(thread);
     if (at >= 0) this.#idle.splice(at, 1);
-    if (this.#isClosed) return;
+    if (this.#isClosed) {
+      this.#forgetIfEnded();
+      return;
+    }
     const error = new ThreadCrashedError(reason.message, { cause: reason });
     thread.task?.reject(error);
     this.#options.onCrash(error);
@@ -266,11 +288,21 @@ export class ThreadedModel implements Model {
     const timer = setTimeout(async () => {
       this.#timers.delete(timer);
       try {
-        const started = await startThread(this.#source, this.#options.maxBatchSize);
+        const started = await startThread(this.#source, this.#options);
         if (this.#isClosed) await isEnding(started.worker, closeGraceMs);
         else this.#adopt(started);
       } catch (error) {
-        if (this.#isClosed) return;
+        if (this.#isClosed) {
+          if (error instanceof LateThreadError) void this.#letEnd(error.thread);
+          return;
+        }
+        if (this.#threads.size === 0) this.#rejectWaiting(new NoThreadError(toError(error)));
+        if (error instanceof LateThreadError) {
+          error.thread.worker.once('exit', () => this.#endedHanging(error.thread.worker));
+          this.#youngCrashes++;
+          this.#leave(error.thread, error, this.#pauseMs());
+          return;
+        }
         this.#options.onCrash(toError(error));
         // Without a thread the worker would hold connections that it cannot serve: it ends, and others take them.
         if (error instanceof CodeChangedError && this.#threads.size === 0) setImmediate(() => rethrow(error));
@@ -309,6 +341,24 @@ function rethrow(error: Error): never {
   throw error;
 }
 
+/** The last thread was lost, and there is none in its place. */
+class NoThreadError extends ThreadLostError {
+  constructor(cause: Error) {
+    super(`the model has no thread, and none could be started: ${cause.message}`, { cause });
+    this.name = 'NoThreadError';
+  }
+}
+
+/** A thread has not loaded its model in time; it may load it yet. */
+class LateThreadError extends Error {
+  readonly thread: Pick<Started, 'worker' | 'shared'>;
+
+  constructor(thread: Pick<Started, 'worker' | 'shared'>, timeoutMs: number) {
+    super(`its thread was not ready in ${timeoutMs / 1000} s (cluster.bootTimeoutSeconds)`);
+    this.thread = thread;
+  }
+}
+
 /** A thread would run other code than this process: it is not started. */
 class CodeChangedError extends Error {
   constructor(change: string) {
@@ -318,17 +368,20 @@ class CodeChangedError extends Error {
 }
 
 /** Resolves when the thread has loaded and warmed up its model; rejects with its reason when it cannot. */
-async function startThread(source: ModelSource, maxBatchSize: number, timeoutMs?: number): Promise<Started> {
+async function startThread(
+  source: ModelSource,
+  { maxBatchSize, longestCallMs, loadTimeoutMs }: ThreadOptions,
+): Promise<Started> {
   const change = codeChange();
   if (change !== null) throw new CodeChangedError(change);
   const shared = new Int32Array(new SharedArrayBuffer(8));
-  const workerData: ThreadBoot = { source, maxBatchSize, shared };
+  const workerData: ThreadBoot = { source, maxBatchSize, longestCallMs, shared };
   const worker = new Worker(new URL('./main.js', import.meta.url), { workerData, name: `model ${source.name}` });
   const isLoaded = readiness(worker);
   startingThreads++;
   const isOver = (): void => void startingThreads--;
   try {
-    const ready = await within(timeoutMs, isLoaded);
+    const ready = await within(loadTimeoutMs, isLoaded, () => new LateThreadError({ worker, shared }, loadTimeoutMs));
     isOver();
     return { worker, ready, shared };
   } catch (error) {
@@ -342,12 +395,10 @@ async function startThread(source: ModelSource, maxBatchSize: number, timeoutMs?
 }
 
 /** Rejects when it takes longer; what loads by then is left to end by itself, as a run that hangs is. */
-async function within<T>(timeoutMs: number | undefined, promise: Promise<T>): Promise<T> {
-  if (timeoutMs === undefined) return promise;
-  const message = `its thread was not ready in ${timeoutMs / 1000} s (cluster.bootTimeoutSeconds)`;
+async function within<T>(timeoutMs: number, promise: Promise<T>, late: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const isLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(message)), timeoutMs);
+    timer = setTimeout(() => reject(late()), timeoutMs);
   });
   return Promise.race([promise, isLate]).finally(() => clearTimeout(timer));
 }

@@ -18,6 +18,8 @@ export interface ThreadBoot {
   readonly source: ModelSource;
   /** Rows of the largest batch it will get. */
   readonly maxBatchSize: number;
+  /** What a batch of more than one row may take. */
+  readonly longestCallMs: number;
   /** What can be read of the thread while it is in native code; see `tells`. */
   readonly shared: Int32Array<SharedArrayBuffer>;
 }

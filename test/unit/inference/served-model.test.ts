@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { expect } from 'chai';
 import { type Execution, ServedModel, type ServingSettings } from '#src/inference/served-model.js';
 import { ThreadedModel, threadsThatCannotEnd } from '#src/inference/threads/host.js';
@@ -78,15 +78,17 @@ describe('a model in threads', () => {
     settings = {},
     hangTimeoutMs = 60_000,
     maxHungThreads = 4,
+    loadTimeoutMs = 60_000,
   ): Promise<ThreadedModel> => {
     const backend = file.endsWith('.onnx') ? 'onnx' : 'module';
-    const path = backend === 'onnx' ? file : model(file);
+    const path = isAbsolute(file) ? file : model(file);
     const source = { name: 'm', backend, path, responseSize: 1, settings, session, batchTolerance: 1e-4 } as const;
     threaded = await ThreadedModel.open(source, {
       threads,
       maxBatchSize: 4,
+      longestCallMs: 1000,
       hangTimeoutMs,
-      loadTimeoutMs: 60_000,
+      loadTimeoutMs,
       maxHungThreads,
       onCrash: (error) => crashes.push(error),
       onHang: (error) => hangs.push(error),
@@ -185,11 +187,55 @@ describe('a model in threads', () => {
       session,
       batchTolerance: 0,
     } as const;
-    const options = { threads: 1, maxBatchSize: 4, hangTimeoutMs: 60_000, maxHungThreads: 1 };
+    const options = { threads: 1, maxBatchSize: 4, longestCallMs: 1000, hangTimeoutMs: 60_000, maxHungThreads: 1 };
     const events = { onCrash: () => {}, onHang: () => {}, onHangOver: () => {} };
     const failure = await ThreadedModel.open(source, { ...options, ...events, loadTimeoutMs: 200 }).catch(String);
     expect(failure).to.equal('Error: its thread was not ready in 0.2 s (cluster.bootTimeoutSeconds)');
     expect(threadsThatCannotEnd()).to.equal(1);
+    await until('the end of the thread', () => threadsThatCannotEnd() === 0);
+  });
+
+  it('fails what waits for a thread that does not load in time, and lets no more of them hang than it may', async () => {
+    const folder = temporaryFolder();
+    const file = join(folder, 'once.mjs');
+    const loaded = JSON.stringify(join(folder, 'loaded'));
+    writeFileSync(
+      file,
+      `import { existsSync, writeFileSync } from 'node:fs';
+       while (existsSync(${loaded}));
+       export default () => ({ infer: () => { writeFileSync(${loaded}, ''); process.exit(7); } });`,
+    );
+    const once = await open(file, 1, {}, 60_000, 1, 1500);
+    expect(await ask('a')).to.match(/^ThreadCrashedError/);
+    expect(await ask('b')).to.match(
+      /^NoThreadError: the model has no thread, and none could be started: its thread was not ready in 1.5 s/,
+    );
+    await until('a thread that hangs', () => hangs.length > 0);
+    expect(once.threadsInRuns).to.be.within(0, 2);
+    expect(crashes).to.have.lengthOf(1);
+    await until('the end of a thread that hung', () => hangsOver > 0);
+    await once.close();
+    await until('the end of the last one', () => threadsThatCannotEnd() === 0);
+  });
+
+  it('that is closed still counts a thread that does not end, though it has no run', async () => {
+    const folder = temporaryFolder();
+    const gate = join(folder, 'gate');
+    const file = join(folder, 'after.mjs');
+    writeFileSync(
+      file,
+      `import { existsSync } from 'node:fs';
+       const hold = () => { while (existsSync(${JSON.stringify(gate)})); };
+       export default () => ({ infer: (rows) => (setTimeout(hold, 20), rows) });`,
+    );
+    const after = await open(file, 1);
+    expect(threadsThatCannotEnd()).to.equal(0);
+    writeFileSync(gate, '');
+    expect(await ask('a')).to.equal('a');
+    await new Promise((resolve) => setTimeout(resolve, 40)); // the thread is at it once its own timer has fired
+    await after.close();
+    expect(threadsThatCannotEnd()).to.equal(1);
+    rmSync(gate);
     await until('the end of the thread', () => threadsThatCannotEnd() === 0);
   });
 
