@@ -166,7 +166,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
         import { ThreadedModel } from '${root}dist/inference/threads/host.js';
         const source = { name: 'digits', backend: 'onnx', path: '${root}config/models/digits', settings: {}, session: ${session}, batchTolerance: 1e-4 };
         const model = await ThreadedModel.open(source, {
-          threads: 1, maxBatchSize: 8, hangTimeoutMs: 5000, loadTimeoutMs: 20_000, maxHungThreads: 1,
+          threads: 1, maxBatchSize: 8, longestCallMs: 1000, hangTimeoutMs: 5000, loadTimeoutMs: 60_000, loadTimeoutMs: 20_000, maxHungThreads: 1,
           onCrash() {}, onHang() {}, onHangOver() {},
         });
         await model.close();`;
