@@ -31,6 +31,13 @@ function wasMade(folder: string): boolean {
   }
 }
 
+/** The same, and throws Error when files of this user are not safe there, with what would mend it. */
+export function makeOwnFolder(path: string): void {
+  makeFolder(path);
+  const reason = whyNotOurs(path);
+  if (reason !== null) throw new Error(reason);
+}
+
 /** Why files of this user are not safe in the folder, with what would mend it; null when they are. */
 export function whyNotOurs(folder: string): string | null {
   const link = lstatSync(folder);

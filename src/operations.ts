@@ -4,8 +4,8 @@
 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isSocketPath } from './config/formats.js';
 import type { ListenAddress } from './control.js';
+import { isSocketPath } from './socket-path.js';
 
 export type Operation =
   | { readonly command: 'status' }

@@ -1,7 +1,7 @@
 // Which process it is. A number alone does not say: numbers come again after a reboot and after the last one, and each
 // pid namespace (container) has its own 1. From /proc, so on Linux only.
 
-import { readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -22,6 +22,21 @@ export function ownIdentity(): ProcessIdentity | null {
 export function isRunningHere({ pid, startTime, pidNamespace, bootId }: ProcessIdentity): boolean {
   const { pidNamespace: ours, bootId: now } = here();
   return ours !== '' && pidNamespace === ours && bootId === now && startTimeOf(pid) === startTime;
+}
+
+/** Whether a process has this number now, whichever it is. One that has ended and that nobody has waited for yet (a zombie) does not run. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+  try {
+    // The state follows the name of the program, which is in parentheses.
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return !existsSync('/proc/self/stat'); // it has just ended, unless there is no /proc to look in
+  }
 }
 
 function here(): Pick<ProcessIdentity, 'pidNamespace' | 'bootId'> {

@@ -8,14 +8,6 @@ export const maxWorkers = 1024;
 /** Longest shared secret in bytes; a first frame that announces more is not read. */
 export const maxSecretBytes = 256;
 
-/** Longest path of a unix socket in bytes: what `sun_path` of unix(7) holds, less the zero that ends it. */
-export const maxSocketPathBytes = process.platform === 'linux' ? 107 : 103;
-
-/** Whether a unix socket can have this path. A longer one is not refused by Node: it is cut, and names another file. */
-export function isSocketPath(path: string): boolean {
-  return Buffer.byteLength(path) <= maxSocketPathBytes && !path.includes('\0');
-}
-
 /** An address (`10.0.0.7`, `fd00::1`) or a range of them in CIDR notation (RFC 4632): `10.0.0.0/8`, `fd00::/8`. */
 export function isAddressRange(text: string): boolean {
   const [address = '', bits, ...more] = text.split('/');

@@ -11,9 +11,9 @@ import { type TlsSettings, usesTls } from '../certificates.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { parseRedisUrl } from '../metrics/transport/redis-address.js';
 import { maxFrameLength } from '../protocol/frames.js';
+import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
 import { type BoundAddress, collisions, httpSettings, listenerSettings } from './addresses.js';
 import { type CpuLimit, cpuLimit, describeCpuLimit } from './cpu-limit.js';
-import { isSocketPath, maxSocketPathBytes } from './formats.js';
 import {
   type Holder,
   holderFor,

@@ -5,13 +5,11 @@
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions } from 'node:net';
 import { join } from 'node:path';
+import { isSocketPath } from '../socket-path.js';
 
 export const lockEnding = '.lock';
 /** Of one that is not listened on yet. */
 export const unbornEnding = '.lock.new';
-
-/** Bytes of a socket's path in the kernel (sun_path), less the zero. */
-const maxPathBytes = 107;
 
 export interface Lock {
   /** At the exit of the process that is done by itself. */
@@ -74,7 +72,7 @@ function lockFile(folder: string, name: string): string {
 /** A path to a socket that the kernel does not cut: by way of the open folder, where the folder's own is too long. */
 async function withShortPath<T>(folder: string, file: string, use: (path: string) => Promise<T>): Promise<T> {
   const path = join(folder, file);
-  if (Buffer.byteLength(path) <= maxPathBytes) return use(path);
+  if (isSocketPath(path)) return use(path);
   if (process.platform !== 'linux')
     throw new Error(`the path ${path} is too long for a socket: choose a shorter folder`);
   const descriptor = openSync(folder, 'r');

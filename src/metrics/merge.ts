@@ -73,6 +73,10 @@ export function unsettled(model: ModelCounts): number {
   return received - answered - failed - expired - abandoned - refused(model);
 }
 
+/** The same over all models. */
+export const unsettledOf = ({ models }: WorkerCounts): number =>
+  Object.values(models).reduce((all, model) => all + unsettled(model), 0);
+
 export function refused(model: ModelCounts): number {
   return model.refusedBadInput + model.refusedQueueFull + model.refusedPayloadTooLarge;
 }
@@ -223,9 +227,6 @@ function withoutContained(
     restarts: 0,
   };
 }
-
-const unsettledOf = ({ models }: WorkerCounts): number =>
-  Object.values(models).reduce((all, model) => all + unsettled(model), 0);
 
 /** Everything that the cluster has counted, living and departed. */
 export function totalCounts({ base, nodes, workers, gone }: Omit<Census, 'covered'>): WorkerCounts {

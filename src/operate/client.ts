@@ -3,9 +3,10 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { isSocketPath, maxSocketPathBytes } from '../config/formats.js';
 import { OperatorError } from '../errors.js';
 import { controlFolder, maxReplyBytes, type Operation, type OperationReply } from '../operations.js';
+import { isRunning } from '../process-identity.js';
+import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
 
 /** Which server is meant, where there are several. */
 export interface ServerChoice {
@@ -81,14 +82,6 @@ async function runningServers(folder: string): Promise<readonly string[]> {
 }
 
 const pidOf = (path: string): number => Number(/(\d+)\.sock$/.exec(path)?.[1]);
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
-  }
-}
 
 function isListening(path: string): Promise<boolean> {
   return new Promise((resolve) => {

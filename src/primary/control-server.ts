@@ -3,11 +3,11 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { isSocketPath, maxSocketPathBytes } from '../config/formats.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { makeFolder } from '../folder.js';
 import type { Log } from '../log.js';
 import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from '../operations.js';
+import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
 
 /** More operators than that at once are none. */
 const maxConnections = 16;

@@ -2,9 +2,8 @@
 // and removes the slab only when what it held is safe: in the node's ledger or, without one, published. So nothing is
 // lost if the primary dies as well: then the next primary of the node takes over what it finds.
 
-import { existsSync, readFileSync } from 'node:fs';
 import { removeLock } from '../metrics/lock.js';
-import { departed, unsettled } from '../metrics/merge.js';
+import { departed, unsettledOf } from '../metrics/merge.js';
 import { type DepartedSlab, lockName, readSlab, removeSlab, type SlabOwner, slabFile } from '../metrics/slab.js';
 import { type WorkerCounts, type WorkerRecord, workerRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
@@ -99,7 +98,7 @@ function orphanRecord({ owner, pid, counts }: DepartedSlab, sequence: number): W
     gauges: {
       state: 'draining',
       connections: 0,
-      inFlight: Object.values(counts.models).reduce((all, model) => all + unsettled(model), 0),
+      inFlight: unsettledOf(counts),
       models: {},
       rssBytes: 0,
       cpuSeconds: 0,
@@ -108,19 +107,4 @@ function orphanRecord({ owner, pid, counts }: DepartedSlab, sequence: number): W
       eventLoopDelayP99Ms: 0,
     },
   };
-}
-
-/** One that has ended and that nobody has waited for yet (a zombie) does not run. */
-export function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-  try {
-    // The state follows the name of the program, which is in parentheses.
-    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return !existsSync('/proc/self/stat'); // it has just ended, unless there is no /proc to look in
-  }
 }

@@ -23,7 +23,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
-import { makeFolder, whyNotOurs } from '../folder.js';
+import { makeOwnFolder } from '../folder.js';
 import type { Log } from '../log.js';
 import { bucketCount } from '../metrics/histogram.js';
 import { holdLock, isHeld, type Lock, lockEnding, unbornEnding } from '../metrics/lock.js';
@@ -88,9 +88,7 @@ export class Ledger {
 
   /** Throws Error when none can be kept there; as ENOSPC, EROFS, EACCES. */
   static async open(folder: string, owner: LedgerOwner, log: Log): Promise<Ledger> {
-    makeFolder(folder);
-    const reason = whyNotOurs(folder);
-    if (reason !== null) throw new Error(reason);
+    makeOwnFolder(folder);
     return new Ledger(folder, owner, await holdLock(folder, ledgerOf(owner.run)), log);
   }
 

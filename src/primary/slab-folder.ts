@@ -2,7 +2,7 @@
 
 import type { Config } from '../config/load.js';
 import { messageOf, OperatorError } from '../errors.js';
-import { makeFolder, whyNotOurs } from '../folder.js';
+import { makeOwnFolder } from '../folder.js';
 import type { Log } from '../log.js';
 import { holdLock } from '../metrics/lock.js';
 import { defaultSlabFolder } from '../metrics/slab.js';
@@ -12,9 +12,7 @@ export async function openSlabFolder({ metrics }: Config, run: string, log: Log)
   if (metrics.slabFolder === 'none') return null;
   const folder = metrics.slabFolder || defaultSlabFolder();
   try {
-    makeFolder(folder);
-    const reason = whyNotOurs(folder);
-    if (reason !== null) throw new Error(reason);
+    makeOwnFolder(folder);
     await holdLock(folder, run);
     return folder;
   } catch (error) {

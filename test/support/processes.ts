@@ -89,7 +89,7 @@ export async function endProcesses(): Promise<void> {
   if (faults.length > 0) throw new Error(faults.join('\n'));
 }
 
-export { isRunning } from '#src/primary/estate.js';
+export { isRunning } from '#src/process-identity.js';
 
 /** A TCP port that was free a moment ago, for programs that cannot choose one themselves. */
 export async function freePort(): Promise<number> {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { isSocketPath, maxSocketPathBytes } from '#src/config/formats.js';
 import { controlFolder } from '#src/operations.js';
+import { isSocketPath, maxSocketPathBytes } from '#src/socket-path.js';
 
 describe('the folder of control sockets', () => {
   const { TMPDIR } = process.env;
