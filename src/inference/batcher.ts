@@ -243,9 +243,7 @@ export class Batcher {
   /** The next batch that is due, without rows that nobody needs any more; null when there is none. */
   #take(): Queued | null {
     for (;;) {
-      const reason = this.#closed.length === 0 ? this.#reasonToClose() : null;
-      if (reason !== null) this.#closeOpen(reason);
-      const queued = this.#closed.shift();
+      const queued = this.#due().shift();
       if (queued === undefined) return null;
       const batch = this.#withoutStale(queued.batch);
       if (batch.rows === 0) this.#release(queued.lease);
@@ -261,7 +259,7 @@ export class Batcher {
   /** A batch that has lost rows gets those of the next ones: overload must not make batches smaller. */
   #fill(batch: Batch, lease: Lease): void {
     while (batch.rows < lease.maxRows) {
-      const [next] = this.#closed;
+      const [next] = this.#due();
       if (next === undefined || next.lease !== lease) return;
       this.#closed.shift();
       const rest = batch.absorb(this.#withoutStale(next.batch), lease.maxRows);
@@ -271,6 +269,13 @@ export class Batcher {
         return;
       }
     }
+  }
+
+  /** The batches that may run, the oldest first. */
+  #due(): Queued[] {
+    const reason = this.#closed.length === 0 ? this.#reasonToClose() : null;
+    if (reason !== null) this.#closeOpen(reason);
+    return this.#closed;
   }
 
   #reasonToClose(): CloseReason | null {

@@ -10,6 +10,7 @@ import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/
 import { MemoryBudget } from '#src/worker/memory-budget.js';
 import { Outbox } from '#src/worker/outbox.js';
 import { SharedSecret } from '#src/worker/shared-secret.js';
+import { withClock } from '../../support/clock.js';
 
 const limits: ConnectionLimits = {
   lengthFieldSize: 4,
@@ -108,6 +109,8 @@ const turns = async (count: number): Promise<void> => {
 };
 
 describe('a connection', () => {
+  withClock();
+
   it('answers every request once and in order, however the stream is cut', async () => {
     await fc.assert(
       fc.asyncProperty(
