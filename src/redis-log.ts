@@ -5,6 +5,7 @@ import { type Config, usesRedis } from './config/load.js';
 import { messageOf, OperatorError } from './errors.js';
 import type { Log } from './log.js';
 import { tlsFor } from './metrics/transport/redis-address.js';
+import { evictionAdvice } from './metrics/transport/redis-eviction.js';
 import { RedisHealth } from './metrics/transport/redis-health.js';
 import type { RedisStateListener } from './metrics/transport/redis-link.js';
 
@@ -22,6 +23,20 @@ export function logRedis(log: Log, config: Config, messages: RedisMessages): Red
     log.warn({ redis, reason, ...(advice === '' ? {} : { advice }) }, messages[state]);
   });
   return health.of('redis');
+}
+
+/** Says so when Redis may evict our records. */
+export async function warnOfEviction(
+  log: Log,
+  { redis }: Config,
+  from: { evictingPolicy(): Promise<string | null> },
+): Promise<void> {
+  const policy = await from.evictingPolicy();
+  if (policy !== null)
+    log.warn(
+      { redis: describeRedis(redis), policy, advice: evictionAdvice },
+      'redis may evict metrics when its memory is full',
+    );
 }
 
 /** Throws OperatorError CONFIG_INVALID when the files of redis.caFile, certFile or keyFile are of no use. */

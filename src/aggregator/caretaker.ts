@@ -1,7 +1,7 @@
 // What one aggregator does for all: it removes records that others contain, replaces the records of each run that is
 // gone by one, and writes the history. If two did it at once, no harm would come of it: each step is checked by Redis.
 
-import { addCounts, type Census, noCounts } from '../metrics/merge.js';
+import { addCounts, type Census, noCounts, type Remains } from '../metrics/merge.js';
 import {
   type BaseRecord,
   type GoneRecord,
@@ -38,8 +38,8 @@ export async function tidy(
     const own = [...census.nodes, ...census.workers].filter((record) => record.run === run);
     const [first] = own;
     if (first === undefined) continue;
-    const before = census.gone.find(({ record }) => record.run === run)?.record ?? null;
-    await source.replace(goneRecord(first, own, census, now), before, own);
+    const before = census.gone.find(({ record }) => record.run === run) ?? null;
+    await source.replace(goneRecord(first, own, before, now), before?.record ?? null, own);
   }
   for (const { record, trimmed, isBack } of census.gone)
     if (trimmed !== null && !(isBack && silent.has(record.run))) await source.replace(trimmed, record, []);
@@ -47,8 +47,12 @@ export async function tidy(
 }
 
 /** One record in the place of all that a run has. */
-function goneRecord({ node, run }: OwnRecord, own: readonly OwnRecord[], census: Census, now: number): GoneRecord {
-  const before = census.gone.find(({ record }) => record.run === run);
+function goneRecord(
+  { node, run }: OwnRecord,
+  own: readonly OwnRecord[],
+  before: Remains | null,
+  now: number,
+): GoneRecord {
   const ofNode = own.find((record) => record.kind === 'node');
   const workers = own.filter((record) => record.kind === 'worker');
   const folded = ofNode?.folded ?? before?.record.folded ?? noneFolded;

@@ -9,10 +9,10 @@ import { type Config, usesRedis } from '../config/load.js';
 import { OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
-import { evictionAdvice, evictionWarning } from '../metrics/transport/redis-eviction.js';
+import type { RedisSource } from '../metrics/transport/redis.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import type { Exporting } from '../otlp.js';
-import { checkRedisFiles, logRedis } from '../redis-log.js';
+import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
 import { Guard } from './guard.js';
 import { MemoryHistory } from './history.js';
 import { historyPoint } from './history-point.js';
@@ -138,20 +138,17 @@ export async function startAggregator(config: Config): Promise<void> {
     }
     const redis = describeRedis(config.redis);
     checkRedisFiles(config);
-    let warnOfEviction: () => Promise<void> = async () => {};
+    let source: RedisSource | null = null;
     const tell = logRedis(log, config, {
       lost: 'redis lost: serving the last known state',
       refusing: 'redis refuses a command: metrics, live updates or the history may stand still',
     });
     const team = await joinTeam(config, (state, problem) => {
       tell(state, problem);
-      if (state === 'back') void warnOfEviction();
+      if (state === 'back' && source !== null) void warnOfEviction(log, config, source);
     });
-    warnOfEviction = async () => {
-      const policy = await team.source.evictingPolicy();
-      if (policy !== null) log.warn({ redis, policy, advice: evictionAdvice }, evictionWarning);
-    };
-    void warnOfEviction();
+    source = team.source;
+    void warnOfEviction(log, config, source);
     const aggregator = await openAggregator(config, team.source, team, log);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');

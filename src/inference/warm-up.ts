@@ -79,7 +79,7 @@ async function largestCall(
   let best = await call(Math.min(fixedRows, maxBatchSize));
   // A call of few rows is mostly the call itself: the more there are, the better is known what a row takes.
   while (best.ms < lotsMs / 2 && best.rows < maxBatchSize) {
-    const rows = Math.floor(best.rows * Math.min(8, lotsMs / best.ms));
+    const rows = Math.floor(best.rows * Math.min(growth, lotsMs / best.ms));
     best = await call(Math.min(rows, maxBatchSize));
   }
   return best;

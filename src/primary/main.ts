@@ -6,7 +6,6 @@ import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { codeChange, installedCode, runningVersion } from '../code.js';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
-import { describeRedis } from '../config/describe.js';
 import { maxWorkers } from '../config/formats.js';
 import { type Config, usesRedis } from '../config/load.js';
 import type { BootFailed, ModelVersions } from '../control.js';
@@ -15,9 +14,8 @@ import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecy
 import { countLostLines, createLog, type Log, outputTo } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
-import { evictionAdvice, evictionWarning } from '../metrics/transport/redis-eviction.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
-import { checkRedisFiles, logRedis } from '../redis-log.js';
+import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
 import { AggregatorChild } from './aggregator-child.js';
 import {
   logModelReload,
@@ -54,13 +52,8 @@ function openRedisPublisher(config: Config, log: Log): RedisPublisher {
   });
   const publisher = new RedisPublisher(config.redis, config.cluster.name, (state, problem) => {
     tell(state, problem);
-    if (state === 'back') void warnOfEviction();
+    if (state === 'back') void warnOfEviction(log, config, publisher);
   });
-  const warnOfEviction = async (): Promise<void> => {
-    const policy = await publisher.evictingPolicy();
-    if (policy === null) return;
-    log.warn({ redis: describeRedis(config.redis), policy, advice: evictionAdvice }, evictionWarning);
-  };
   return publisher;
 }
 

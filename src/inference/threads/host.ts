@@ -12,6 +12,7 @@
 import { Worker } from 'node:worker_threads';
 import '../backends/onnx-telemetry.js'; // a thread cannot do it
 import { codeChange, codeChangeMessage, runningCode } from '../../code.js';
+import { inTime } from '../../in-time.js';
 import { toError } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { ModelSource } from '../catalogue.js';
@@ -381,7 +382,8 @@ async function startThread(
   startingThreads++;
   const isOver = (): void => void startingThreads--;
   try {
-    const ready = await within(loadTimeoutMs, isLoaded, () => new LateThreadError({ worker, shared }, loadTimeoutMs));
+    // What loads by then is left to end by itself, as a run that hangs is.
+    const ready = await inTime(isLoaded, loadTimeoutMs, () => new LateThreadError({ worker, shared }, loadTimeoutMs));
     isOver();
     return { worker, ready, shared };
   } catch (error) {
@@ -392,15 +394,6 @@ async function startThread(
     }
     throw error;
   }
-}
-
-/** Rejects when it takes longer; what loads by then is left to end by itself, as a run that hangs is. */
-async function within<T>(timeoutMs: number, promise: Promise<T>, late: () => Error): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const isLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late()), timeoutMs);
-  });
-  return Promise.race([promise, isLate]).finally(() => clearTimeout(timer));
 }
 
 function readiness(worker: Worker): Promise<Ready> {

@@ -2,6 +2,7 @@
 // mend it. It leaves nothing behind.
 
 import { randomBytes } from 'node:crypto';
+import { inTime } from '../../in-time.js';
 import { type ClusterKeys, clusterKeys, recordScripts } from './redis.js';
 import { formatAddress, type RedisAddress, type RedisSettings, redisUrlOf, tlsFor } from './redis-address.js';
 import {
@@ -15,10 +16,10 @@ import {
   type Redis,
 } from './redis-client.js';
 import { writableScript } from './redis-connection.js';
+import { mayEvict, policyIn } from './redis-eviction.js';
 import { leaseScripts } from './redis-lease.js';
 import { problemOf, type RedisProblem } from './redis-problems.js';
 import { seriesScripts } from './redis-series.js';
-import { inTime } from './redis-time.js';
 
 export interface Finding {
   readonly result: 'ok' | 'warning' | 'failed';
@@ -247,10 +248,8 @@ async function* tryScripted(settings: RedisSettings, opened: Opened, key: string
 /** A Redis that evicts our keys makes totals wait for those who count to say them again; it is worth a warning. */
 async function eviction(settings: RedisSettings, opened: Opened): Promise<Finding> {
   const step = 'eviction';
-  const ask = async (): Promise<string> => {
-    const info = (await answered(settings, opened, (client) => client.call('info', 'memory'))) as string;
-    return /maxmemory_policy:(\S+)/.exec(info)?.[1] ?? '';
-  };
+  const ask = async (): Promise<string> =>
+    policyIn(String(await answered(settings, opened, (client) => client.call('info', 'memory'))));
   const fromConfig = async (): Promise<string> => {
     const answer = (await answered(settings, opened, (client) =>
       client.call('config', 'get', 'maxmemory-policy'),
@@ -265,7 +264,7 @@ async function eviction(settings: RedisSettings, opened: Opened): Promise<Findin
       reason: 'maxmemory-policy may not be asked for (INFO, CONFIG GET)',
       advice: 'make sure that it is noeviction or one of volatile-*, which spares our records',
     };
-  if (policy.startsWith('allkeys-'))
+  if (mayEvict(policy))
     return {
       result: 'warning',
       step,

@@ -5,6 +5,7 @@
 import { connect as connectTcp, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { AbstractConnector, Cluster, Redis, type RedisOptions } from 'ioredis';
+import { inTime } from '../../in-time.js';
 import {
   formatAddress,
   parseHostPort,
@@ -15,7 +16,6 @@ import {
   tlsFor,
 } from './redis-address.js';
 import { textOf } from './redis-problems.js';
-import { inTime } from './redis-time.js';
 
 export type { Redis } from 'ioredis';
 

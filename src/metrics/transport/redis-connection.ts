@@ -36,10 +36,6 @@ export class RedisClient {
     return this.#link.run(script, (client) => client.call('eval', script, keys, ...args));
   }
 
-  hdel(key: string, ...fields: readonly string[]): Promise<unknown> {
-    return this.call('hdel', key, ...fields);
-  }
-
   zrange(key: string, start: number, stop: number): Promise<string[]> {
     return this.call('zrange', key, start, stop) as Promise<string[]>;
   }

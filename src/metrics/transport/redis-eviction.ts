@@ -8,11 +8,15 @@ const policyScript = `local info = redis.pcall('INFO', 'memory') return type(inf
 
 /** The policy by which it may; null where it may not, or does not tell. @param key one of ours */
 export async function evictingPolicy(redis: RedisClient, key: string): Promise<string | null> {
-  const info = String(await redis.eval(policyScript, 1, key).catch(() => ''));
-  // Our records have no time to live, so that volatile-* spares them.
-  return /maxmemory_policy:(allkeys-\S+)/.exec(info)?.[1] ?? null;
+  const policy = policyIn(String(await redis.eval(policyScript, 1, key).catch(() => '')));
+  return mayEvict(policy) ? policy : null;
 }
 
-export const evictionWarning = 'redis may evict metrics when its memory is full';
+/** maxmemory-policy, as INFO tells it; empty where it does not. */
+export const policyIn = (info: string): string => /maxmemory_policy:(\S+)/.exec(info)?.[1] ?? '';
+
+/** Our records have no time to live, so that volatile-* spares them. */
+export const mayEvict = (policy: string): boolean => policy.startsWith('allkeys-');
+
 export const evictionAdvice =
   'set maxmemory-policy to noeviction or one of volatile-*, which spare them, or give them a Redis of their own';

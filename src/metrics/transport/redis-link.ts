@@ -8,6 +8,7 @@
 // failover, or of a proxy with nothing behind it. A proof does: a command that only the right server can carry out,
 // answered in time. Nothing ever queues for Redis: what cannot be sent at once fails at once.
 
+import { inTime } from '../../in-time.js';
 import type { RedisAddress, RedisSettings } from './redis-address.js';
 import {
   clearer,
@@ -20,7 +21,7 @@ import {
   serversOf,
 } from './redis-client.js';
 import { isMismatch, mayPass, problemOf, RedisError, type RedisProblem } from './redis-problems.js';
-import { backOffMs, inTime } from './redis-time.js';
+import { backOffMs } from './redis-time.js';
 
 /**
  * `back` when all is well, the first time as well; `lost` when Redis cannot be reached or does not let us in;

@@ -4,11 +4,11 @@
 
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
+import { inTime } from '../../in-time.js';
 import type { RedisSettings } from './redis-address.js';
 import type { OpenRedis, Redis } from './redis-client.js';
 import type { RedisClient } from './redis-connection.js';
 import { RedisLink, type RedisStateListener } from './redis-link.js';
-import { inTime } from './redis-time.js';
 
 interface Subscribed {
   readonly client: OpenRedis;

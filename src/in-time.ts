@@ -1,0 +1,17 @@
+/**
+ * Rejects when the promise takes longer. What has arrived by then is read first: a process that stood still for a
+ * while must not take its own delay for that of another.
+ * @param late makes what it rejects with
+ */
+export function inTime<T>(
+  promise: Promise<T>,
+  limitMs: number,
+  late: () => Error = () => new Error(`no answer within ${limitMs} ms`),
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      setImmediate(() => reject(late()));
+    }, limitMs);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
