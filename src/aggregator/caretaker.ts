@@ -1,5 +1,5 @@
-// What one aggregator does for all: it removes records that others contain, replaces the records of each run that is
-// gone by one, and writes the history. If two did it at once, no harm would come of it: each step is checked by Redis.
+// Compaction of the records, by the aggregator that leads: it removes superseded records and replaces those of each run
+// that is gone by a single one. Two aggregators may do it at once without harm: Redis checks each step.
 
 import { addCounts, type Census, noCounts, type Remains } from '../metrics/merge.js';
 import {
@@ -17,16 +17,16 @@ import type { RedisSource } from '../metrics/transport/redis.js';
 import type { ClusterState } from './cluster-view.js';
 
 /**
- * Gone runs with a record of their own, some KB and one for each worker, which every look reads: ten times the nodes
- * that one aggregator is made for. Beyond them the oldest are added up for good: they cannot be taken back.
+ * Gone runs that keep a record of their own (some KB, with an entry for each worker), which every poll reads: ten times
+ * the nodes that one aggregator is designed for. Beyond that the oldest are folded into the base, which is final.
  */
 const maxGoneRuns = 1000;
-/** Runs that the base remembers, so that a late record of one is not counted again. */
+/** Runs that the base record names, so that a late record of one of them is not counted again. */
 const maxBaseRuns = 10_000;
 
 type OwnRecord = NodeRecord | WorkerRecord;
 
-/** @param silent runs of which nothing has been heard for so long that they are taken for gone */
+/** @param silent runs that have published nothing for so long that they are taken to be gone */
 export async function tidy(
   source: Pick<RedisSource, 'remove' | 'replace'>,
   { census, now }: Pick<ClusterState, 'census' | 'now'>,
@@ -46,7 +46,7 @@ export async function tidy(
   await compact(source, census, maxGone);
 }
 
-/** One record in the place of all that a run has. */
+/** The one record that replaces all records of a run. */
 function goneRecord(
   { node, run }: OwnRecord,
   own: readonly OwnRecord[],
@@ -77,7 +77,7 @@ function goneRecord(
   };
 }
 
-/** Adds up the oldest gone runs where there are too many. */
+/** Folds the oldest gone runs into the base when there are too many. */
 async function compact(source: Pick<RedisSource, 'replace'>, census: Census, maxGone: number): Promise<void> {
   const excess = census.gone.length - maxGone;
   if (excess <= 0) return;

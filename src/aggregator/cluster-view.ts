@@ -1,6 +1,6 @@
 // From records to what people read: totals, rates, quantiles, and the state of each worker and node.
-// Pure but for one memory: what was seen in the last minute, for rates and quantiles of the last seconds, and what has
-// changed from one look to the next.
+// Pure except for one memory: the polls of the last minute, for rates and quantiles of the last seconds, and for what
+// has changed between two polls.
 
 import { bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../metrics/histogram.js';
 import { type Census, CountsSum, census, noModelCounts, refused, totalCounts, unsettled } from '../metrics/merge.js';
@@ -14,7 +14,7 @@ import { Losses, lostOf } from './losses.js';
 import type { LatencyMs, LatencyWindowsMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
 import { RateWindow } from './rate-window.js';
 
-/** What one look at the cluster gave: the numbers for people, and the counts behind them. */
+/** What one poll of the cluster gave: the numbers for people, and the counts behind them. */
 export interface ClusterState {
   readonly metrics: ViewedMetrics;
   readonly counts: WorkerCounts;
@@ -25,7 +25,7 @@ export interface ClusterState {
   readonly now: number;
 }
 
-/** All but how old the look itself is, which depends on when somebody asks. */
+/** Everything except the age of the poll itself, which depends on when somebody asks. */
 export type ViewedMetrics = Omit<Metrics, 'age_ms' | 'stale'>;
 
 export class ClusterView {
@@ -35,7 +35,7 @@ export class ClusterView {
   readonly #losses = new Losses();
   readonly #events: EventLog;
 
-  /** @param publishIntervalMs how often records are renewed: older ones than a few times that are stale. */
+  /** @param publishIntervalMs how often records are renewed; a record that is several intervals old is stale */
   constructor(publishIntervalMs: number) {
     this.#publishIntervalMs = publishIntervalMs;
     this.#events = new EventLog(lookOverdueMs(publishIntervalMs));
@@ -73,7 +73,7 @@ export class ClusterView {
     const lost = lostOf(counts);
     const listedNodes = listed(nodes, ageOf);
     const listedRuns = new Map(listedNodes.map(({ node, run }) => [node, run]));
-    // Workers of a run that another one has followed are nobody's concern any more.
+    // Workers of a run that a later run has followed are no longer shown.
     const isListed = (worker: WorkerRecord): boolean =>
       stateOf(worker) !== 'down' ||
       (ageOf(worker) < listedMs && (listedRuns.get(worker.node) ?? worker.run) === worker.run);
@@ -97,7 +97,7 @@ export class ClusterView {
       connections_lost: lost.connections,
       connections_lost_60s: this.#losses.recent.connections,
       in_flight: sum(alive, ({ gauges }) => gauges.inFlight),
-      // What was in flight on a machine that is gone has no other outcome yet: it is no defect of counting.
+      // What was in flight on a machine that is gone has no outcome yet: that is no counting defect.
       audit_imbalance:
         unsettled(all) - sum(workers, ({ gauges }) => gauges.inFlight) - sum(gone, ({ inFlight }) => inFlight),
       ...this.#latency('cluster', all.latency, now),
@@ -200,7 +200,7 @@ export class ClusterView {
 
 const modelKey = (name: string): string => `model:${name}`;
 
-/** Of the runs of one node, the newest; one that has stopped in order only for a while. */
+/** The newest run of each node; a run that has stopped in order is listed only for a while. */
 function listed(nodes: readonly NodeRecord[], ageOf: (node: NodeRecord) => number): readonly NodeRecord[] {
   const newest = new Map<string, NodeRecord>();
   for (const node of nodes) {
@@ -225,7 +225,7 @@ function nodeMetrics(
     workers: alive.filter(({ run }) => run === node.run).length,
     workers_wanted: node.workersWanted,
     restarts: node.restarts,
-    reloads: node.reloads ?? 0, // not told by versions before 0.2
+    reloads: node.reloads ?? 0, // versions before 0.2 do not say
     started: new Date(wallNow - ageMs - node.uptimeMs).toISOString(),
     age_ms: ageMs,
   };
@@ -239,7 +239,7 @@ export function sumModels(counts: WorkerCounts): ModelCounts {
   return total.value().models.all as ModelCounts;
 }
 
-/** Every batch was closed for one reason. */
+/** Every batch has exactly one reason for which it was closed. */
 function batchesOf({ closedFull, closedTurn, closedDelay, closedDrain }: ModelCounts): number {
   return closedFull + closedTurn + closedDelay + closedDrain;
 }
@@ -264,7 +264,7 @@ function quantilesOf(latency: SparseHistogram): LatencyMs {
 
 const sum = <T>(items: readonly T[], value: (item: T) => number): number =>
   items.reduce((total, item) => total + value(item), 0);
-/** 0 for none. */
+/** 0 when there are none. */
 const least = (values: readonly number[]): number => (values.length === 0 ? 0 : Math.min(...values));
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
 

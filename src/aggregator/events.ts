@@ -1,10 +1,10 @@
-// What has happened, told from what differs between two looks at the cluster: workers that died, reloads, scaling, nodes
-// that came and went, versions, and times in which nothing could be read.
+// Events, derived from the differences between two polls of the cluster: workers that died, reloads, scaling, nodes that
+// came and went, versions, and times in which nothing could be read.
 
 import { type Loss, lossText } from './losses.js';
 import type { ClusterEvent, Metrics, ModelMetrics, NodeMetrics } from './metrics.js';
 
-/** What is looked at. */
+/** What events are derived from. */
 export type Seen = Pick<Metrics, 'nodes' | 'models'>;
 
 const keptEvents = 100;
@@ -14,7 +14,7 @@ export class EventLog {
   #before: Seen | null = null;
   #lookedAt = 0;
 
-  /** @param pauseMs a longer time between two looks means that Redis did not answer */
+  /** @param pauseMs a longer time between two polls means that Redis did not answer */
   constructor(pauseMs: number) {
     this.#pauseMs = pauseMs;
   }
@@ -82,7 +82,7 @@ function modelEvents(before: readonly ModelMetrics[], after: readonly ModelMetri
     const old = known.get(model.name);
     if (old === undefined) return [];
     const fresh = model.versions.filter((version) => !old.versions.includes(version));
-    // All workers gone for a moment is no new version.
+    // When all workers are gone for a moment, that is no new version.
     const changed =
       old.versions.length === 0 ? [] : fresh.map((version) => change(`${model.name} has version ${version}`));
     const failed =

@@ -1,9 +1,9 @@
-// Who may look at the metrics, and how often: one set of rules for HTTP, WebSocket and Socket.IO.
+// Who may read the metrics, and how often: one set of rules for HTTP, WebSocket and Socket.IO.
 //
 //   request ─▶ headers (helmet) ─▶ small enough? ─▶ not too often? ─▶ same origin? ─▶ token? ─▶ answer
 //
-// The token is shown as `Authorization: Bearer TOKEN`, as Prometheus does; browsers, which cannot do that for a page or a
-// WebSocket, are given a cookie when somebody has typed it in at /login. The cookie holds a digest of it.
+// Programs such as Prometheus send the token as `Authorization: Bearer TOKEN`. Browsers cannot do that for a page or a
+// WebSocket, so they get a cookie when somebody enters the token at /login. The cookie holds a digest of it.
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -15,11 +15,11 @@ import { isSameOrigin, normalOrigin } from './origin.js';
 import { noRefusals, type RefusalReason } from './refusals.js';
 
 export interface GuardOptions {
-  /** Empty: everybody may look. */
+  /** Empty: everybody may read. */
   readonly token: string;
   readonly corsOrigins: readonly string[];
   readonly maxRequestsPerSecond: number;
-  /** Whether the connection is encrypted: only then browsers keep to it from then on. */
+  /** Whether the connection is encrypted: only then are browsers told to insist on encryption (HSTS). */
   readonly isSecure: boolean;
   /** Addresses and ranges of proxies whose X-Forwarded-For, -Host and -Proto are believed. */
   readonly trustedProxies: readonly string[];
@@ -33,15 +33,15 @@ export interface Refusal {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Nothing that is asked for here has more to say. */
+/** No request that is meant for this server is longer. */
 export const maxBodyBytes = 4096;
 
 const cookieName = 'mltcp_token';
 
-/** A host name with its port has at most so many characters (RFC 1035, 2.3.4); what is longer is not repeated. */
+/** The longest host name with its port (RFC 1035, 2.3.4); a longer one is not echoed. */
 const maxHostLength = 262;
 
-/** Nothing comes from elsewhere, nothing is written into the page, and no other page may show it. */
+/** No content from other origins, no inline scripts, and no other page may embed this one. */
 const contentSecurityPolicy = {
   useDefaults: false,
   directives: {
@@ -59,9 +59,9 @@ const contentSecurityPolicy = {
 export type Middleware = (request: IncomingMessage, response: ServerResponse, next: (error?: unknown) => void) => void;
 
 export class Guard {
-  /** Sets the headers that make a browser careful. */
+  /** Sets the security headers. */
   readonly headers: Middleware;
-  /** What it has refused so far. */
+  /** Refusals so far, by reason. */
   readonly refusals = noRefusals();
   readonly #digest: Buffer | null;
   readonly #corsOrigins: ReadonlySet<string | null>;
@@ -82,7 +82,7 @@ export class Guard {
     }) as unknown as Middleware;
   }
 
-  /** What every request must pass, whoever sends it; null when it does. */
+  /** Why a request is refused before its token is checked; null when it is not. */
   async checkRequest(request: IncomingMessage): Promise<Refusal | null> {
     const { headers } = request;
     if ('transfer-encoding' in headers || Number(headers['content-length'] ?? 0) > maxBodyBytes) {
@@ -98,7 +98,7 @@ export class Guard {
     }
   }
 
-  /** Pages of other origins may open a WebSocket with a browser's cookies: not here, unless they are named. */
+  /** A browser would let a page of any origin open a WebSocket with our cookies: only origins that config names may. */
   checkOrigin(request: IncomingMessage): Refusal | null {
     const { origin } = request.headers;
     if (origin === undefined || this.#corsOrigins.has(normalOrigin(origin) ?? '')) return null;
@@ -114,7 +114,7 @@ export class Guard {
     return this.refuse('token', 401, message, { 'www-authenticate': 'Bearer' });
   }
 
-  /** Counts it, too. */
+  /** Counts the refusal as well. */
   refuse(
     reason: RefusalReason,
     status: Refusal['status'],
@@ -125,15 +125,15 @@ export class Guard {
     return { status, reason, message, headers };
   }
 
-  /** Whether this is the token, or none is needed; in a time that tells nothing of it. @param shown its digest */
+  /** Whether this is the token, or none is needed; compares in constant time. @param shown its digest */
   knows(shown: Buffer | null): boolean {
     if (this.#digest === null) return true;
     return shown?.length === this.#digest.length && timingSafeEqual(shown, this.#digest);
   }
 
   /**
-   * The cookie for who has typed the token in; null when it is another. It is for the path that the browser has asked
-   * for: only the browser knows what a proxy has put in front of ours.
+   * The cookie for a browser that has sent the token; null when the token is wrong. Its path is the one that the browser
+   * asked for: only the browser knows which prefix a proxy has put before ours.
    */
   cookieFor(token: string, request: IncomingMessage): string | null {
     const shown = digest(token);
@@ -147,12 +147,12 @@ export class Guard {
     return addressBehind(socket.remoteAddress ?? '', forwardedFor, (address) => this.#isProxy(address));
   }
 
-  /** What the browser has asked for. */
+  /** The origin that the browser asked for. */
   #hostOf(request: IncomingMessage): string {
     return this.#forwarded(request, 'x-forwarded-host') ?? request.headers.host ?? '';
   }
 
-  /** What the first proxy has been asked for; null unless the one that asks us is trusted. */
+  /** The value that the first proxy saw; null unless the proxy that asks us is trusted. */
   #forwarded({ headers, socket }: IncomingMessage, header: string): string | null {
     if (!this.#isProxy(plainAddress(socket.remoteAddress ?? ''))) return null;
     return (
@@ -175,7 +175,7 @@ function short(host: string): string {
   return host.length <= maxHostLength ? host : `${host.slice(0, maxHostLength)}…`;
 }
 
-/** Digests of the tokens that a request shows: with servers under / and /ml/, a browser sends the cookies of both. */
+/** Digests of the tokens in a request: with servers under / and /ml/, a browser sends the cookies of both. */
 function shownBy({ headers }: IncomingMessage): readonly Buffer[] {
   const bearer = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1];
   if (bearer !== undefined) return [digest(bearer)];

@@ -1,4 +1,4 @@
-// Whether the cluster is healthy, and if not, why: one judgement for the page and the terminal.
+// Whether the cluster is healthy, and if not, why: one definition for the page and the terminal.
 
 import { percent, span } from '../format.js';
 import { lossText } from './losses.js';
@@ -9,7 +9,7 @@ const maxErrorShare = 0.01;
 const maxAbandonedShare = 0.01;
 const maxNamedNodes = 3;
 
-/** What is wrong with the cluster, the worst first; empty when all is well. */
+/** The problems of the cluster, the worst first; empty when it is healthy. */
 export function troublesOf(metrics: Metrics): readonly string[] {
   const { nodes, workers, audit_imbalance, errors_per_second, abandoned_per_second, requests_per_second } = metrics;
   const found = [...withoutHeartbeat(nodes)];

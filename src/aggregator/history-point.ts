@@ -1,4 +1,4 @@
-// The cluster in one second: what the aggregator keeps of the last fifteen minutes, and the page draws.
+// The cluster in one second: the aggregator keeps these points for fifteen minutes, and the page draws them.
 
 import type { Metrics } from './metrics.js';
 

@@ -1,10 +1,10 @@
-// The last fifteen minutes, a point a second, so that a page that is opened now shows the past at once.
+// The last fifteen minutes, one point a second, so that a page that has just been opened shows the past at once.
 
 import { type HistoryPoint, historySeconds } from './history-point.js';
 
-/** Keeps points: in Redis for all aggregators, or in this process. One point a second, the last one wins. */
+/** Stores points: in Redis for all aggregators, or in this process. One point a second; the last one wins. */
 export interface HistoryStore {
-  /** Rejects when the point cannot be kept. */
+  /** Rejects when the point cannot be stored. */
   append(point: HistoryPoint): Promise<void>;
   /** All points, ascending. Rejects when they cannot be read. */
   read(): Promise<readonly HistoryPoint[]>;

@@ -25,15 +25,15 @@ export interface HttpOptions {
 
 const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'];
 
-/** The live page, as the build leaves it. */
+/** The live page, as it was built. */
 const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
 
-/** What the page that asks for the token is made of: everybody may have it. */
+/** The files of the page that asks for the token: they are public. */
 const loginFiles = ['/page.css', '/icon.svg'];
 
 /**
- * A page that was asked for as /ml would look for its files beside /ml, and not below it. It asks for this as `?slash.js`:
- * a reference that is only a query keeps the path of the page, whatever that is.
+ * A page that was requested as /ml would look for its files beside /ml, not below it. It requests this script as
+ * `?slash.js`: a reference that consists of a query keeps the path of the page, whatever it is.
  */
 const slashQuery = '/?slash.js';
 
@@ -54,7 +54,7 @@ export function createHttpApp(options: HttpOptions): Express {
     const { token } = (request.body ?? {}) as { token?: unknown };
     const cookie = typeof token === 'string' ? guard.cookieFor(token, request) : null;
     if (cookie !== null) response.setHeader('set-cookie', cookie);
-    response.redirect(303, cookie === null ? './#wrong' : './'); // beside /login, wherever a proxy has put it
+    response.redirect(303, cookie === null ? './#wrong' : './'); // relative to /login, whatever path a proxy has put before it
   });
   app.get('/', (request, response, next) => {
     if (request.url !== slashQuery) next();
@@ -71,11 +71,11 @@ export function createHttpApp(options: HttpOptions): Express {
   });
   let points: readonly HistoryPoint[] = [];
   app.get('/api/history', async (_request, response) => {
-    // When it cannot be read, what was read last is better than nothing.
+    // When the records cannot be read, the last snapshot is better than nothing.
     points = await history.read().catch(() => points);
     response.setHeader('cache-control', 'no-store').json({ step_seconds: 1, seconds: historySeconds, points });
   });
-  // What a browser has is asked for again, and not sent again when it is the same.
+  // Browsers revalidate what they have; what has not changed is not sent again.
   app.use(express.static(pageFolder, { setHeaders: (response) => response.setHeader('cache-control', 'no-cache') }));
   app.use((_request, response) => {
     response.status(404).json({ error: 'not found', version, endpoints });
@@ -86,7 +86,7 @@ export function createHttpApp(options: HttpOptions): Express {
   return app;
 }
 
-/** Without the token a person is asked for it, and a program is told. */
+/** Without the token, a person gets a page that asks for it, and a program gets an error. */
 function letIn(guard: Guard, request: Request, response: Response, next: NextFunction): void {
   const refusal = guard.checkToken(request);
   if (refusal === null || loginFiles.includes(request.path)) next();
@@ -96,12 +96,12 @@ function letIn(guard: Guard, request: Request, response: Response, next: NextFun
 }
 
 function refuse(response: Response, { status, reason, message, headers }: Refusal): void {
-  if (status === 413) response.setHeader('connection', 'close'); // the rest of it is not read
+  if (status === 413) response.setHeader('connection', 'close'); // the rest of the request is not read
   response.status(status).set(headers).json({ error: message, reason });
 }
 
 function answerProbes(app: Express, observer: ClusterObserver): void {
-  // Liveness: this process answers. To restart it would not bring back what /readyz misses.
+  // Liveness: this process answers. A restart would not bring back what /readyz misses.
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });
   });
@@ -112,7 +112,7 @@ function answerProbes(app: Express, observer: ClusterObserver): void {
   });
 }
 
-/** Made once a look for each form, however many ask; while there is no look, its age grows. */
+/** Made once a poll for each format, however many ask; while no poll succeeds, its age grows. */
 function cachedText(
   observer: ClusterObserver,
   version: string,

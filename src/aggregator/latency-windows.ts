@@ -1,4 +1,4 @@
-// The reply times of the last seconds, out of histograms that only ever grow: what came since the look so long ago.
+// The reply times of the last seconds, from cumulative histograms: what has been added since an earlier poll.
 
 import { type SparseHistogram, since } from '../metrics/histogram.js';
 
@@ -7,7 +7,7 @@ interface Past {
   readonly latency: SparseHistogram;
 }
 
-/** Of the last seconds a look a second is kept, of what is older one in five. */
+/** One poll a second is kept of the last seconds, and one in five seconds of what is older. */
 const stepMs = 1000;
 const fineMs = 11_000;
 const coarseStepMs = 5000;
@@ -16,7 +16,7 @@ const longestMs = 60_000;
 export class LatencyWindows {
   readonly #pasts = new Map<string, Past[]>();
 
-  /** Notes how `key` stands at `now` (ms); returns a function that gives its last `windowMs`, 60 s at the most. */
+  /** Notes the histogram of `key` at `now` (ms); returns a function that gives its last `windowMs`, at most 60 s. */
   note(key: string, latency: SparseHistogram, now: number): (windowMs: number) => SparseHistogram {
     const pasts = this.#pasts.get(key) ?? [];
     this.#pasts.set(key, pasts);
@@ -35,7 +35,7 @@ export class LatencyWindows {
   }
 }
 
-/** Of two old ones that are close together, the later goes. */
+/** Of two old polls that are close together, the later one is dropped. */
 function thin(pasts: Past[], now: number): void {
   for (let i = 1; i < pasts.length - 1; i++) {
     const { at } = pasts[i] as Past;
@@ -47,7 +47,7 @@ function thin(pasts: Past[], now: number): void {
   }
 }
 
-/** The newest that is at least so old, or else the oldest: what was before the first look belongs to no window. */
+/** The newest poll that is at least this old, or else the oldest: what was before the first poll belongs to no window. */
 function before(pasts: readonly Past[], at: number): SparseHistogram {
   let found = pasts[0] as Past;
   for (const past of pasts) {

@@ -1,4 +1,4 @@
-// The HTTP server of an aggregator: with TLS or without, and with time limits that slow and silent clients meet.
+// The HTTP server of an aggregator: with TLS or without, and with time limits for slow and silent clients.
 
 import { createServer, type IncomingMessage, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -13,12 +13,12 @@ import type { Refusals } from './refusals.js';
 
 export interface HttpListener {
   readonly server: Server;
-  /** Cuts what is open. */
+  /** Closes all open connections at once. */
   close(): void;
 }
 
 const maxHeaderBytes = 16 * 1024;
-/** How often the time limits are looked at. */
+/** How often the time limits are checked. */
 const checkIntervalMs = 500;
 
 /** Throws OperatorError LISTEN_FAILED, or CONFIG_INVALID when the certificates cannot be used. */
@@ -74,7 +74,7 @@ export async function openListener(
   };
 }
 
-/** Takes the path away that a proxy has left in front of ours, before anybody looks at it; who asks without it is served, too. */
+/** Strips the base path that a proxy has left in the URL; requests without it are served as well. */
 export function takeAwayPath(server: Server, basePath: string): void {
   if (basePath === '/') return;
   const path = basePath.slice(0, -1);
@@ -89,7 +89,7 @@ export function takeAwayPath(server: Server, basePath: string): void {
 
 const isLoopback = (host: string): boolean => /^(localhost|127\..*|::1)$/.test(host);
 
-/** A connection that sends nothing is no request yet, and Node has no time limit for it. */
+/** A connection that has sent nothing is no request yet, and Node has no time limit for that. */
 function cutSilent(socket: Socket, timeoutMs: number, onCut: () => void): void {
   const timer = setTimeout(() => {
     if (socket.bytesRead > 0) return;
@@ -99,7 +99,7 @@ function cutSilent(socket: Socket, timeoutMs: number, onCut: () => void): void {
   socket.once('close', () => clearTimeout(timer));
 }
 
-/** As Node does it where nobody counts. */
+/** What Node does by itself when nobody listens for the event. */
 function answerBadRequest({ code }: NodeJS.ErrnoException, client: Duplex): void {
   const statuses: Readonly<Record<string, number>> = { ERR_HTTP_REQUEST_TIMEOUT: 408, HPE_HEADER_OVERFLOW: 431 };
   const status = statuses[code ?? ''] ?? 400;

@@ -15,7 +15,7 @@ export interface LiveOptions {
   readonly server: Server;
   readonly observer: ClusterObserver;
   readonly streamIntervalMs: number;
-  /** What the leader shows was seen less than this before. */
+  /** The leader's updates are of polls that are at most this old. */
   readonly publishIntervalMs: number;
   /** The aggregators that share a Redis with this one; null when it is alone. */
   readonly team: Team | null;
@@ -23,25 +23,25 @@ export interface LiveOptions {
   readonly corsOrigins: readonly string[];
   /** WebSocket and Socket.IO clients together. */
   readonly maxClients: number;
-  /** A WebSocket that does not answer a ping before the next one is gone. */
+  /** A WebSocket that does not answer a ping before the next one is considered gone. */
   readonly pingIntervalMs: number;
 }
 
-/** A WebSocket that has more updates than this waiting does not read, and is closed. */
+/** A WebSocket with more updates than this waiting does not read, and is closed. */
 const maxUpdatesBehind = 8;
 const minBufferedBytes = 1 << 20;
 /**
- * Clients that were just sent what this aggregator has seen: the leader's next update may be of an older look, so it is
- * for all but them.
+ * Clients that were just sent this aggregator's snapshot: the leader's next update may be of an older poll, so it goes to
+ * all clients except these.
  */
 const begun = 'begun';
-/** Nothing that a client has to say here is longer. */
+/** No message that a client sends here is longer. */
 const maxMessageBytes = 4096;
 
 export class LiveFeeds {
   readonly #ws = new WebSocketServer({ noServer: true, maxPayload: maxMessageBytes, perMessageDeflate: false });
   readonly #io: SocketIoServer;
-  /** Where there may be other aggregators; null when this one is alone. */
+  /** Null when this aggregator is alone. */
   readonly #polling: SharedPolling | null;
   readonly #observer: ClusterObserver;
   readonly #team: Team | null;
@@ -50,7 +50,7 @@ export class LiveFeeds {
   readonly #alive = new WeakSet<WebSocket>();
   /** Of Socket.IO clients that are connected. */
   readonly #sessions = new Set<string>();
-  /** Connections of Socket.IO clients that may not look. */
+  /** Connections of Socket.IO clients that may not read the metrics. */
   readonly #refused = new WeakSet<object>();
   readonly #timers: readonly NodeJS.Timeout[];
   #isAlone = false;
@@ -104,7 +104,7 @@ export class LiveFeeds {
     this.#timers = team === null ? timers : [...timers, setInterval(this.#countTeam, 1000)];
   }
 
-  /** A token may also come in the `auth` of a Socket.IO client, which is there only when it has connected. */
+  /** The token may also come in the `auth` of a Socket.IO client, which arrives only after the connection. */
   #guardSocketIo(): void {
     this.#io.engine.on('connection', (session: { readonly id: string } & NodeJS.EventEmitter) => {
       this.#sessions.add(session.id);
@@ -113,7 +113,7 @@ export class LiveFeeds {
     this.#io.engine.use(this.#guard.headers);
     this.#io.engine.use(async (request: IncomingMessage, response: ServerResponse, next: () => void) => {
       const sid = /[?&]sid=([\w-]+)/.exec(request.url ?? '')?.[1] ?? null;
-      // Polling clients ask many times a second for what is theirs already; they seldom have something to say.
+      // Polling clients ask many times a second for what they may have already; they rarely send anything.
       const isNew = sid === null || request.method !== 'GET' || !(this.#sessions.has(sid) || this.#polling?.knows(sid));
       const refusal =
         this.#guard.checkOrigin(request) ??
@@ -127,7 +127,7 @@ export class LiveFeeds {
       } else next();
     });
     this.#io.use(({ request, handshake, conn }, next) => {
-      // One try: who wants another needs another connection.
+      // One attempt a connection: a client that wants another must connect again.
       const refusal = this.#refused.has(conn) ? null : this.#refusalOf(request, handshake.auth);
       if (refusal === null && !this.#refused.has(conn)) return next();
       this.#refused.add(conn);
@@ -166,7 +166,7 @@ export class LiveFeeds {
     });
   }
 
-  /** Who has only opened a connection, and is not let in yet, takes nobody's place. */
+  /** A client that has connected but is not admitted yet does not count. */
   #checkRoom(): Refusal | null {
     const polling = this.#polling?.clients ?? 0;
     if (this.#ws.clients.size + this.#io.of('/').sockets.size + polling < this.#maxClients) return null;
@@ -199,8 +199,8 @@ export class LiveFeeds {
   };
 
   /**
-   * The leader's emit reaches the clients of all aggregators; if all emitted, each client would have each update once
-   * for each of them. Where the leader's cannot come, each tells its own clients.
+   * The leader emits to the clients of all aggregators; if every aggregator did, each client would get each update once
+   * from each of them. Where the leader cannot be heard, each aggregator emits to its own clients.
    */
   #emit(metrics: Metrics): void {
     const team = this.#team;
@@ -209,12 +209,12 @@ export class LiveFeeds {
     else if (!team.hearsLeader) this.#emitHere(metrics);
   }
 
-  /** To encode the state of a thousand workers for nobody costs as much as for many. */
+  /** Encoding the state of a thousand workers costs the same for no client as for many. */
   #emitHere(metrics: Metrics): void {
     if (this.#io.engine.clientsCount > 0) this.#io.local.volatile.emit('metrics', metrics);
   }
 
-  /** Without other aggregators there is nobody to send updates to through Redis. */
+  /** Without other aggregators, updates need not go through Redis. */
   readonly #countTeam = async (): Promise<void> => {
     const count = await this.#team?.count().catch(() => 2);
     this.#isAlone = (count ?? 1) <= 1;
@@ -232,7 +232,7 @@ export class LiveFeeds {
   }
 }
 
-/** Polling, and a WebSocket that follows it: with the current protocol; who speaks an older one is told by Socket.IO. */
+/** Polling, and a WebSocket that follows it, in the current protocol; Socket.IO itself refuses older ones. */
 function isOfSharedPolling({ url = '', headers }: IncomingMessage): boolean {
   if (!/[?&]EIO=4(&|$)/.test(url)) return false;
   return headers.upgrade === undefined ? /[?&]transport=polling(&|$)/.test(url) : /[?&]sid=/.test(url);

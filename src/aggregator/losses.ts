@@ -1,6 +1,6 @@
-// What was lost with workers that died: requests in flight and open connections, in the last minute. Only what grew while
-// this aggregator looked is news: not what had been lost before it began, nor what a node that was out of sight brings
-// back, nor what one record takes over from another.
+// What was lost with workers that died in the last minute: requests in flight and open connections. Only growth that this
+// aggregator has observed is news: not what was lost before it started, nor what a node brings back that could not be
+// reached, nor what one record takes over from another.
 
 import type { Census } from '../metrics/merge.js';
 import type { NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
@@ -13,7 +13,7 @@ export interface Loss {
 
 type Lost = Omit<Loss, 'node'>;
 
-/** A loss is a reason to look for so long. */
+/** How long a loss is reported. */
 const lossWindowMs = 60_000;
 /** Runs of nodes that are remembered. */
 const maxRuns = 10_000;
@@ -64,7 +64,7 @@ export class Losses {
     return !this.#runs.has(record.run) && !this.#continues(record);
   }
 
-  /** The primary was killed, and the next run of its node has taken over what it left. */
+  /** The primary was killed, and the next run of its node has taken over its counts. */
   #continues(record: NodeRecord | WorkerRecord): boolean {
     return record.kind === 'node' && record.contains.some(({ run }) => this.#runs.has(run));
   }

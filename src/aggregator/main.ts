@@ -1,5 +1,5 @@
-// The aggregator: shows what all workers of all machines have published. Any number may run; none of them matters to
-// inference.
+// The aggregator: shows what all workers of all machines have published. Any number may run; inference depends on none
+// of them.
 
 import type { AddressInfo } from 'node:net';
 import { usesTls } from '../certificates.js';
@@ -78,10 +78,10 @@ export async function openAggregator(
     maxClients: http.maxLiveClients,
     pingIntervalMs: http.pingIntervalSeconds * 1000,
   });
-  takeAwayPath(server, http.basePath); // before what the live feeds listen to
+  takeAwayPath(server, http.basePath); // before the live feeds see a request
   const everySecond = setInterval(async () => {
     if (observer.isStale || team?.isLeader === false) return;
-    // What fails now is done a second later.
+    // What fails now is tried again a second later.
     const { metrics, now } = observer.state;
     await history.append(historyPoint(metrics, now)).catch(() => {});
     await team?.care(observer).catch(() => {});

@@ -36,13 +36,13 @@ export interface Metrics extends LatencyWindowsMs {
   readonly connections_lost_60s: number;
   readonly in_flight: number;
   /**
-   * received − answered − failed − refused − expired − abandoned − in flight, on machines that are gone too: anything
-   * but 0 at a quiet moment is a defect.
+   * received − answered − failed − refused − expired − abandoned − in flight, machines that are gone included: anything
+   * but 0 while no request is running is a defect.
    */
   readonly audit_imbalance: number;
   /** Milliseconds since these numbers were read, when they were sent. */
   readonly age_ms: number;
-  /** Whether that is too long ago to be trusted: Redis cannot be reached, and this is the last known state. */
+  /** Whether that is too long ago to be trusted: Redis cannot be reached, so this is the last known state. */
   readonly stale: boolean;
   /** Age of the oldest node's data; null when no node is up. */
   readonly snapshot_age_ms: number | null;
@@ -57,7 +57,7 @@ export interface Metrics extends LatencyWindowsMs {
 export interface ClusterEvent {
   /** Seconds since the epoch. */
   readonly t: number;
-  /** Something broke, something is well again, or somebody wanted it so. */
+  /** A failure, a recovery, or something that an operator asked for. */
   readonly severity: 'bad' | 'good' | 'change';
   readonly text: string;
 }
@@ -70,7 +70,7 @@ export interface LatencyWindowsMs {
   readonly latency_ms_60s: LatencyMs;
 }
 
-/** Milliseconds, at most 1.6 % off; null while there was nothing. */
+/** Milliseconds, at most 1.6 % off; null when there were no requests. */
 export interface LatencyMs {
   /** How many of them there were. */
   readonly count: number;
@@ -94,7 +94,7 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly abandoned: number;
   /** Those of them that were in flight in a worker that died. */
   readonly lost: number;
-  /** Requests that wait for it now. */
+  /** Requests that are queued for it now. */
   readonly queued: number;
   /** From a request's last byte to the run of its batch. */
   readonly queue_ms: LatencyMs;
@@ -107,11 +107,11 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly batch_rows: Readonly<Record<string, number>>;
   /** Why batches were closed: they were full, the event-loop turn or the delay was over, the server drained. */
   readonly closed: { readonly full: number; readonly turn: number; readonly delay: number; readonly drain: number };
-  /** Rows that were run again by themselves since their batch had failed. */
+  /** Rows that were run again alone because their batch had failed. */
   readonly retried_rows: number;
-  /** Versions that workers serve at this moment: one, but for the moment of a reload. */
+  /** Versions that workers serve now: one, except during a reload. */
   readonly versions: readonly string[];
-  /** Its backend, and what it takes and gives: one, but for the moment of a reload. */
+  /** Its backend, inputs and outputs: one text, except during a reload. */
   readonly signatures: readonly string[];
   /** Where it runs: inline or thread. */
   readonly execution: readonly string[];
@@ -143,7 +143,7 @@ export interface WorkerMetrics extends LatencyWindowsMs {
   readonly memory: number;
   /** 0 to 1. */
   readonly event_loop_utilization: number;
-  /** How late its event loop comes to what is due, over the last 5 to 10 seconds. */
+  /** How late its event loop runs timers, over the last 5 to 10 seconds. */
   readonly event_loop_delay_p99_ms: number;
   readonly started: string;
   readonly age_ms: number;

@@ -10,7 +10,7 @@ const forms: Readonly<Record<string, MetricsForm>> = {
   '*/*': 'json',
 };
 
-/** JSON when nothing that we have is asked for, as a browser or curl does. */
+/** JSON when the client asks for nothing that we have, as browsers and curl do. */
 export function negotiate(accept: string | undefined): MetricsForm {
   const wanted = (accept ?? '*/*').split(',', 32).flatMap((range) => {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());

@@ -1,5 +1,5 @@
-// Looks at the cluster again and again, and keeps what it saw last: whoever asks is answered from here at once, and
-// never waits for a worker, a machine or Redis.
+// Polls the cluster and keeps the last snapshot: requests are answered from it at once, and never wait for a worker, a
+// machine or Redis.
 
 import { messageOf } from '../errors.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
@@ -30,7 +30,7 @@ export class ClusterObserver {
     this.#timer = setInterval(() => void this.look(), 0.75 * publishIntervalMs);
   }
 
-  /** What was seen last. */
+  /** The last snapshot. */
   get state(): ClusterState {
     return this.#state;
   }
@@ -40,7 +40,7 @@ export class ClusterObserver {
     return performance.now() - this.#seenAt;
   }
 
-  /** Whether what was seen last is too old to be trusted. */
+  /** Whether the last snapshot is too old to be trusted. */
   get isStale(): boolean {
     return this.ageMs > this.#staleAfterMs;
   }
@@ -50,12 +50,12 @@ export class ClusterObserver {
     return this.#failure;
   }
 
-  /** What was seen last, with how old it is now. */
+  /** The last snapshot, with its age now. */
   metrics(): Metrics {
     return { ...this.#state.metrics, age_ms: Math.round(Math.min(this.ageMs, 1e12)), stale: this.isStale };
   }
 
-  /** The same as JSON; made once a look, however many ask. */
+  /** The same as JSON; made once a poll, however many ask. */
   json(): string {
     this.#json ??= JSON.stringify(this.#state.metrics);
     const { age_ms, stale } = this.metrics();

@@ -1,5 +1,5 @@
-// Whether a page and the address that its request came for are of one origin (RFC 6454): scheme, host and port, where a
-// port that is not written is the scheme's own, and hosts are compared as URLs write them.
+// Whether a page and the address that its request was sent to have the same origin (RFC 6454): scheme, host and port. A
+// port that is not given is the scheme's default, and hosts are compared as URLs write them.
 
 /** As browsers write it: in lower case, without the scheme's own port; null when it is none of http or https. */
 export function normalOrigin(text: string): string | null {

@@ -1,11 +1,11 @@
-// Socket.IO clients that begin with polling, as they do by themselves, beside other aggregators. Each of their requests
-// may come to another aggregator, as a balancer likes, so a session belongs to none: what there is to know of it lies in
-// Redis, and since all show the same numbers, whoever is asked answers.
+// Socket.IO clients that begin with polling, as they do by default, where there are several aggregators. A balancer may
+// send each of their requests to another aggregator, so no aggregator owns a session: its state lies in Redis, and since
+// all aggregators show the same numbers, any of them can answer.
 //
 //   GET ─▶ a session id    POST connect ─▶ checked, kept in Redis    GET ─▶ the answer to it, and every update
 //   WebSocket with that id, at any of them ─▶ "probe" ─▶ "upgrade" ─▶ the session is over; updates go this way
 //
-// It speaks Engine.IO 4 and Socket.IO 5, as much of them as a feed needs that listens to nobody:
+// It speaks the part of Engine.IO 4 and Socket.IO 5 that a one-way feed needs:
 // https://socket.io/docs/v4/engine-io-protocol, https://socket.io/docs/v4/socket-io-protocol
 
 import { randomBytes } from 'node:crypto';
@@ -17,45 +17,45 @@ export interface SharedPollingOptions {
   readonly sessions: RedisValues;
   /** How often a client is asked whether it is there. */
   readonly pingIntervalMs: number;
-  /** Nothing that a client has to say is longer. */
+  /** No message of a client is longer. */
   readonly maxMessageBytes: number;
   /** How often there is an update. */
   readonly streamIntervalMs: number;
-  /** Why a client may not look; null when it may. @param auth what it has shown beside its headers */
+  /** Why a client may not read the metrics; null when it may. @param auth its credentials beside the headers */
   refusalOf(request: IncomingMessage, auth: unknown): string | null;
   /** Sends to a client, or drops one that does not read. */
   send(client: WebSocket, text: string): void;
   onSilent(): void;
 }
 
-/** What there is to know of a session. */
+/** The state of a session. */
 interface Session {
   readonly isConnected: boolean;
-  /** What the client is still to be told. */
+  /** What is still to be sent to the client. */
   readonly reply: string | null;
-  /** The client may not look: it is told so, and that is the end of the session. */
+  /** The client may not read the metrics: it is told so, and the session ends. */
   readonly isRefused?: boolean;
-  /** When the state that the client was sent last was seen, by the clock that all aggregators share. */
+  /** The time of the snapshot that the client was sent last, by the clock that all aggregators share. */
   readonly shownAt?: number;
 }
 
-/** An update as it is sent, and when its state was seen. */
+/** An update as it is sent, with the time of its snapshot. */
 interface Update {
   readonly text: string;
   readonly lookedAt: number;
 }
 
-/** How long after the time for an answer to a ping a client is given up. */
+/** How long a client may take to answer a ping. */
 const pingTimeoutMs = 20_000;
-/** Time that a client has to connect after its WebSocket has. */
+/** Time that a client has to connect to Socket.IO after its WebSocket is open. */
 const connectTimeoutMs = 10_000;
-/** So long lives a session that is not connected. */
+/** How long a session lives that is not connected. */
 const unconnectedMs = 5000;
-/** A client says one or two things at a time. */
+/** A client sends one or two packets at a time. */
 const maxPacketsAtOnce = 8;
-/** An update that is not newer than the client's last one is kept from it for so long; a clock may have been set. */
+/** How long an update is held back that is not newer than the client's last one: a clock may have been set. */
 const maxHeldBackMs = 2000;
-/** A session that has not asked here for so long counts as one of this aggregator no more. */
+/** After this time without a request here, a session no longer counts as one of this aggregator. */
 const recentMs = 30_000;
 
 /** How long a session lives after the last ping. */
@@ -70,9 +70,9 @@ const unknownSession = { code: 1, message: 'Session ID unknown' };
 export class SharedPolling {
   readonly #options: SharedPollingOptions;
   readonly #wss: WebSocketServer;
-  /** Of the connected sessions that were seen here, when. */
+  /** When each connected session was last seen here. */
   readonly #seenAt = new Map<string, number>();
-  /** Of the sessions that were opened here and are not connected, when they were; the oldest comes first. */
+  /** When each session was opened here that is not connected yet, the oldest first. */
   readonly #openedAt = new Map<string, number>();
   /** WebSockets that have updates, and what they were sent before; null when that no longer matters. */
   readonly #live = new Map<WebSocket, { readonly shownAt: number; readonly since: number } | null>();
@@ -84,12 +84,12 @@ export class SharedPolling {
     this.#wss = new WebSocketServer({ noServer: true, maxPayload: options.maxMessageBytes, perMessageDeflate: false });
   }
 
-  /** Whether a session is one of those that were seen here lately. */
+  /** Whether the session was seen here lately. */
   knows(sid: string): boolean {
     return this.#seenAt.has(sid) || performance.now() - (this.#openedAt.get(sid) ?? -Infinity) < unconnectedMs;
   }
 
-  /** Those that were let in: who has only asked for a session takes nobody's place. */
+  /** Clients that were admitted: one that has only asked for a session does not count. */
   get clients(): number {
     return this.#seenAt.size + this.#live.size;
   }
@@ -118,7 +118,7 @@ export class SharedPolling {
 
   /**
    * @param json gives the metrics as they are now
-   * @param lookedAt when they were seen, by the clock that all aggregators share
+   * @param lookedAt the time of the snapshot, by the clock that all aggregators share
    */
   broadcast(json: () => string, lookedAt: number): void {
     if (this.#waiting.length === 0 && this.#live.size === 0) return;
@@ -132,14 +132,14 @@ export class SharedPolling {
   }
 
   /**
-   * Aggregators look at different times: a client that comes from another one may have seen what is newer than an update
-   * here, or hardly older.
+   * Aggregators poll at different times: a client that comes from another one may have been sent a snapshot that is newer
+   * than this one, or hardly older.
    */
   #isDue({ lookedAt }: Update, shownAt: number, since: number): boolean {
     return lookedAt >= shownAt + this.#options.streamIntervalMs / 2 || performance.now() - since > maxHeldBackMs;
   }
 
-  /** Asks every client whether it is there, and gives those up that have not answered the last time. */
+  /** Pings every client, and closes those that did not answer the last ping. */
   ping(): void {
     const oldest = performance.now() - recentMs;
     for (const [sid, at] of this.#seenAt) if (at < oldest) this.#seenAt.delete(sid);
@@ -177,7 +177,7 @@ export class SharedPolling {
     const since = performance.now();
     for (;;) {
       const update = await new Promise<Update | null>((resolve) => this.#waiting.push(resolve));
-      if (response.destroyed) return; // what it was to be told waits for who asks next
+      if (response.destroyed) return; // its reply waits for the next request
       const found = await sessions.read(sid);
       if (found === null) return respondJson(response, 400, unknownSession);
       const session = fromJson(found.value);
@@ -190,7 +190,7 @@ export class SharedPolling {
       if (isRefused) await this.#forget(sid);
       else if (packets.length > 0) {
         const next = { ...session, reply: null, ...(news === null ? {} : { shownAt: news.lookedAt }) };
-        // How old it is tells when the next ping is due.
+        // The age of the value tells when the next ping is due.
         const isAsNew = isPingDue || (isConnected && reply !== null);
         await sessions.replace(sid, toJson(next), isAsNew ? undefined : Math.max(1, found.leftMs));
       }
@@ -211,7 +211,7 @@ export class SharedPolling {
     if (first !== undefined) {
       const found = await sessions.read(sid);
       if (found === null || fromJson(found.value).isRefused) return respondJson(response, 400, unknownSession);
-      // One try: who wants another needs another session.
+      // One attempt a session: a client that wants another needs a new session.
       const session = this.#connected(packets[first] as string, sid, request);
       const lifeMs = session?.isConnected ? undefined : unconnectedMs;
       if (session !== null && !(await sessions.replace(sid, toJson(session), lifeMs)))
@@ -233,7 +233,7 @@ export class SharedPolling {
       clearTimeout(overdue);
       this.#live.delete(client);
     });
-    // One after the other, though some of them ask Redis.
+    // In order, although some of them wait for Redis.
     let turn = Promise.resolve();
     client.on('message', (data) => {
       this.#alive.add(client);
@@ -266,7 +266,7 @@ export class SharedPolling {
     if (isConnected) this.#live.set(client, shownAt === undefined ? null : { shownAt, since: performance.now() });
   }
 
-  /** What a session is after this packet; null when it is not about connecting. */
+  /** The session after this packet; null when the packet does not connect. */
   #connected(text: string, sid: string, request: IncomingMessage): Session | null {
     const [, namespace, json] = /^40(?:(\/[^,]*),)?(.*)$/s.exec(text) ?? [];
     if (json === undefined) return null;

@@ -1,5 +1,5 @@
-// What the page has seen of each worker, node and model: a point a second, so that a row can be opened to its charts.
-// Bounded over all rows: with many of them, each has fewer points.
+// What the page has received of each worker, node and model, one point a second, so that a row can be opened to show its
+// charts. The bound is for all rows together: with many rows, each has fewer points.
 
 /** One row over time: `columns[i]` is the i-th of its values. */
 export interface RowSeries {
@@ -12,9 +12,9 @@ interface Row {
   readonly columns: (number | null)[][];
 }
 
-/** Of all rows together: some 10 MB. */
+/** For all rows together: some 10 MB. */
 const maxPoints = 200_000;
-/** Of a row, however many there are. */
+/** For one row, however few rows there are. */
 const fewestPoints = 60;
 
 const nothing: RowSeries = { times: [], columns: [] };
@@ -28,7 +28,7 @@ export class RowHistory {
     this.#mostPoints = mostPoints;
   }
 
-  /** Notes all rows as they are in the second `t`; of a second, the last counts. Rows that are not among them are gone. */
+  /** Notes all rows in the second `t`; the last call in a second counts. Rows that are missing are dropped. */
   note(t: number, rows: readonly (readonly [key: string, values: readonly (number | null)[]])[]): void {
     const limit = Math.min(this.#mostPoints, Math.max(fewestPoints, Math.floor(maxPoints / rows.length)));
     const keys = new Set(rows.map(([key]) => key));

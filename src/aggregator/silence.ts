@@ -1,7 +1,7 @@
-// For how long each run of a node has been silent, as far as this aggregator has watched it by its own clock.
-// Heartbeats in Redis tell too little to take a node for gone: after an outage longer than the retention, or a step of
-// Redis's clock, or from a restored dump, they are old though the node lives. So only time counts in which records could
-// be read, again and again, and none of the run was newer than before.
+// How long each run of a node has been silent, as far as this aggregator has observed it by its own clock.
+// Heartbeats in Redis are not enough to declare a node gone: after an outage longer than the retention, a step of Redis's
+// clock, or from a restored dump, they are old although the node lives. So only time counts in which this aggregator
+// could read the records and found none of the run renewed.
 
 import type { MetricsRecord } from '../metrics/snapshot.js';
 
@@ -16,7 +16,7 @@ export class SilenceWatch {
   readonly #runs = new Map<string, Watched>();
   #lookedAt: number | null = null;
 
-  /** @param maxStepMs of a longer time between two looks only so much was watched */
+  /** @param maxStepMs of a longer time between two polls, only this much counts as observed */
   constructor(maxStepMs: number) {
     this.#maxStepMs = maxStepMs;
   }
@@ -44,13 +44,13 @@ export class SilenceWatch {
     }
   }
 
-  /** The records could not be read: whoever was silent meanwhile may only have been unable to speak. */
+  /** The records could not be read: a run that was silent meanwhile may not have been able to publish. */
   sawNothing(): void {
     this.#lookedAt = null;
     for (const watched of this.#runs.values()) watched.silentMs = 0;
   }
 
-  /** Runs that were silent for so long. */
+  /** Runs that have been silent for this long. */
   silentFor(ms: number): ReadonlySet<string> {
     return new Set([...this.#runs].filter(([, { silentMs }]) => silentMs > ms).map(([run]) => run));
   }

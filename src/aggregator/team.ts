@@ -1,5 +1,5 @@
 // Any number of aggregators beside one Redis: each reads for itself, one leads. The leader feeds the Socket.IO clients
-// of all of them through the adapter, so that each client has each update once, and takes care of the records.
+// of all of them through the adapter, so that each client gets each update once, and compacts the records.
 
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -29,7 +29,7 @@ export interface Team {
   readonly sessions: RedisValues;
   /** Whether this aggregator leads now. */
   readonly isLeader: boolean;
-  /** Whether what the leader sends to the clients of all aggregators comes here: somebody leads, and can be heard. */
+  /** Whether the leader's updates reach the clients of this aggregator: there is a leader, and its messages arrive. */
   readonly hearsLeader: boolean;
   /** Connections for the Socket.IO adapter, and the first part of its channels. */
   readonly adapter: {
@@ -41,14 +41,14 @@ export interface Team {
   readonly redisFailures: Readonly<Record<string, number>>;
   /** How many aggregators there are. Rejects when Redis does not tell. */
   count(): Promise<number>;
-  /** Does what the leader does for all; nothing when this one does not lead. */
+  /** Compacts the records; does nothing when this aggregator does not lead. */
   care(observer: ClusterObserver): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * What the adapter publishes with. It does not look what comes of it: a refusal is told by the connection's state, and
- * an update that is lost is not.
+ * What the adapter publishes with. It ignores failures: the connection's state reports refusals, and an update that is
+ * lost is followed by the next one.
  */
 class AdapterPublisher extends EventEmitter {
   readonly #redis: RedisClient;
@@ -75,13 +75,13 @@ export async function joinTeam({ redis, cluster, metrics, http }: Config, onStat
   const broadcast = connectRedis(redis, updates, keys.check);
   const subscribe = new RedisSubscription(redis, messages, broadcast, `${keys.socketIo}-echo#${id}`);
   const source = new RedisSource(commands, keys);
-  // With Redis there, the first who asks is answered with what there is; without it, nobody waits for long.
+  // With Redis there, the first request is answered with real numbers; without it, no request waits for long.
   const isConnected = Promise.all([commands, publish, broadcast, subscribe].map((client) => client.whenUp()));
   await Promise.race([isConnected, sleep(redis.connectTimeoutMs, undefined, { ref: false })]);
   const lease = new RedisLease(publish, keys.leader, id, leaseMs);
   await lease.renew();
   const series = new RedisSeries(publish, keys.history, historySeconds);
-  // Who publishes less often than that is not silent.
+  // A node that publishes less often than that is not silent.
   const retentionMs = Math.max(metrics.nodeRetentionSeconds * 1000, lateMs(metrics.publishIntervalMs));
   return {
     source,

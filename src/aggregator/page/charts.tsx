@@ -1,5 +1,5 @@
-// Lines over time. uPlot draws them; what they say stands beside them as text. Under the pointer, or where the arrow keys
-// have led, it shows its values and what happened then; the pointer shows the same moment in all charts of the page.
+// Lines over time, drawn by uPlot, with their current values beside them as text. A cursor, moved by the pointer or the
+// arrow keys, shows the values and the events of a moment; the pointer shows the same moment in all charts of the page.
 
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
@@ -31,12 +31,12 @@ export interface ChartProps extends TimeFrame {
   format(value: number): string;
   /** Labels for ticks that lie `step` apart; none: the axis is logarithmic, in milliseconds. */
   ticks?(values: readonly number[], step: number): readonly string[];
-  /** How high the chart reaches at the least, so that hardly anything does not look like much. */
+  /** The least height of the scale, so that tiny values do not look large. */
   readonly least?: number;
 }
 
 const height = 174;
-/** Events so near to the pointer are told. */
+/** Events this near to the pointer are shown. */
 const eventReachPx = 6;
 const severityColors: Readonly<Record<ClusterEvent['severity'], string>> = {
   bad: 'red',
@@ -140,7 +140,7 @@ function logTicks(lowest: number, highest: number): number[] {
   return [...powers.flatMap((power) => steps.map((step) => step * power)), 10 ** high];
 }
 
-/** None at the right edge, where it would be cut. */
+/** No label at the right edge, where it would be cut off. */
 function timeLabel({ scales }: uPlot, t: number, step: number): string {
   const { min = 0, max = 1 } = scales.x ?? {};
   if (((max ?? 1) - t) / ((max ?? 1) - (min ?? 0)) < 0.08) return '';
@@ -198,7 +198,7 @@ function lineOf(className: string, text: string): HTMLElement {
   return line;
 }
 
-/** Arrow keys lead from point to point, Home and End to the first and the last that are seen. */
+/** Arrow keys move from point to point, Home and End to the first and the last visible one. */
 function moveCursor(plot: uPlot, { times }: ChartProps, key: string): boolean {
   const last = times.length - 1;
   const first = Math.max(

@@ -1,4 +1,4 @@
-// What the aggregator says, as it says it: the history once, then every update; and whether it says anything at all.
+// The aggregator's feed: the history once, then every update, and the state of the connection.
 
 import { io } from 'socket.io-client';
 import { type HistoryPoint, historyPoint, historySeconds } from '../history-point.js';
@@ -6,18 +6,18 @@ import type { Metrics } from '../metrics.js';
 import { RowHistory } from '../row-history.js';
 import { rowsOf } from './rows.js';
 
-/** `silent`: connected, and no update has come for a while; `refused`: somebody answers, but does not let us in. */
+/** `silent`: connected, but no update has come for a while; `refused`: the server answers, but does not admit us. */
 export type Connection = 'connecting' | 'live' | 'stale' | 'silent' | 'gone' | 'refused';
 
 export interface FeedState {
   readonly connection: Connection;
-  /** How old what is shown is, in milliseconds. */
+  /** The age of what is shown, in milliseconds. */
   readonly ageMs: number;
   /** Why there is no connection, where that is known. */
   readonly refusal: string | null;
   readonly metrics: Metrics | null;
   readonly points: readonly HistoryPoint[];
-  /** Of each worker, node and model, since the page was opened. */
+  /** The history of each worker, node and model since the page was opened. */
   readonly rows: RowHistory;
 }
 
@@ -35,12 +35,12 @@ export class Feed {
   #refusal: string | null = null;
   readonly #onChange: () => void;
 
-  /** @param onChange something is new; asked often, so better not answered at once */
+  /** @param onChange something has changed; called often, so do not redraw at once */
   constructor(onChange: () => void) {
     this.#onChange = onChange;
     const socket = io({
       path: socketIo.pathname,
-      // Where something in between does not pass WebSocket on, polling does.
+      // Polling works where a proxy does not pass WebSocket on.
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
       reconnectionDelay: 500,
@@ -82,7 +82,7 @@ export class Feed {
     return this.#metrics.stale ? 'stale' : 'live';
   }
 
-  /** A browser does not tell why a WebSocket was refused: the same question over HTTP is answered. */
+  /** A browser does not say why a WebSocket was refused: the same request over HTTP gets an answer. */
   async #askWhy(): Promise<void> {
     const refusal = await whyRefused();
     this.#refusal = this.#isConnected ? null : refusal;
@@ -100,7 +100,7 @@ export class Feed {
     this.#onChange();
   }
 
-  /** A point a second, the last one of it. */
+  /** One point a second: the last update in it. */
   #add(point: HistoryPoint): void {
     const last = this.#points.at(-1);
     if (last !== undefined && last.t > point.t) return;
@@ -117,16 +117,16 @@ export class Feed {
       this.#points = [...points, ...this.#points.filter(({ t }) => t > last)];
       this.#onChange();
     } catch {
-      // What comes live is shown all the same.
+      // Live updates are shown all the same.
     }
   }
 }
 
-/** Null when nobody answers. A POST has the header Origin, as a WebSocket has; what it asks for is no request of theirs. */
+/** Null when nobody answers. A POST has the header Origin, as a WebSocket has, and this one changes nothing. */
 async function whyRefused(): Promise<string | null> {
   try {
     const { status: known } = await fetch('metrics', { method: 'HEAD' });
-    if (known === 401) location.reload(); // the token is another one now: the page asks for it
+    if (known === 401) location.reload(); // the token has changed: the page asks for it
     const query = '?EIO=4&transport=polling';
     const response = await fetch(`${socketIo.pathname}${query}`, { method: 'POST' });
     const answer = (await response.json().catch(() => null)) as { error?: unknown; code?: unknown } | null;

@@ -1,5 +1,5 @@
-// Draws the page anew when something is new: as often as the screen, but not while somebody selects text in it, and not
-// so often that a large cluster keeps the browser busy.
+// Redraws the page when something has changed: at most once a frame, not while the user selects text, and not so often
+// that a large cluster keeps the browser busy.
 
 import { render } from 'preact';
 import { count } from '../../format.js';
@@ -9,7 +9,7 @@ import { Feed } from './feed.js';
 const root = document.getElementById('app') as HTMLElement;
 root.textContent = '';
 
-/** Drawing may take this share of the time. */
+/** The share of the time that drawing may take. */
 const drawingShare = 0.25;
 
 let isDue = false;

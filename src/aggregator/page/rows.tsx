@@ -1,4 +1,4 @@
-// What is kept of each row of the tables, and the charts that a row opens to.
+// The history of each table row, and the charts that an open row shows.
 
 import { count, duration, percent, ticks } from '../../format.js';
 import type { Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from '../metrics.js';
@@ -21,7 +21,7 @@ export const refusedOf = ({ refused, expired }: ModelMetrics): number =>
 
 type Row = readonly [key: string, values: readonly (number | null)[]];
 
-/** Every row as it is now, in the order of the fields. */
+/** The current values of every row, in the order of the fields. */
 export function rowsOf({ workers, nodes, models }: Metrics): readonly Row[] {
   const sums = new Map<string, { rps: number; cpu: number; memory: number }>();
   for (const { node, rps, cpu, memory } of workers) {

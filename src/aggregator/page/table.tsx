@@ -1,4 +1,4 @@
-// Tables that can be sorted, where what is far from the others is marked: by shade, and by a sign for who sees none.
+// Sortable tables that mark outliers: by shade, and by a sign for those who cannot see the shade.
 
 import { type ComponentChildren, Fragment } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
@@ -6,12 +6,12 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 export interface Column<Row> {
   readonly title: string;
   readonly isNumber: boolean;
-  /** What is sorted by. */
+  /** The value to sort by. */
   value(row: Row): number | string | null;
   show(row: Row): string;
-  /** Whether cells far above the others are marked, and how far that is at least. */
+  /** Whether cells far above the others are marked, and the least value that is. */
   readonly heat?: { readonly above: number };
-  /** Whether a cell says that something is wrong. */
+  /** Whether the cell shows a problem. */
   isBad?(row: Row): boolean;
   /** Whether its text may take several lines. */
   readonly isLong?: boolean;
@@ -23,13 +23,13 @@ export interface TableProps<Row> {
   readonly rows: readonly Row[];
   keyOf(row: Row): string;
   readonly empty: string;
-  /** In a table that is too long to see at once, whose cells are marked is said above it, by this name. */
+  /** Above a table that is too long to see at once, marked rows are listed by this name. */
   nameOf(row: Row): string;
-  /** What a row opens to. */
+  /** What an open row shows. */
   detail(row: Row): ComponentChildren;
 }
 
-/** What of a table lies beyond its edges. */
+/** How much of the table lies beyond each edge. */
 type Beyond = '' | 'more-left' | 'more-right' | 'more-left more-right';
 
 type Order = { readonly column: number; readonly isDescending: boolean } | null;
@@ -58,11 +58,11 @@ function compare(a: number | string | null, b: number | string | null): number {
 
 const signs = ['', ' ▴', ' ▲'] as const;
 
-/** From so many rows on, those that are marked are named above the table. */
+/** From this many rows on, marked rows are listed above the table. */
 const longTable = 20;
 const maxNamed = 5;
 
-/** Rows that are wrong, or far above the others, with what it is about them; the worst columns first. */
+/** Rows with a problem or far above the others, and why; the worst columns first. */
 function marked<Row>({ columns, rows, nameOf }: TableProps<Row>, medians: readonly (number | null)[]): string {
   if (rows.length < longTable) return '';
   const found = rows.flatMap((row) => {
@@ -178,7 +178,7 @@ function useBeyond() {
     look();
     element.addEventListener('scroll', look, { passive: true });
     const resized = new ResizeObserver(() => {
-      // What a row opens to is as wide as what is seen of the table, however wide that is.
+      // An open row is as wide as the visible part of the table.
       element.style.setProperty('--seen-width', `${element.clientWidth}px`);
       look();
     });
@@ -191,13 +191,13 @@ function useBeyond() {
   return { host, beyond };
 }
 
-/** A cell as it was drawn, and all that it was drawn from. */
+/** A cell as it was drawn, and the values that it was drawn from. */
 interface Cell {
   readonly id: string;
   readonly element: ComponentChildren;
 }
 
-/** What looks as before is the same object, which costs next to nothing to draw again. */
+/** A cell that looks as before is the same object, which costs almost nothing to draw again. */
 function cellOf<Row>(
   column: Column<Row>,
   row: Row,
