@@ -67,7 +67,7 @@ async function tables() {
     listeners: table(['key of `listeners[]`', 'default', 'what it is for'], entries(listenerSchema)),
     metrics: table(
       ['metric', 'type', 'what it tells'],
-      metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '').map(({ name, type, help }) => [
+      metricFamilies(new ClusterView(250).update({ records: [], now: 0 }, 0), '').map(({ name, type, help }) => [
         code(name),
         type,
         help,

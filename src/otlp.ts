@@ -52,7 +52,7 @@ const resourceOf = ({ instance, version, cluster }: Sender) =>
 
 const urlOf = ({ endpoint }: OtlpSettings, signal: string): string => `${endpoint.replace(/\/+$/, '')}/v1/${signal}`;
 
-export interface MetricsLook {
+export interface MetricsSnapshot {
   readonly families: readonly MetricFamily[];
   /** Milliseconds since the epoch: since when counters count, and when they were read. */
   readonly since: number;
@@ -61,13 +61,13 @@ export interface MetricsLook {
 
 /**
  * Sends metrics every interval.
- * @param look null when there is nothing to send, or another aggregator sends it
+ * @param read null when there is nothing to send, or another aggregator sends it
  * @param onFailure told once an outage of the collector, with the reason
  */
 export function exportMetrics(
   settings: OtlpSettings,
   sender: Sender,
-  look: () => MetricsLook | null,
+  read: () => MetricsSnapshot | null,
   onFailure: (reason: string) => void,
 ): Exporting {
   const resource = resourceOf(sender);
@@ -93,8 +93,8 @@ export function exportMetrics(
     metricProducers: [
       {
         collect: async () => {
-          const seen = look();
-          const metrics = seen === null ? [] : seen.families.map((family) => metricData(family, seen));
+          const snapshot = read();
+          const metrics = snapshot === null ? [] : snapshot.families.map((family) => metricData(family, snapshot));
           const scopeMetrics =
             metrics.length === 0 ? [] : [{ scope: { name: scope, version: sender.version }, metrics }];
           return { errors: [], resourceMetrics: { resource, scopeMetrics } };
@@ -151,7 +151,7 @@ export function exportTraces(settings: OtlpSettings, sender: Sender): Tracing {
   };
 }
 
-function metricData({ name, type, help, samples }: MetricFamily, { since, at }: MetricsLook): MetricData {
+function metricData({ name, type, help, samples }: MetricFamily, { since, at }: MetricsSnapshot): MetricData {
   const descriptor = { name, description: help, unit: unitOf(name), valueType: ValueType.DOUBLE };
   const times = { startTime: hrTime(since), endTime: hrTime(at) };
   const base = { descriptor, aggregationTemporality: AggregationTemporality.CUMULATIVE };

@@ -6,9 +6,9 @@ import { bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../me
 import { type Census, CountsSum, census, noModelCounts, refused, totalCounts, unsettled } from '../metrics/merge.js';
 import { batchRowsBuckets } from '../metrics/recorder.js';
 import type { ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
-import type { Look } from '../metrics/transport/transport.js';
+import type { RecordsSnapshot } from '../metrics/transport/transport.js';
 import { EventLog } from './events.js';
-import { freshness, listedMs, lookOverdueMs } from './freshness.js';
+import { freshness, listedMs, pollOverdueMs } from './freshness.js';
 import { LatencyWindows } from './latency-windows.js';
 import { Losses, lostOf } from './losses.js';
 import type { LatencyMs, LatencyWindowsMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
@@ -38,17 +38,17 @@ export class ClusterView {
   /** @param publishIntervalMs how often records are renewed; a record that is several intervals old is stale */
   constructor(publishIntervalMs: number) {
     this.#publishIntervalMs = publishIntervalMs;
-    this.#events = new EventLog(lookOverdueMs(publishIntervalMs));
+    this.#events = new EventLog(pollOverdueMs(publishIntervalMs));
   }
 
   /** @param now milliseconds of the monotonic clock */
-  look({ seen, now: wallNow }: Look, now: number): ClusterState {
-    const ages = new Map(seen.map(({ record, ageMs }) => [record.id, ageMs]));
-    const counting = census(seen.map(({ record }) => record));
+  update({ records, now: wallNow }: RecordsSnapshot, now: number): ClusterState {
+    const ages = new Map(records.map(({ record, ageMs }) => [record.id, ageMs]));
+    const counting = census(records.map(({ record }) => record));
     const counts = totalCounts(counting);
     const losses = this.#losses.note(counting, counts, now);
-    const seenNow = this.#metrics(counts, counting, ages, now, wallNow);
-    const metrics = { ...seenNow, events: this.#events.note(seenNow, now, wallNow, losses) };
+    const current = this.#metrics(counts, counting, ages, now, wallNow);
+    const metrics = { ...current, events: this.#events.note(current, now, wallNow, losses) };
     this.#rates.forgetBefore(now);
     const models = Object.keys(counts.models).map(modelKey);
     this.#latencies.keepOnly(new Set(['cluster', ...models, ...counting.workers.map(({ id }) => id)]));

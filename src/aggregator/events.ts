@@ -12,7 +12,7 @@ export class EventLog {
   readonly #pauseMs: number;
   #events: readonly ClusterEvent[] = [];
   #before: Seen | null = null;
-  #lookedAt = 0;
+  #polledAt = 0;
 
   /** @param pauseMs a longer time between two polls means that Redis did not answer */
   constructor(pauseMs: number) {
@@ -27,7 +27,7 @@ export class EventLog {
   note(seen: Seen, now: number, wallNow: number, losses: readonly Loss[] = []): readonly ClusterEvent[] {
     const found: Omit<ClusterEvent, 't'>[] = [];
     if (this.#before !== null) {
-      const pausedMs = now - this.#lookedAt;
+      const pausedMs = now - this.#polledAt;
       if (pausedMs > this.#pauseMs) {
         const text = `metrics can be read again, after ${Math.round(pausedMs / 1000)} s without Redis`;
         found.push({ severity: 'good', text });
@@ -36,7 +36,7 @@ export class EventLog {
     }
     for (const loss of losses) found.push(bad(`lost with a worker of ${loss.node}: ${lossText(loss)}`));
     this.#before = seen;
-    this.#lookedAt = now;
+    this.#polledAt = now;
     if (found.length > 0) {
       const t = Math.floor(wallNow / 1000);
       this.#events = [...this.#events, ...found.map((event) => ({ t, ...event }))].slice(-keptEvents);

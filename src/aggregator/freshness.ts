@@ -16,6 +16,6 @@ export function freshness(ageMs: number, publishIntervalMs: number): FreshnessSt
 export const listedMs = 60_000;
 
 /** After this time without a successful poll, the last snapshot is too old to be trusted. */
-export function lookOverdueMs(publishIntervalMs: number): number {
+export function pollOverdueMs(publishIntervalMs: number): number {
   return Math.max(2000, 8 * publishIntervalMs);
 }

@@ -65,7 +65,7 @@ export async function openAggregator(
     await source.close();
     throw error;
   }
-  await observer.look();
+  await observer.poll();
   const { server } = listener;
   const live = new LiveFeeds({
     server,
@@ -93,7 +93,7 @@ export async function openAggregator(
     url: `${isSecure ? 'https' : 'http'}://${host}:${port}`,
     close: async () => {
       clearInterval(everySecond);
-      await observer.look();
+      await observer.poll();
       await live.close();
       await exporting?.close();
       listener.close();

@@ -4,7 +4,7 @@
 import { messageOf } from '../errors.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
 import { type ClusterState, ClusterView } from './cluster-view.js';
-import { lateMs, lookOverdueMs } from './freshness.js';
+import { lateMs, pollOverdueMs } from './freshness.js';
 import type { Metrics } from './metrics.js';
 import { SilenceWatch } from './silence.js';
 
@@ -15,7 +15,7 @@ export class ClusterObserver {
   readonly #timer: NodeJS.Timeout;
   readonly #staleAfterMs: number;
   #state: ClusterState;
-  #seenAt = Number.NEGATIVE_INFINITY;
+  #polledAt = Number.NEGATIVE_INFINITY;
   #isReading = false;
   #failure = '';
   #json: string | null = null;
@@ -23,11 +23,11 @@ export class ClusterObserver {
   constructor(source: RecordSource, publishIntervalMs: number) {
     this.#source = source;
     this.#view = new ClusterView(publishIntervalMs);
-    this.#staleAfterMs = lookOverdueMs(publishIntervalMs);
+    this.#staleAfterMs = pollOverdueMs(publishIntervalMs);
     this.silence = new SilenceWatch(lateMs(publishIntervalMs));
-    this.#state = this.#view.look({ seen: [], now: Date.now() }, performance.now());
+    this.#state = this.#view.update({ records: [], now: Date.now() }, performance.now());
     // A little more often than records are renewed, so that what is shown is never two intervals old.
-    this.#timer = setInterval(() => void this.look(), 0.75 * publishIntervalMs);
+    this.#timer = setInterval(() => void this.poll(), 0.75 * publishIntervalMs);
   }
 
   /** The last snapshot. */
@@ -37,7 +37,7 @@ export class ClusterObserver {
 
   /** Milliseconds since the records could be read; Infinity before the first time. */
   get ageMs(): number {
-    return performance.now() - this.#seenAt;
+    return performance.now() - this.#polledAt;
   }
 
   /** Whether the last snapshot is too old to be trusted. */
@@ -63,17 +63,17 @@ export class ClusterObserver {
   }
 
   /** Reads the records now. When they cannot be read, the last state stays and grows old. */
-  async look(): Promise<void> {
+  async poll(): Promise<void> {
     if (this.#isReading) return;
     this.#isReading = true;
     try {
-      const look = await this.#source.read();
-      this.#seenAt = performance.now();
+      const snapshot = await this.#source.read();
+      this.#polledAt = performance.now();
       this.silence.saw(
-        look.seen.map(({ record }) => record),
-        this.#seenAt,
+        snapshot.records.map(({ record }) => record),
+        this.#polledAt,
       );
-      this.#state = this.#view.look(look, this.#seenAt);
+      this.#state = this.#view.update(snapshot, this.#polledAt);
       this.#json = null;
       this.#failure = '';
     } catch (error) {

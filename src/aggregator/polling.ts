@@ -42,7 +42,7 @@ interface Session {
 /** An update as it is sent, with the time of its snapshot. */
 interface Update {
   readonly text: string;
-  readonly lookedAt: number;
+  readonly polledAt: number;
 }
 
 /** How long a client may take to answer a ping. */
@@ -118,11 +118,11 @@ export class SharedPolling {
 
   /**
    * @param json gives the metrics as they are now
-   * @param lookedAt the time of the snapshot, by the clock that all aggregators share
+   * @param polledAt the time of the snapshot, by the clock that all aggregators share
    */
-  broadcast(json: () => string, lookedAt: number): void {
+  broadcast(json: () => string, polledAt: number): void {
     if (this.#waiting.length === 0 && this.#live.size === 0) return;
-    const update = { text: `42["metrics",${json()}]`, lookedAt };
+    const update = { text: `42["metrics",${json()}]`, polledAt };
     for (const [client, before] of this.#live) {
       if (before !== null && !this.#isDue(update, before.shownAt, before.since)) continue;
       if (before !== null) this.#live.set(client, null);
@@ -135,8 +135,8 @@ export class SharedPolling {
    * Aggregators poll at different times: a client that comes from another one may have been sent a snapshot that is newer
    * than this one, or hardly older.
    */
-  #isDue({ lookedAt }: Update, shownAt: number, since: number): boolean {
-    return lookedAt >= shownAt + this.#options.streamIntervalMs / 2 || performance.now() - since > maxHeldBackMs;
+  #isDue({ polledAt }: Update, shownAt: number, since: number): boolean {
+    return polledAt >= shownAt + this.#options.streamIntervalMs / 2 || performance.now() - since > maxHeldBackMs;
   }
 
   /** Pings every client, and closes those that did not answer the last ping. */
@@ -189,7 +189,7 @@ export class SharedPolling {
       if (packets.length === 0 && isConnected && update !== null) continue;
       if (isRefused) await this.#forget(sid);
       else if (packets.length > 0) {
-        const next = { ...session, reply: null, ...(news === null ? {} : { shownAt: news.lookedAt }) };
+        const next = { ...session, reply: null, ...(news === null ? {} : { shownAt: news.polledAt }) };
         // The age of the value tells when the next ping is due.
         const isAsNew = isPingDue || (isConnected && reply !== null);
         await sessions.replace(sid, toJson(next), isAsNew ? undefined : Math.max(1, found.leftMs));

@@ -14,7 +14,7 @@ interface Watched {
 export class SilenceWatch {
   readonly #maxStepMs: number;
   readonly #runs = new Map<string, Watched>();
-  #lookedAt: number | null = null;
+  #polledAt: number | null = null;
 
   /** @param maxStepMs of a longer time between two polls, only this much counts as observed */
   constructor(maxStepMs: number) {
@@ -23,8 +23,8 @@ export class SilenceWatch {
 
   /** The records could be read. @param now milliseconds of the monotonic clock */
   saw(records: readonly MetricsRecord[], now: number): void {
-    const stepMs = this.#lookedAt === null ? 0 : Math.min(now - this.#lookedAt, this.#maxStepMs);
-    this.#lookedAt = now;
+    const stepMs = this.#polledAt === null ? 0 : Math.min(now - this.#polledAt, this.#maxStepMs);
+    this.#polledAt = now;
     const there = new Set<string>();
     const heard = new Set<string>();
     for (const record of records) {
@@ -46,7 +46,7 @@ export class SilenceWatch {
 
   /** The records could not be read: a run that was silent meanwhile may not have been able to publish. */
   sawNothing(): void {
-    this.#lookedAt = null;
+    this.#polledAt = null;
     for (const watched of this.#runs.values()) watched.silentMs = 0;
   }
 

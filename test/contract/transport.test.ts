@@ -9,7 +9,7 @@ import type { MetricsRecord } from '#src/metrics/snapshot.js';
 import { IpcRelay } from '#src/metrics/transport/ipc.js';
 import { clusterKeys, RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
 import { connectRedis, type RedisStateListener } from '#src/metrics/transport/redis-connection.js';
-import type { Look, RecordPublisher, RecordSource, RecordUpdate } from '#src/metrics/transport/transport.js';
+import type { RecordPublisher, RecordSource, RecordsSnapshot, RecordUpdate } from '#src/metrics/transport/transport.js';
 import { endProcesses } from '../support/processes.js';
 import { countsOf, nodeRecord, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
@@ -32,7 +32,7 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
     afterEach(() => transport.close());
 
     const read = async (from = source): Promise<readonly MetricsRecord[]> =>
-      (await from.read()).seen.map(({ record }) => record);
+      (await from.read()).records.map(({ record }) => record);
     const received = async (): Promise<number> => totalCounts(census(await read())).models.m?.received ?? 0;
     const seen = (what: string, isSeen: (records: readonly MetricsRecord[]) => boolean, from = source) =>
       until(what, async () => isSeen(await read(from)));
@@ -141,8 +141,8 @@ async function openIpc(): Promise<Transport> {
         read: async () => {
           const answer = once(aggregator, 'message', { signal: AbortSignal.timeout(5000) });
           aggregator.send({ kind: 'read' });
-          const [{ look }] = (await answer) as [{ look: Look }];
-          return look;
+          const [{ snapshot }] = (await answer) as [{ snapshot: RecordsSnapshot }];
+          return snapshot;
         },
         close: async () => {},
       };

@@ -116,9 +116,9 @@ class ModelAggregator {
   }
 
   /** @returns the total; @param silent runs that it takes for gone */
-  async look(truth: number, silent?: ReadonlySet<string>): Promise<number> {
-    const { seen, now } = await this.#source.read();
-    const counting = census(seen.map(({ record }) => record));
+  async poll(truth: number, silent?: ReadonlySet<string>): Promise<number> {
+    const { records, now } = await this.#source.read();
+    const counting = census(records.map(({ record }) => record));
     const total = totalCounts(counting).models.m?.received ?? 0;
     expect(total, 'a total that never falls').to.be.at.least(this.#highest);
     expect(total, 'a total that counts nothing twice').to.be.at.most(truth);
@@ -211,14 +211,14 @@ describe('records that Redis loses', function () {
                 if (model === null || nodes.filter(({ isGone }) => !isGone).length === 1) break;
                 await model.publishAll();
                 model.isGone = true;
-                for (const each of aggregators) await each.look(truth);
+                for (const each of aggregators) await each.poll(truth);
                 break;
               }
               case 'look':
-                await at(aggregators, one.aggregator).look(truth);
+                await at(aggregators, one.aggregator).poll(truth);
                 break;
               case 'take for gone':
-                await at(aggregators, one.aggregator).look(truth, new Set(model === null ? [] : [model.run]));
+                await at(aggregators, one.aggregator).poll(truth, new Set(model === null ? [] : [model.run]));
                 break;
               case 'lose fields': {
                 const fields = await store.hkeys(keys.records);
@@ -238,17 +238,17 @@ describe('records that Redis loses', function () {
                 break;
               case 'restart aggregator':
                 // The other one has looked since Redis lost something.
-                await at(aggregators, 1 - one.aggregator).look(truth);
+                await at(aggregators, 1 - one.aggregator).poll(truth);
                 at(aggregators, one.aggregator).restart();
-                await at(aggregators, one.aggregator).look(truth);
+                await at(aggregators, one.aggregator).poll(truth);
             }
           }
           for (let round = 0; round < 3; round++) {
             for (const model of nodes) if (!model.isGone) await model.publishAll();
-            for (const each of aggregators) await each.look(truth, new Set());
+            for (const each of aggregators) await each.poll(truth, new Set());
           }
           for (const each of [...aggregators, new ModelAggregator(redis, keys)])
-            expect(await each.look(truth), 'the total of all that was counted').to.equal(truth);
+            expect(await each.poll(truth), 'the total of all that was counted').to.equal(truth);
         } finally {
           await publisher.close();
           await store.flushall();
@@ -271,7 +271,7 @@ describe('records that Redis loses', function () {
     const model = new ModelNode('a', clocked);
     await until('a publication', () => model.publishAll().then(() => true));
     const source = new RedisSource(stepping, keys);
-    const ages = async () => (await source.read()).seen.map(({ ageMs }) => ageMs);
+    const ages = async () => (await source.read()).records.map(({ ageMs }) => ageMs);
     const startedAt = performance.now();
     expect(await ages()).to.have.lengthOf(3);
     for (const hours of [1, -1, 24, 0]) {

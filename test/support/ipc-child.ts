@@ -21,5 +21,5 @@ process.on('message', async (message: ToIpcChild) => {
     await publisher.publish(message.update);
     await send({ kind: 'published' });
   } else if (message.kind === 'update') source.receive(message.update);
-  else await send({ kind: 'records', look: await source.read() });
+  else await send({ kind: 'records', snapshot: await source.read() });
 });

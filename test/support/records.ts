@@ -12,7 +12,7 @@ import {
   type WorkerRecord,
   workerRecordId,
 } from '#src/metrics/snapshot.js';
-import type { Look } from '#src/metrics/transport/transport.js';
+import type { RecordsSnapshot } from '#src/metrics/transport/transport.js';
 
 export function workerRecord(fields: Partial<WorkerRecord> = {}): WorkerRecord {
   const { node = 'a', run = 'run', slot = 0, incarnation = 1 } = fields;
@@ -90,6 +90,6 @@ export function countsOf(fields: Partial<ModelCounts>, model = 'm'): WorkerCount
 }
 
 /** A look at these records, all of them so old. */
-export function lookOf(records: readonly MetricsRecord[], ageMs = 0, now = 0): Look {
-  return { seen: records.map((record) => ({ record, ageMs })), now };
+export function snapshotOf(records: readonly MetricsRecord[], ageMs = 0, now = 0): RecordsSnapshot {
+  return { records: records.map((record) => ({ record, ageMs })), now };
 }

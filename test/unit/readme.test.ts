@@ -36,7 +36,9 @@ describe('the README', () => {
 
 describe('every error that a client can see', () => {
   it('has a counter that /metrics shows', () => {
-    const families = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '').map(({ name }) => name);
+    const families = metricFamilies(new ClusterView(250).update({ records: [], now: 0 }, 0), '').map(
+      ({ name }) => name,
+    );
     for (const { counter } of Object.values(clientErrors)) expect(families).to.include(counter.split('{')[0]);
   });
 });
@@ -46,7 +48,7 @@ describe('every threat of the README', () => {
     const { threats } = (await import(`${root}scripts/threats.mjs`)) as {
       threats: readonly { readonly counter: string | null; readonly test: string }[];
     };
-    const shown = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '').flatMap(
+    const shown = metricFamilies(new ClusterView(250).update({ records: [], now: 0 }, 0), '').flatMap(
       ({ name, samples }) => [name, ...samples.map(({ labels }) => `${name}{reason="${labels?.reason}"}`)],
     );
     const tests = ['unit', 'integration', 'e2e']

@@ -2,7 +2,13 @@
 //
 //   worker ── IpcPublisher ──▶ primary: IpcRelay ──▶ aggregator: IpcSource
 
-import { type Look, type RecordPublisher, type RecordSource, RecordStore, type RecordUpdate } from './transport.js';
+import {
+  type RecordPublisher,
+  type RecordSource,
+  RecordStore,
+  type RecordsSnapshot,
+  type RecordUpdate,
+} from './transport.js';
 
 /** Sends a message to the other side; rejects when the channel is gone. */
 export type SendUpdate = (update: RecordUpdate) => Promise<void>;
@@ -53,8 +59,8 @@ export class IpcSource implements RecordSource {
     this.#store.apply(update);
   }
 
-  async read(): Promise<Look> {
-    return { seen: this.#store.all(), now: Date.now() };
+  async read(): Promise<RecordsSnapshot> {
+    return { records: this.#store.all(), now: Date.now() };
   }
 
   async close(): Promise<void> {}

@@ -1,9 +1,9 @@
-// What a reader has seen of all records, so that totals never fall because a store forgot: a record counts until
+// What a reader knows of all records, so that totals never fall because a store forgot: a record counts until
 // another one contains it, not until it disappears.
 
 import { census } from '../merge.js';
 import type { MetricsRecord } from '../snapshot.js';
-import type { SeenRecord } from './transport.js';
+import type { AgedRecord } from './transport.js';
 
 interface Known {
   readonly record: MetricsRecord;
@@ -13,7 +13,7 @@ interface Known {
 
 export class RecordMemory {
   #known = new Map<string, Known>();
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  #updatedAt = Number.NEGATIVE_INFINITY;
 
   /**
    * @param stored what the store has now, with ages by the store's clock, which may have been set meanwhile
@@ -21,14 +21,14 @@ export class RecordMemory {
    * @returns all records that count or that the store has; and those of them that the store has forgotten, or has an
    *   older version of
    */
-  look(
-    stored: readonly SeenRecord[],
+  update(
+    stored: readonly AgedRecord[],
     now: number,
   ): {
-    readonly seen: readonly SeenRecord[];
-    readonly forgotten: readonly SeenRecord[];
+    readonly records: readonly AgedRecord[];
+    readonly forgotten: readonly AgedRecord[];
   } {
-    const inStore = new Map(stored.map((seen) => [seen.record.id, seen]));
+    const inStore = new Map(stored.map((entry) => [entry.record.id, entry]));
     const newest = new Map(this.#known);
     for (const { record, ageMs } of stored) {
       const known = this.#known.get(record.id);
@@ -39,14 +39,14 @@ export class RecordMemory {
       if (!inStore.has(id)) newest.delete(id);
     }
     this.#known = newest;
-    this.#lookedAt = now;
-    const seen = [...newest.values()].map(({ record, renewedAt }) => ({ record, ageMs: now - renewedAt }));
-    const forgotten = seen.filter(({ record }) => (inStore.get(record.id)?.record.sequence ?? -1) < record.sequence);
-    return { seen, forgotten };
+    this.#updatedAt = now;
+    const records = [...newest.values()].map(({ record, renewedAt }) => ({ record, ageMs: now - renewedAt }));
+    const forgotten = records.filter(({ record }) => (inStore.get(record.id)?.record.sequence ?? -1) < record.sequence);
+    return { records, forgotten };
   }
 
-  /** What was renewed since the last look is no older than that, whatever a clock says that was set meanwhile. */
+  /** What was renewed since the last update is no older than that, whatever a clock says that was set meanwhile. */
   #ageOf(known: Known | undefined, ageMs: number, now: number): number {
-    return Math.max(0, known === undefined ? ageMs : Math.min(ageMs, now - this.#lookedAt));
+    return Math.max(0, known === undefined ? ageMs : Math.min(ageMs, now - this.#updatedAt));
   }
 }

@@ -12,7 +12,7 @@ import type { BaseRecord, GoneRecord, MetricsRecord } from '../snapshot.js';
 import { RecordMemory } from './record-memory.js';
 import { connectRedis, type RedisClient, type RedisSettings, type RedisStateListener } from './redis-connection.js';
 import { evictingPolicy } from './redis-eviction.js';
-import type { Look, RecordPublisher, RecordSource, RecordUpdate, SeenRecord } from './transport.js';
+import type { AgedRecord, RecordPublisher, RecordSource, RecordsSnapshot, RecordUpdate } from './transport.js';
 
 /**
  * Lua: milliseconds since the epoch by the clock of Redis; the sequence of a field, -1 where there is none; and its
@@ -124,13 +124,13 @@ export class RedisSource implements RecordSource {
     this.#key = records;
   }
 
-  async read(): Promise<Look> {
+  async read(): Promise<RecordsSnapshot> {
     const [nowText, fields] = (await this.#redis.eval(readScript, 1, this.#key)) as [string, string[]];
     const now = Number(nowText);
-    const { seen, forgotten } = this.#memory.look(await this.#parse(fields, now), performance.now());
-    // One that cannot be written now is still forgotten at the next look.
+    const { records, forgotten } = this.#memory.update(await this.#parse(fields, now), performance.now());
+    // One that cannot be written now is still forgotten at the next poll.
     if (forgotten.length > 0) await Promise.allSettled(forgotten.map((record) => this.#restore(record)));
-    return { seen, now };
+    return { records, now };
   }
 
   /** Puts `record` in the place of `replaced`, which it contains; false when something has changed meanwhile. */
@@ -159,27 +159,27 @@ export class RedisSource implements RecordSource {
     this.#redis.disconnect();
   }
 
-  #restore({ record, ageMs }: SeenRecord): Promise<unknown> {
+  #restore({ record, ageMs }: AgedRecord): Promise<unknown> {
     const { id, sequence } = record;
     const age = Math.round(Math.min(ageMs, maxAgeMs));
     return this.#redis.eval(publishScript, 1, this.#key, id, sequence, JSON.stringify(record), age);
   }
 
   /** @param fields id, value, id, value …; one that is not ours, or is broken, is as if it were not there */
-  async #parse(fields: readonly string[], now: number): Promise<readonly SeenRecord[]> {
+  async #parse(fields: readonly string[], now: number): Promise<readonly AgedRecord[]> {
     const parsed = new Map<string, ParsedField>();
-    const seen: SeenRecord[] = [];
+    const records: AgedRecord[] = [];
     for (let i = 0; i < fields.length; i += 2) {
       const [id, value] = [fields[i] as string, fields[i + 1] as string];
       const known = this.#parsed.get(id);
       const field = known?.value === value ? known : parseField(id, value);
       if (field === null) continue;
       parsed.set(id, field);
-      seen.push({ record: field.record, ageMs: now - field.beat });
+      records.push({ record: field.record, ageMs: now - field.beat });
       if (field !== known && parsed.size % parsedAtOnce === 0) await nextTurn();
     }
     this.#parsed = parsed;
-    return seen;
+    return records;
   }
 }
 

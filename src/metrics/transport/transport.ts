@@ -15,22 +15,22 @@ export interface RecordPublisher {
   close(): Promise<void>;
 }
 
-export interface SeenRecord {
+export interface AgedRecord {
   readonly record: MetricsRecord;
   /** Milliseconds since it was renewed, by one clock for all records. */
   readonly ageMs: number;
 }
 
-export interface Look {
+export interface RecordsSnapshot {
   /** The newest version of every record of the cluster. */
-  readonly seen: readonly SeenRecord[];
+  readonly records: readonly AgedRecord[];
   /** Milliseconds since the epoch by that clock. */
   readonly now: number;
 }
 
 export interface RecordSource {
   /** Rejects when the records cannot be read. */
-  read(): Promise<Look>;
+  read(): Promise<RecordsSnapshot>;
   close(): Promise<void>;
 }
 
@@ -45,7 +45,7 @@ export class RecordStore {
     for (const id of retires) this.#records.delete(id);
   }
 
-  all(): readonly SeenRecord[] {
+  all(): readonly AgedRecord[] {
     const now = performance.now();
     return [...this.#records.values()].map(({ record, at }) => ({ record, ageMs: now - at }));
   }

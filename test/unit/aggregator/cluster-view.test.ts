@@ -5,7 +5,7 @@ import { contentTypes, formatText } from '#src/metrics/exposition.js';
 import { bucketMiddleMs } from '#src/metrics/histogram.js';
 import { noCounts, noModelCounts } from '#src/metrics/merge.js';
 import type { WorkerRecord } from '#src/metrics/snapshot.js';
-import { countsOf, lookOf, nodeRecord, workerRecord } from '../../support/records.js';
+import { countsOf, nodeRecord, snapshotOf, workerRecord } from '../../support/records.js';
 
 function counted(received: number, fields: Partial<WorkerRecord> = {}): WorkerRecord {
   const model = { ...noModelCounts(), received, answered: received, latency: [300, received] };
@@ -14,7 +14,7 @@ function counted(received: number, fields: Partial<WorkerRecord> = {}): WorkerRe
 
 describe('the view of the cluster', () => {
   it('has the ten keys of the original server', () => {
-    const { metrics } = new ClusterView(250).look(lookOf([]), 0);
+    const { metrics } = new ClusterView(250).update(snapshotOf([]), 0);
     expect(metrics).to.include.all.keys(
       'initial_time',
       'uptime',
@@ -31,15 +31,18 @@ describe('the view of the cluster', () => {
 
   it('tells the rate of the last five seconds, not of the whole life', () => {
     const view = new ClusterView(250);
-    let metrics = view.look(lookOf([nodeRecord(), counted(0)]), 0).metrics;
+    let metrics = view.update(snapshotOf([nodeRecord(), counted(0)]), 0).metrics;
     for (let second = 1; second <= 10; second++)
-      metrics = view.look(
-        lookOf([nodeRecord({ uptimeMs: second * 1000 }), counted(1000 * second)]),
+      metrics = view.update(
+        snapshotOf([nodeRecord({ uptimeMs: second * 1000 }), counted(1000 * second)]),
         second * 1000,
       ).metrics;
     expect(metrics.requests_per_second).to.be.closeTo(1000, 1);
     for (let second = 11; second <= 20; second++)
-      metrics = view.look(lookOf([nodeRecord({ uptimeMs: second * 1000 }), counted(10_000)]), second * 1000).metrics;
+      metrics = view.update(
+        snapshotOf([nodeRecord({ uptimeMs: second * 1000 }), counted(10_000)]),
+        second * 1000,
+      ).metrics;
     expect(metrics.requests_per_second).to.equal(0);
     expect(metrics.requests_per_second_lifetime).to.equal(500);
     expect(metrics.workers[0]?.rps).to.equal(0);
@@ -49,20 +52,20 @@ describe('the view of the cluster', () => {
     const view = new ClusterView(250);
     const lost = (requests: number, connections: number) =>
       nodeRecord({ departed: { ...countsOf({ lost: requests, abandoned: requests }), closedByDeath: connections } });
-    const look = (node: ReturnType<typeof nodeRecord> | null, at: number) =>
-      view.look(lookOf(node === null ? [] : [node], 0, at), at).metrics;
-    expect(look(lost(5, 1), 0)).to.include({ requests_lost: 5, requests_lost_60s: 0, connections_lost_60s: 0 });
-    expect(look(lost(165, 4), 1000)).to.include({
+    const poll = (node: ReturnType<typeof nodeRecord> | null, at: number) =>
+      view.update(snapshotOf(node === null ? [] : [node], 0, at), at).metrics;
+    expect(poll(lost(5, 1), 0)).to.include({ requests_lost: 5, requests_lost_60s: 0, connections_lost_60s: 0 });
+    expect(poll(lost(165, 4), 1000)).to.include({
       requests_lost: 165,
       requests_lost_60s: 160,
       connections_lost_60s: 3,
     });
     // A node that was out of sight brings nothing new when it is back.
-    look(null, 2000);
-    const later = look(lost(165, 4), 3000);
+    poll(null, 2000);
+    const later = poll(lost(165, 4), 3000);
     expect(later).to.include({ requests_lost_60s: 160, connections_lost: 4 });
     expect(later.events.map(({ text }) => text)).to.include('lost with a worker of a: 160 requests and 3 connections');
-    expect(look(lost(165, 4), 61_001)).to.include({
+    expect(poll(lost(165, 4), 61_001)).to.include({
       requests_lost: 165,
       requests_lost_60s: 0,
       connections_lost_60s: 0,
@@ -72,7 +75,7 @@ describe('the view of the cluster', () => {
   it('shows what models take and give, as the nodes that are up say', () => {
     const nodes = ['a', 'b', 'c'].map((node) => nodeRecord({ node, run: node, signatures: { m: 'float32[4]' } }));
     const old = nodeRecord({ node: 'd', run: 'd', departed: countsOf({ received: 1 }) });
-    const { models } = new ClusterView(250).look(lookOf([...nodes, old]), 0).metrics;
+    const { models } = new ClusterView(250).update(snapshotOf([...nodes, old]), 0).metrics;
     expect(models.map(({ name, signatures }) => [name, signatures])).to.deep.equal([['m', ['float32[4]']]]);
   });
 
@@ -80,7 +83,7 @@ describe('the view of the cluster', () => {
     const view = new ClusterView(250);
     const records = [nodeRecord(), counted(7)];
     const states = [0, 999, 1000, 4999, 5000, 60_000].map((ageMs) => {
-      const { metrics } = view.look(lookOf(records, ageMs), ageMs);
+      const { metrics } = view.update(snapshotOf(records, ageMs), ageMs);
       expect(metrics.total_requests).to.equal(7);
       return [metrics.nodes[0]?.state, metrics.workers[0]?.state];
     });
@@ -96,17 +99,17 @@ describe('the view of the cluster', () => {
 
   it('lists a node that stopped in order for a minute, and of a node that was restarted the newest run', () => {
     const view = new ClusterView(250);
-    const stopped = lookOf([nodeRecord({ isStopping: true })], 59_999);
-    expect(view.look(stopped, 0).metrics.nodes.map(({ state }) => state)).to.deep.equal(['stopped']);
-    expect(view.look(lookOf([nodeRecord({ isStopping: true })], 60_000), 0).metrics.nodes).to.deep.equal([]);
+    const stopped = snapshotOf([nodeRecord({ isStopping: true })], 59_999);
+    expect(view.update(stopped, 0).metrics.nodes.map(({ state }) => state)).to.deep.equal(['stopped']);
+    expect(view.update(snapshotOf([nodeRecord({ isStopping: true })], 60_000), 0).metrics.nodes).to.deep.equal([]);
     const both = {
-      seen: [
+      records: [
         { record: nodeRecord({ run: 'old', pid: 1 }), ageMs: 4000 },
         { record: nodeRecord({ run: 'new', pid: 2 }), ageMs: 10 },
       ],
       now: 0,
     };
-    expect(view.look(both, 0).metrics.nodes.map(({ pid }) => pid)).to.deep.equal([2]);
+    expect(view.update(both, 0).metrics.nodes.map(({ pid }) => pid)).to.deep.equal([2]);
   });
 
   it('tells the quantiles of the last ten seconds, of the last minute and of all time', () => {
@@ -114,7 +117,7 @@ describe('the view of the cluster', () => {
     const at = (second: number, latency: readonly number[]) => {
       const model = { ...noModelCounts(), latency };
       const record = workerRecord({ counts: { ...noCounts(), models: { digits: model } }, sequence: second });
-      return view.look(lookOf([record]), second * 1000).metrics;
+      return view.update(snapshotOf([record]), second * 1000).metrics;
     };
     // 100 slow ones at first, then ten quick ones, then a hundred others: bucket numbers stand for times.
     at(0, []);
@@ -134,16 +137,16 @@ describe('the view of the cluster', () => {
   it('shows an imbalance when a request has neither an outcome nor a place in flight', () => {
     const model = { ...noModelCounts(), received: 10, answered: 5, failed: 1, refusedBadInput: 1, abandoned: 1 };
     const record = workerRecord({ counts: { ...noCounts(), models: { digits: model } } });
-    const look = (inFlight: number) =>
-      new ClusterView(250).look(lookOf([{ ...record, gauges: { ...record.gauges, inFlight } }]), 0).metrics;
-    expect(look(2).audit_imbalance).to.equal(0);
-    expect(look(0).audit_imbalance).to.equal(2);
-    expect(look(2)).to.include({ errors: 2, error_rate: 0.2, inference_errors: 1, inference_error_rate: 0.1 });
+    const poll = (inFlight: number) =>
+      new ClusterView(250).update(snapshotOf([{ ...record, gauges: { ...record.gauges, inFlight } }]), 0).metrics;
+    expect(poll(2).audit_imbalance).to.equal(0);
+    expect(poll(0).audit_imbalance).to.equal(2);
+    expect(poll(2)).to.include({ errors: 2, error_rate: 0.2, inference_errors: 1, inference_error_rate: 0.1 });
   });
 });
 
 describe('the text for Prometheus', () => {
-  const state = new ClusterView(250).look(lookOf([nodeRecord({ node: 'quo"te\\d' }), counted(3)]), 0);
+  const state = new ClusterView(250).update(snapshotOf([nodeRecord({ node: 'quo"te\\d' }), counted(3)]), 0);
 
   it('has cumulative buckets that end in the count', () => {
     const lines = formatText(metricFamilies(state, '1.2.3'), 'prometheus').split('\n');

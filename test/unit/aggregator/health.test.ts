@@ -3,10 +3,10 @@ import { ClusterView } from '#src/aggregator/cluster-view.js';
 import { troublesOf } from '#src/aggregator/health.js';
 import type { Metrics, NodeMetrics, WorkerMetrics } from '#src/aggregator/metrics.js';
 import { formatLine, formatScreen } from '#src/top/render.js';
-import { lookOf, nodeRecord, workerRecord } from '../../support/records.js';
+import { nodeRecord, snapshotOf, workerRecord } from '../../support/records.js';
 
 const well: Metrics = {
-  ...new ClusterView(250).look(lookOf([nodeRecord(), workerRecord()]), 0).metrics,
+  ...new ClusterView(250).update(snapshotOf([nodeRecord(), workerRecord()]), 0).metrics,
   requests_per_second: 1000,
   age_ms: 0,
   stale: false,

@@ -6,7 +6,7 @@ import { root } from '../../support/processes.js';
 
 describe('the rules for Prometheus', () => {
   it('ask for metrics that there are', () => {
-    const families = metricFamilies(new ClusterView(250).look({ seen: [], now: 0 }, 0), '');
+    const families = metricFamilies(new ClusterView(250).update({ records: [], now: 0 }, 0), '');
     const names = families.flatMap(({ name, type }) =>
       type === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
     );
