@@ -2,9 +2,18 @@
 // Pure except for one memory: the polls of the last minute, for rates and quantiles of the last seconds, and for what
 // has changed between two polls.
 
-import { bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../metrics/histogram.js';
-import { type Census, CountsSum, census, noModelCounts, refused, totalCounts, unsettled } from '../metrics/merge.js';
-import { batchRowsBuckets } from '../metrics/recorder.js';
+import { type Counter, type CounterFamily, counters, countersWith, type ReasonOf } from '../metrics/counters.js';
+import { batchRowsLabel, bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../metrics/histogram.js';
+import {
+  type Census,
+  CountsSum,
+  census,
+  errorsOf,
+  noModelCounts,
+  sumOf,
+  totalCounts,
+  unsettled,
+} from '../metrics/merge.js';
 import type { ModelCounts, NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
 import type { RecordsSnapshot } from '../metrics/transport/transport.js';
 import { EventLog } from './events.js';
@@ -102,7 +111,7 @@ export class ClusterView {
         unsettled(all) - sum(workers, ({ gauges }) => gauges.inFlight) - sum(gone, ({ inFlight }) => inFlight),
       ...this.#latency('cluster', all.latency, now),
       snapshot_age_ms: up.length > 0 ? Math.max(...up.map(ageOf)) : null,
-      connections_refused: refusedConnections(counts),
+      connections_refused: sumOf(counts, connectionsRefused),
       models: Object.entries(counts.models).map(([name, model]) => this.#model(name, model, alive, up, now)),
       workers: workers.filter(isListed).map((worker) => this.#worker(worker, ageOf(worker), now, wallNow)),
       nodes: listedNodes.map((node) =>
@@ -128,18 +137,14 @@ export class ClusterView {
     now: number,
   ): ModelMetrics {
     const served = alive.flatMap(({ gauges }) => gauges.models[name] ?? []);
-    const batches = batchesOf(counts);
+    const batches = sumOf(counts, batchesClosed);
     return {
       name,
       requests: counts.received,
       rps: this.#rates.rate(modelKey(name), counts.received, now),
       answered: counts.answered,
       failed: counts.failed,
-      refused: {
-        bad_input: counts.refusedBadInput,
-        queue_full: counts.refusedQueueFull,
-        payload_too_large: counts.refusedPayloadTooLarge,
-      },
+      refused: byReason(counts, 'mltcp_requests_refused_total'),
       expired: counts.expired,
       abandoned: counts.abandoned,
       lost: counts.lost,
@@ -150,12 +155,7 @@ export class ClusterView {
       batches,
       rows_per_batch: share(counts.batchedRows, batches),
       batch_rows: Object.fromEntries(counts.batchRows.flatMap((n, i) => (n > 0 ? [[batchRowsLabel(i), n]] : []))),
-      closed: {
-        full: counts.closedFull,
-        turn: counts.closedTurn,
-        delay: counts.closedDelay,
-        drain: counts.closedDrain,
-      },
+      closed: byReason(counts, 'mltcp_batches_closed_total'),
       retried_rows: counts.retriedRows,
       versions: [...new Set(served.map(({ version }) => version))],
       signatures: [...new Set(up.flatMap(({ signatures }) => signatures?.[name] ?? []))],
@@ -239,19 +239,18 @@ export function sumModels(counts: WorkerCounts): ModelCounts {
   return total.value().models.all as ModelCounts;
 }
 
+const connectionsRefused = countersWith({ family: 'mltcp_connections_refused_total' });
 /** Every batch has exactly one reason for which it was closed. */
-function batchesOf({ closedFull, closedTurn, closedDelay, closedDrain }: ModelCounts): number {
-  return closedFull + closedTurn + closedDelay + closedDrain;
-}
+const batchesClosed = countersWith({ family: 'mltcp_batches_closed_total' });
 
-/** The largest size in bucket `i` of `batchRows`. */
-export function batchRowsLabel(i: number): string {
-  return i === batchRowsBuckets - 1 ? '+Inf' : String(2 ** i);
-}
-
-/** Requests that were not answered with a result. */
-function errorsOf(counts: ModelCounts): number {
-  return counts.failed + counts.expired + refused(counts);
+/** The counters of a family, by reason. */
+function byReason<Family extends CounterFamily>(
+  counts: Readonly<Partial<Record<Counter, number>>>,
+  family: Family,
+): Record<ReasonOf<Family>, number> {
+  const names: readonly Counter[] = countersWith({ family });
+  const entries = names.map((name) => [counters[name].labels?.reason, counts[name] ?? 0]);
+  return Object.fromEntries(entries) as Record<ReasonOf<Family>, number>;
 }
 
 const shares = [0.5, 0.9, 0.99, 0.999];
@@ -267,16 +266,3 @@ const sum = <T>(items: readonly T[], value: (item: T) => number): number =>
 /** 0 when there are none. */
 const least = (values: readonly number[]): number => (values.length === 0 ? 0 : Math.min(...values));
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
-
-function refusedConnections(counts: WorkerCounts): number {
-  const { refusedByLimit, refusedByAddressLimit, refusedByRate } = counts;
-  const { refusedByAddress, refusedByHandshake, refusedByDescriptors } = counts;
-  return (
-    refusedByLimit +
-    refusedByAddressLimit +
-    refusedByRate +
-    refusedByAddress +
-    refusedByHandshake +
-    refusedByDescriptors
-  );
-}

@@ -1,5 +1,7 @@
 // The JSON of GET /metrics, WS /metrics and Socket.IO's `metrics`. The first ten keys are those of the original server.
 
+import type { ReasonOf } from '../metrics/counters.js';
+
 export interface Metrics extends LatencyWindowsMs {
   /** ISO 8601, when the first node of the cluster that is known started. */
   readonly initial_time: string;
@@ -87,7 +89,7 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly rps: number;
   readonly answered: number;
   readonly failed: number;
-  readonly refused: { readonly bad_input: number; readonly queue_full: number; readonly payload_too_large: number };
+  readonly refused: Readonly<Record<ReasonOf<'mltcp_requests_refused_total'>, number>>;
   /** Requests whose deadline had passed before they could be run. */
   readonly expired: number;
   /** Requests that had no reply when their connection ended. */
@@ -106,7 +108,7 @@ export interface ModelMetrics extends LatencyWindowsMs {
   /** Batches by their size: at most this many rows → batches. Sizes that never occurred are left out. */
   readonly batch_rows: Readonly<Record<string, number>>;
   /** Why batches were closed: they were full, the event-loop turn or the delay was over, the server drained. */
-  readonly closed: { readonly full: number; readonly turn: number; readonly delay: number; readonly drain: number };
+  readonly closed: Readonly<Record<ReasonOf<'mltcp_batches_closed_total'>, number>>;
   /** Rows that were run again alone because their batch had failed. */
   readonly retried_rows: number;
   /** Versions that workers serve now: one, except during a reload. */

@@ -1,11 +1,11 @@
 // The cluster's state as Prometheus metric families. Names and units follow its conventions: base units, `_total`.
 
+import type { ModelHistogram } from '../metrics/counters.js';
 import type { MetricFamily, Sample } from '../metrics/exposition.js';
-import { bucketMiddleMs, countOf, type SparseHistogram } from '../metrics/histogram.js';
+import { batchRowsLabel, bucketMiddleMs, countOf, type SparseHistogram } from '../metrics/histogram.js';
 import type { Census } from '../metrics/merge.js';
-import type { ModelHistogram } from '../metrics/recorder.js';
 import type { ModelCounts } from '../metrics/snapshot.js';
-import { batchRowsLabel, type ClusterState } from './cluster-view.js';
+import type { ClusterState } from './cluster-view.js';
 import { noRefusals, type Refusals } from './refusals.js';
 
 /** Upper bounds in seconds: a small model answers in tens of microseconds, an overloaded one in seconds. */

@@ -1,15 +1,16 @@
 // Adding up counts: of departed workers on a node, and of all records of a cluster.
 
-import { addSparse, bucketCount, type SparseHistogram, since, toSparse } from './histogram.js';
 import {
-  batchRowsBuckets,
+  type Counter,
+  countersWith,
+  eachHistogram,
   type ModelCounter,
-  type ModelHistogram,
   modelCounters,
   modelHistograms,
   type WorkerCounter,
   workerCounters,
-} from './recorder.js';
+} from './counters.js';
+import { addSparse, batchRowsBuckets, bucketCount, since, toSparse } from './histogram.js';
 import {
   type BaseRecord,
   type FoldedIncarnations,
@@ -23,15 +24,20 @@ import {
   type WorkerRecord,
 } from './snapshot.js';
 
-/** Why connections end. One that is lost on its way from worker to worker is its primary's to count. */
-const closeCounters = workerCounters.filter((name) => name.startsWith('closedBy') && name !== 'closedByHandoff');
+/** How a worker's connections end. */
+const closings = countersWith({ scope: 'worker', outcome: 'closed' });
+const errorCounters = countersWith({ scope: 'model', outcome: 'error' });
+/** How requests end. */
+const outcomes = [
+  ...errorCounters,
+  ...countersWith({ scope: 'model', outcome: 'answered' }),
+  ...countersWith({ scope: 'model', outcome: 'abandoned' }),
+];
 
 export function noModelCounts(): ModelCounts {
   return {
     ...zeros(modelCounters),
-    latency: [],
-    queueTime: [],
-    runTime: [],
+    ...eachHistogram(() => []),
     batchRows: new Array(batchRowsBuckets).fill(0),
   };
 }
@@ -61,24 +67,27 @@ export function departed(counts: WorkerCounts): WorkerCounts {
 function openConnections(counts: WorkerCounts): number {
   const { connectionsAccepted, connectionsMoved, connectionsMovedAway } = counts;
   if (connectionsMovedAway === undefined) return 0; // of a version that did not count them
-  return closeCounters.reduce(
-    (open, name) => open - (counts[name] ?? 0),
-    connectionsAccepted + connectionsMoved - connectionsMovedAway,
-  );
+  return connectionsAccepted + connectionsMoved - connectionsMovedAway - sumOf(counts, closings);
 }
 
 /** Requests that were received and have no outcome yet. */
 export function unsettled(model: ModelCounts): number {
-  const { received, answered, failed, expired, abandoned } = model;
-  return received - answered - failed - expired - abandoned - refused(model);
+  return model.received - sumOf(model, outcomes);
 }
 
 /** The same over all models. */
 export const unsettledOf = ({ models }: WorkerCounts): number =>
   Object.values(models).reduce((all, model) => all + unsettled(model), 0);
 
-export function refused(model: ModelCounts): number {
-  return model.refusedBadInput + model.refusedQueueFull + model.refusedPayloadTooLarge;
+/** Requests that were answered with an error. */
+export const errorsOf = (model: ModelCounts): number => sumOf(model, errorCounters);
+
+/** The sum of some counters. A record of an earlier version may lack one: it counts as 0. */
+export function sumOf<Name extends Counter>(
+  counts: Readonly<Partial<Record<Name, number>>>,
+  names: readonly Name[],
+): number {
+  return names.reduce((sum, name) => sum + (counts[name] ?? 0), 0);
 }
 
 /** Which records count. */
@@ -241,15 +250,17 @@ export function totalCounts({ base, nodes, workers, gone }: Omit<Census, 'covere
 /** By how much each count of `larger` exceeds that of `smaller`; null when none does. */
 export function countsBeyond(larger: WorkerCounts, smaller: WorkerCounts): WorkerCounts | null {
   const worker = beyond(workerCounters, larger, smaller);
-  let isMore = sumOf(worker) > 0;
+  let isMore = isAnyAboveZero(worker);
   const models = Object.entries(larger.models).map(([name, model]) => {
     const other = smaller.models[name] ?? noModelCounts();
     const counters = beyond(modelCounters, model, other);
-    const histograms = modelHistograms.map((key) => [key, since(model[key] ?? [], other[key] ?? [])] as const);
+    const histograms = eachHistogram((key) => since(model[key] ?? [], other[key] ?? []));
     const batchRows = model.batchRows.map((rows, i) => Math.max(0, rows - (other.batchRows[i] ?? 0)));
-    isMore ||= sumOf(counters) > 0 || histograms.some(([, more]) => more.length > 0) || batchRows.some((n) => n > 0);
-    const more = Object.fromEntries(histograms) as Record<ModelHistogram, SparseHistogram>;
-    return [name, { ...counters, ...more, batchRows }] as const;
+    isMore ||=
+      isAnyAboveZero(counters) ||
+      Object.values(histograms).some((more) => more.length > 0) ||
+      batchRows.some((n) => n > 0);
+    return [name, { ...counters, ...histograms, batchRows }] as const;
   });
   return isMore ? { ...worker, models: Object.fromEntries(models) } : null;
 }
@@ -263,8 +274,8 @@ function beyond<Name extends string>(
   return Object.fromEntries(entries) as Record<Name, number>;
 }
 
-const sumOf = (counters: Readonly<Record<string, number>>): number =>
-  Object.values(counters).reduce((sum, count) => sum + count, 0);
+const isAnyAboveZero = (counts: Readonly<Record<string, number>>): boolean =>
+  Object.values(counts).some((count) => count > 0);
 
 /** Adds up many counts without making a new object for each. */
 export class CountsSum {
@@ -291,20 +302,19 @@ export class CountsSum {
 
 class ModelSum {
   readonly #counters: Record<string, number> = zeros(modelCounters);
-  readonly #histograms = modelHistograms.map((name) => ({ name, counts: new Float64Array(bucketCount) }));
+  readonly #histograms = eachHistogram(() => new Float64Array(bucketCount));
   readonly #batchRows: number[] = new Array(batchRowsBuckets).fill(0);
 
   add(model: ModelCounts): void {
     for (const name of modelCounters) this.#counters[name] = (this.#counters[name] ?? 0) + (model[name] ?? 0);
-    for (const { name, counts } of this.#histograms) addSparse(counts, model[name] ?? []);
+    for (const name of modelHistograms) addSparse(this.#histograms[name], model[name] ?? []);
     for (const [i, batches] of model.batchRows.entries()) this.#batchRows[i] = (this.#batchRows[i] ?? 0) + batches;
   }
 
   value(): ModelCounts {
-    const histograms = this.#histograms.map(({ name, counts }) => [name, toSparse(counts)]);
     return {
       ...(this.#counters as Record<ModelCounter, number>),
-      ...(Object.fromEntries(histograms) as Record<ModelHistogram, SparseHistogram>),
+      ...eachHistogram((name) => toSparse(this.#histograms[name])),
       batchRows: this.#batchRows,
     };
   }

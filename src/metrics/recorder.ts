@@ -6,84 +6,19 @@
 // Bucket by bucket, the histograms of a model lie side by side: what a turn touches lies close together, and little of
 // it has to be written to make it safe.
 
-import { bucketCount, bucketOf, type SparseHistogram, toSparse } from './histogram.js';
+import {
+  eachHistogram,
+  type ModelCounter,
+  type ModelHistogram,
+  modelCounters,
+  modelHistograms,
+  type WorkerCounter,
+  workerCounters,
+} from './counters.js';
+import { batchRowsBucketOf, batchRowsBuckets, bucketCount, bucketOf, toSparse } from './histogram.js';
 import type { ModelCounts, WorkerCounts } from './snapshot.js';
 
-/** Counters of a worker as a whole. The names are those of the snapshot. */
-export const workerCounters = [
-  'connectionsAccepted',
-  /** Over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond. */
-  'refusedByLimit',
-  'refusedByAddressLimit',
-  'refusedByRate',
-  /** Not in server.allow, or in server.deny. */
-  'refusedByAddress',
-  /** TLS was not agreed on, or the client's certificate not accepted. */
-  'refusedByHandshake',
-  /** The process may open no more files. */
-  'refusedByDescriptors',
-  /** Taken over from another worker. */
-  'connectionsMoved',
-  /** Gone on in another worker. */
-  'connectionsMovedAway',
-  'closedByClient',
-  'closedByError',
-  'closedByPayloadTimeout',
-  'closedByIdleTimeout',
-  'closedByWriteTimeout',
-  /** The client did not answer the kernel any more: neither keepalive probes nor replies sent again. */
-  'closedByKeepAlive',
-  /** The shared secret was wrong, or did not come in time. */
-  'closedBySecret',
-  'closedByPayloadTooLarge',
-  'closedByDrain',
-  /** Lost while it moved from one worker to another. */
-  'closedByHandoff',
-  /** Lost with a worker that died. */
-  'closedByDeath',
-  'framesTruncated',
-  /** Log lines that could not be written. */
-  'logLinesLost',
-  'pausedByInFlight',
-  'pausedByWriteBuffer',
-  'pausedByMemory',
-  'bytesReceived',
-  'bytesSent',
-] as const;
-
-/** Counters of one model. Every received request ends as exactly one of the outcomes, or is still in flight. */
-export const modelCounters = [
-  'received',
-  'answered',
-  'failed',
-  'refusedBadInput',
-  'refusedQueueFull',
-  'refusedPayloadTooLarge',
-  'expired',
-  'abandoned',
-  /** Those of the abandoned that were in flight in a worker that died. */
-  'lost',
-  'batchedRows',
-  'retriedRows',
-  'closedFull',
-  'closedTurn',
-  'closedDelay',
-  'closedDrain',
-  'loads',
-  'loadFailures',
-  'threadCrashes',
-  'threadHangs',
-] as const;
-
-/** Histograms of one model: reply times, waiting times and run times in ms; `batchRows` counts batches by their size. */
-export const modelHistograms = ['latency', 'queueTime', 'runTime'] as const;
-
-/** Batches of 1 row, up to 2, up to 4 … rows; the last bucket takes all larger ones. */
-export const batchRowsBuckets = 16;
-
-export type WorkerCounter = (typeof workerCounters)[number];
-export type ModelCounter = (typeof modelCounters)[number];
-export type ModelHistogram = (typeof modelHistograms)[number];
+export type { ModelCounter, WorkerCounter } from './counters.js';
 
 const countersSize = modelCounters.length + batchRowsBuckets;
 const histogramsSize = modelHistograms.length * bucketCount;
@@ -124,19 +59,15 @@ export class ModelRecorder {
 
   /** A batch of this many rows was run. */
   batch(rows: number): void {
-    const bucket = Math.min(32 - Math.clz32(rows - 1), batchRowsBuckets - 1);
-    this.#add(this.#batchRowsAt + bucket, 1);
+    this.#add(this.#batchRowsAt + batchRowsBucketOf(rows), 1);
     this.count('batchedRows', rows);
   }
 
   snapshot(): ModelCounts {
-    const histogram = (name: ModelHistogram): SparseHistogram =>
-      toSparse(this.#slab, this.#histogramAt[name], modelHistograms.length);
+    const stride = modelHistograms.length;
     return {
       ...values(this.#at, this.#slab),
-      latency: histogram('latency'),
-      queueTime: histogram('queueTime'),
-      runTime: histogram('runTime'),
+      ...eachHistogram((name) => toSparse(this.#slab, this.#histogramAt[name], stride)),
       batchRows: [...this.#slab.subarray(this.#batchRowsAt, this.#batchRowsAt + batchRowsBuckets)],
     };
   }

@@ -14,8 +14,8 @@
 // these count again, and of the gone record only what they do not reach yet. Of very many gone runs the oldest are
 // added up in the base record, for good.
 
+import type { ModelCounter, ModelHistogram, WorkerCounter } from './counters.js';
 import type { SparseHistogram } from './histogram.js';
-import type { ModelCounter, ModelHistogram, WorkerCounter } from './recorder.js';
 
 /**
  * `latency`: from a request's last byte to its reply, of those answered; `queueTime`: of each request, to the run of

@@ -25,9 +25,8 @@ import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { makeOwnFolder } from '../folder.js';
 import type { Log } from '../log.js';
-import { bucketCount } from '../metrics/histogram.js';
+import { batchRowsBuckets, bucketCount } from '../metrics/histogram.js';
 import { holdLock, isHeld, type Lock, lockEnding, unbornEnding } from '../metrics/lock.js';
-import { batchRowsBuckets } from '../metrics/recorder.js';
 import type { RunCounts } from './node-record.js';
 
 /** Whose ledgers may be taken over. */

@@ -5,7 +5,7 @@ import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { Log } from '../log.js';
-import type { WorkerCounter } from '../metrics/recorder.js';
+import type { WorkerCounter } from '../metrics/counters.js';
 import type { DepartedSlab } from '../metrics/slab.js';
 import { nodeRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';

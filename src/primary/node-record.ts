@@ -1,7 +1,7 @@
 // What the primary itself publishes: the node, and the counts of its workers that are gone, and of its earlier runs.
 
+import type { WorkerCounter } from '../metrics/counters.js';
 import { addCounts, departed, noCounts } from '../metrics/merge.js';
-import type { WorkerCounter } from '../metrics/recorder.js';
 import {
   type ContainedRun,
   type FoldedIncarnations,

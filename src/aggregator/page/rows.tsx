@@ -17,7 +17,7 @@ export const modelKey = ({ name }: ModelMetrics): string => `model ${name}`;
 
 /** Requests that the model never saw. */
 export const refusedOf = ({ refused, expired }: ModelMetrics): number =>
-  refused.bad_input + refused.queue_full + refused.payload_too_large + expired;
+  Object.values(refused).reduce((sum, count) => sum + count, expired);
 
 type Row = readonly [key: string, values: readonly (number | null)[]];
 

@@ -2,7 +2,8 @@ import { appendFileSync, closeSync, existsSync, readdirSync, readlinkSync, trunc
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { modelCounters, modelHistograms, Recorder, workerCounters } from '#src/metrics/recorder.js';
+import { modelCounters, modelHistograms, workerCounters } from '#src/metrics/counters.js';
+import { Recorder } from '#src/metrics/recorder.js';
 import { readSlab, readSlabs, Slab, slabFile } from '#src/metrics/slab.js';
 import { temporaryFolder } from '../../support/folder.js';
 
