@@ -14,8 +14,7 @@ async function tables() {
   const { clientErrors, operatorErrors } = await import('../dist/errors.js');
   const { leafKeys, leafSchema } = await import('../dist/config/load.js');
   const { listenerSchema, modelSchema, schema } = await import('../dist/config/schema.js');
-  const { ClusterView } = await import('../dist/aggregator/cluster-view.js');
-  const { metricFamilies } = await import('../dist/aggregator/prometheus.js');
+  const { familySources } = await import('../dist/aggregator/prometheus.js');
   const setting = (key, { default: value, env, doc }) => [
     code(key),
     code(JSON.stringify(value)),
@@ -67,11 +66,7 @@ async function tables() {
     listeners: table(['key of `listeners[]`', 'default', 'what it is for'], entries(listenerSchema)),
     metrics: table(
       ['metric', 'type', 'what it tells'],
-      metricFamilies(new ClusterView(250).update({ records: [], now: 0 }, 0), '').map(({ name, type, help }) => [
-        code(name),
-        type,
-        help,
-      ]),
+      familySources.map(({ name, type, help }) => [code(name), type, help]),
     ),
   };
 }
