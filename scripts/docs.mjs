@@ -14,6 +14,7 @@ async function tables() {
   const { clientErrors, operatorErrors } = await import('../dist/errors.js');
   const { leafKeys, leafSchema } = await import('../dist/config/load.js');
   const { listenerSchema, modelSchema, schema } = await import('../dist/config/schema.js');
+  const { metricOf } = await import('../dist/metrics/counters.js');
   const { familySources } = await import('../dist/aggregator/prometheus.js');
   const setting = (key, { default: value, env, doc }) => [
     code(key),
@@ -48,7 +49,7 @@ async function tables() {
         meaning,
         answer,
         retry,
-        code(counter),
+        code(metricOf(counter)),
       ]),
     ),
     'exit-codes': table(

@@ -1,5 +1,6 @@
 // Every failure that a client or an operator can see, as one table. The README prints it; a test compares the two.
 
+import type { ShownCounter } from './metrics/counters.js';
 import { textOfThrown } from './thrown.js';
 
 /** What a client of the TCP port sees when a request or its connection fails. */
@@ -9,7 +10,7 @@ export interface ClientError {
   readonly answer: 'empty frame' | 'empty frame, then close' | 'close';
   readonly retry: string;
   /** The counter that tells how often it happened. */
-  readonly counter: string;
+  readonly counter: ShownCounter;
 }
 
 export const clientErrors = {
@@ -17,91 +18,91 @@ export const clientErrors = {
     meaning: 'the payload does not have the length of one input row of the model',
     answer: 'empty frame',
     retry: 'no: send the row in the shape and dtype that the model takes',
-    counter: 'mltcp_requests_refused_total{reason="bad_input"}',
+    counter: 'refusedBadInput',
   },
   INFERENCE_FAILED: {
     meaning: 'the model failed on this request, or its reply does not fit the length field',
     answer: 'empty frame',
     retry: 'once; if it fails again the payload is at fault',
-    counter: 'mltcp_requests_failed_total',
+    counter: 'failed',
   },
   QUEUE_FULL: {
     meaning: 'the queue of the model is full: more arrives than it can serve',
     answer: 'empty frame',
     retry: 'yes, after a pause that grows',
-    counter: 'mltcp_requests_refused_total{reason="queue_full"}',
+    counter: 'refusedQueueFull',
   },
   DEADLINE_EXCEEDED: {
     meaning: 'the request waited so long that it could not be answered within `deadlineMs` of its model',
     answer: 'empty frame',
     retry: 'yes, after a pause that grows',
-    counter: 'mltcp_requests_expired_total',
+    counter: 'expired',
   },
   PAYLOAD_TOO_LARGE: {
     meaning: 'a frame announces more than server.maxPayloadSizeKb; its payload is not read',
     answer: 'empty frame, then close',
     retry: 'no: send less, or raise the limit',
-    counter: 'mltcp_requests_refused_total{reason="payload_too_large"}',
+    counter: 'refusedPayloadTooLarge',
   },
   TOO_MANY_CONNECTIONS: {
     meaning: 'the machine already serves server.maxConnections connections',
     answer: 'empty frame, then close',
     retry: 'yes, after a pause that grows',
-    counter: 'mltcp_connections_refused_total{reason="limit"}',
+    counter: 'refusedByLimit',
   },
   TOO_MANY_CONNECTIONS_OF_CLIENT: {
     meaning: "the client's address has server.maxConnectionsPerAddress connections already (off by default)",
     answer: 'empty frame, then close',
     retry: 'no: share the connections that there are',
-    counter: 'mltcp_connections_refused_total{reason="address_limit"}',
+    counter: 'refusedByAddressLimit',
   },
   CONNECTING_TOO_FAST: {
     meaning: 'more than server.maxNewConnectionsPerSecond connections came to the machine (off by default)',
     answer: 'empty frame, then close',
     retry: 'yes, after a pause that grows',
-    counter: 'mltcp_connections_refused_total{reason="rate"}',
+    counter: 'refusedByRate',
   },
   ADDRESS_NOT_ALLOWED: {
     meaning: "the client's address is in server.deny, or not in server.allow",
     answer: 'close',
     retry: 'no',
-    counter: 'mltcp_connections_refused_total{reason="address"}',
+    counter: 'refusedByAddress',
   },
   TLS_HANDSHAKE_FAILED: {
     meaning: 'the listener speaks TLS, and the client does not, or has no certificate that server.tls.caFile signed',
     answer: 'close',
     retry: 'no: mend the client',
-    counter: 'mltcp_connections_refused_total{reason="handshake"}',
+    counter: 'refusedByHandshake',
   },
   NO_DESCRIPTOR: {
     meaning: 'the process may open no more files (ulimit -n, LimitNOFILE of systemd)',
     answer: 'close',
     retry: 'yes, after a pause that grows',
-    counter: 'mltcp_connections_refused_total{reason="descriptors"}',
+    counter: 'refusedByDescriptors',
   },
   WRONG_SECRET: {
     meaning: 'the first frame is not server.sharedSecret, or did not come in server.payloadTimeoutSeconds',
     answer: 'empty frame, then close',
     retry: 'no: mend the client',
-    counter: 'mltcp_connections_closed_total{reason="secret"}',
+    counter: 'closedBySecret',
   },
   PAYLOAD_TIMEOUT: {
     meaning: 'a frame was begun and not finished in server.payloadTimeoutSeconds',
     answer: 'close',
     retry: 'yes, on a new connection',
-    counter: 'mltcp_connections_closed_total{reason="payload_timeout"}',
+    counter: 'closedByPayloadTimeout',
   },
   WRITE_TIMEOUT: {
     meaning: 'the client took nothing of its replies for server.writeTimeoutSeconds',
     answer: 'close',
     retry: 'yes, on a new connection, and read',
-    counter: 'mltcp_connections_closed_total{reason="write_timeout"}',
+    counter: 'closedByWriteTimeout',
   },
   IDLE_TIMEOUT: {
     meaning: 'nothing was asked for server.idleTimeoutSeconds (off by default)',
     answer: 'close',
     retry: 'yes, on a new connection',
-    counter: 'mltcp_connections_closed_total{reason="idle_timeout"}',
+    counter: 'closedByIdleTimeout',
   },
 } as const satisfies Record<string, ClientError>;
 

@@ -2,7 +2,6 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { ClusterView } from '#src/aggregator/cluster-view.js';
 import { metricFamilies } from '#src/aggregator/prometheus.js';
-import { clientErrors } from '#src/errors.js';
 import { root } from '../support/processes.js';
 
 describe('the README', () => {
@@ -31,15 +30,6 @@ describe('the README', () => {
       if (link?.startsWith('#')) expect(headings).to.include(link.slice(1));
       else expect(() => readFileSync(`${root}${link}`), link).not.to.throw();
     }
-  });
-});
-
-describe('every error that a client can see', () => {
-  it('has a counter that /metrics shows', () => {
-    const families = metricFamilies(new ClusterView(250).update({ records: [], now: 0 }, 0), '').map(
-      ({ name }) => name,
-    );
-    for (const { counter } of Object.values(clientErrors)) expect(families).to.include(counter.split('{')[0]);
   });
 });
 
