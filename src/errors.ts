@@ -3,62 +3,102 @@
 import type { ShownCounter } from './metrics/counters.js';
 import { textOfThrown } from './thrown.js';
 
-/** What a client of the TCP port sees when a request or its connection fails. */
-export interface ClientError {
+interface ClientErrorRow {
   readonly meaning: string;
-  /** What arrives on the wire. */
-  readonly answer: 'empty frame' | 'empty frame, then close' | 'close';
   readonly retry: string;
   /** The counter that tells how often it happened. */
   readonly counter: ShownCounter;
 }
 
+/** The server closes the connection without an answer. */
+interface UnansweredError extends ClientErrorRow {
+  readonly answer: 'close';
+}
+
+/**
+ * The client gets an answer. On frames it is the same for all errors; a protocol whose answers carry a status sends
+ * `http` or `grpc`. The two are pairs of google.rpc.Code, except 413: gRPC itself answers RESOURCE_EXHAUSTED to a message
+ * that is too large. A 4xx says that the client is at fault and should not try again as it is.
+ */
+interface AnsweredError extends ClientErrorRow {
+  readonly answer: 'empty frame' | 'empty frame, then close';
+  readonly http: number;
+  readonly grpc: GrpcStatus;
+}
+
+type GrpcStatus =
+  | 'DEADLINE_EXCEEDED'
+  | 'INTERNAL'
+  | 'INVALID_ARGUMENT'
+  | 'RESOURCE_EXHAUSTED'
+  | 'UNAUTHENTICATED'
+  | 'UNAVAILABLE';
+
+/** What a client sees when a request or its connection fails. */
+export type ClientError = UnansweredError | AnsweredError;
+
 export const clientErrors = {
   BAD_INPUT: {
     meaning: 'the payload does not have the length of one input row of the model',
     answer: 'empty frame',
+    http: 400,
+    grpc: 'INVALID_ARGUMENT',
     retry: 'no: send the row in the shape and dtype that the model takes',
     counter: 'refusedBadInput',
   },
   INFERENCE_FAILED: {
     meaning: 'the model failed on this request, or its reply does not fit the length field',
     answer: 'empty frame',
+    http: 500,
+    grpc: 'INTERNAL',
     retry: 'once; if it fails again the payload is at fault',
     counter: 'failed',
   },
   QUEUE_FULL: {
     meaning: 'the queue of the model is full: more arrives than it can serve',
     answer: 'empty frame',
+    http: 503,
+    grpc: 'UNAVAILABLE',
     retry: 'yes, after a pause that grows',
     counter: 'refusedQueueFull',
   },
   DEADLINE_EXCEEDED: {
     meaning: 'the request waited so long that it could not be answered within `deadlineMs` of its model',
     answer: 'empty frame',
+    http: 504,
+    grpc: 'DEADLINE_EXCEEDED',
     retry: 'yes, after a pause that grows',
     counter: 'expired',
   },
   PAYLOAD_TOO_LARGE: {
     meaning: 'a frame announces more than server.maxPayloadSizeKb; its payload is not read',
     answer: 'empty frame, then close',
+    http: 413,
+    grpc: 'RESOURCE_EXHAUSTED',
     retry: 'no: send less, or raise the limit',
     counter: 'refusedPayloadTooLarge',
   },
   TOO_MANY_CONNECTIONS: {
     meaning: 'the machine already serves server.maxConnections connections',
     answer: 'empty frame, then close',
+    http: 503,
+    grpc: 'UNAVAILABLE',
     retry: 'yes, after a pause that grows',
     counter: 'refusedByLimit',
   },
   TOO_MANY_CONNECTIONS_OF_CLIENT: {
     meaning: "the client's address has server.maxConnectionsPerAddress connections already (off by default)",
     answer: 'empty frame, then close',
+    http: 429,
+    grpc: 'RESOURCE_EXHAUSTED',
     retry: 'no: share the connections that there are',
     counter: 'refusedByAddressLimit',
   },
   CONNECTING_TOO_FAST: {
     meaning: 'more than server.maxNewConnectionsPerSecond connections came to the machine (off by default)',
     answer: 'empty frame, then close',
+    http: 503,
+    grpc: 'UNAVAILABLE',
     retry: 'yes, after a pause that grows',
     counter: 'refusedByRate',
   },
@@ -83,6 +123,8 @@ export const clientErrors = {
   WRONG_SECRET: {
     meaning: 'the first frame is not server.sharedSecret, or did not come in server.payloadTimeoutSeconds',
     answer: 'empty frame, then close',
+    http: 401,
+    grpc: 'UNAUTHENTICATED',
     retry: 'no: mend the client',
     counter: 'closedBySecret',
   },
@@ -104,7 +146,7 @@ export const clientErrors = {
     retry: 'yes, on a new connection',
     counter: 'closedByIdleTimeout',
   },
-} as const satisfies Record<string, ClientError>;
+} as const satisfies Readonly<Record<string, ClientError>>;
 
 /** What ends a process of ours, with the exit code that says which kind of mend it needs. */
 export const operatorErrors = {
