@@ -23,7 +23,8 @@ export function runTool(name, args, options) {
   run(process.execPath, [binOf(name), ...args], options);
 }
 
-function binOf(name) {
+/** The script that a tool of the dependencies is started by. */
+export function binOf(name) {
   const folder = join(root, 'node_modules', name);
   const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
   return join(folder, typeof bin === 'string' ? bin : Object.values(bin)[0]);

