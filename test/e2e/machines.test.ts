@@ -9,6 +9,7 @@ import type { Metrics } from '#src/aggregator/metrics.js';
 import { Networks } from '../support/networks.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { cleanEnv } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const isInstalled = (program: string): boolean =>
@@ -19,7 +20,7 @@ describe('machines of their own', function () {
   let networks: Networks | null = null;
   before(function () {
     networks = isInstalled('ip') ? Networks.create() : null;
-    if (networks === null) this.skip();
+    if (networks === null) skip(this, 'network namespaces need Linux, root and the ip command (Debian: iproute2)');
   });
   after(async () => {
     await endProcesses();

@@ -9,6 +9,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, root, TestProcess, workersOf } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { cleanEnv, type LogLine, metricsWhen, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { type Footprint, hasStrace, TracedProcess } from '../support/traced.js';
 import { until } from '../support/until.js';
 
@@ -72,10 +73,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
   describe('as strace sees it', () => {
     before(function () {
       if (!hasStrace) {
-        console.log(
-          '    strace is not on PATH (Debian: apt-get install strace): what programs connect to is not checked',
-        );
-        this.skip();
+        skip(this, 'strace is not on PATH (Debian: strace)');
       }
     });
 
@@ -199,7 +197,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
       line.includes('"level":"warn"') && line.includes('ONNX Runtime may report');
 
     before(function () {
-      if (process.platform !== 'linux') this.skip(); // it is seen in /proc
+      if (process.platform !== 'linux') skip(this, 'it is seen in /proc, on Linux only');
     });
 
     // With the dummy model, which makes no session of ONNX Runtime: nothing is sent by this test.

@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, root, TestProcess, workersOf } from '../support/processes.js';
 import { cleanEnv, type LogLine, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 interface SupplyChain {
   productPackages(): readonly { readonly name: string; readonly licence: string }[];
@@ -45,7 +46,7 @@ describe('the package', function () {
 
   it('brings none that is known to be vulnerable', function () {
     const found = supply.vulnerabilities();
-    if (found === null) this.skip(); // the registry cannot be asked
+    if (found === null) skip(this, 'the registry cannot be asked');
     expect(found).to.include({ critical: 0, high: 0 });
   });
 
@@ -128,7 +129,7 @@ describe('the package', function () {
     });
 
     it('loads another in its place where config names one', async function () {
-      if (process.platform !== 'linux') this.skip(); // it is seen in /proc
+      if (process.platform !== 'linux') skip(this, 'it is seen in /proc, on Linux only');
       for (const [folder, binary] of [
         ['', 'dist/onnxruntime/bin'],
         ['node_modules/onnxruntime-node', 'node_modules/onnxruntime-node/bin'],

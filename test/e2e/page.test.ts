@@ -16,6 +16,7 @@ import { RawClient } from '../support/raw-client.js';
 import { nodeRecord, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
 import { fetchMetrics, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -28,7 +29,7 @@ describe('the live page', function () {
   const loads: Load[] = [];
 
   before(async function () {
-    if (!hasBrowser) this.skip();
+    if (!hasBrowser) skip(this, 'chromium is not installed');
     browser = await openBrowser();
   });
   after(() => browser?.close());
@@ -96,7 +97,7 @@ describe('the live page', function () {
   });
 
   it('is live under a path behind nginx with TLS, also when the path is opened without its slash', async function () {
-    if (!hasNginx) this.skip(); // nginx is not installed
+    if (!hasNginx) skip(this, 'nginx is not installed (Debian: nginx-light)');
     const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '2', HTTP_TOKEN: 'open-sesame' } });
     const { certFile, keyFile } = new Authority().issue('nginx');
     const address = await startNginx({
@@ -120,7 +121,7 @@ describe('the live page', function () {
   });
 
   it('says what refuses it, and what mends that, when a proxy does not pass Host on', async function () {
-    if (!hasNginx) this.skip(); // nginx is not installed
+    if (!hasNginx) skip(this, 'nginx is not installed (Debian: nginx-light)');
     const server = startNode({});
     const upgrade =
       'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;';

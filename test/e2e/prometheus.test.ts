@@ -9,6 +9,7 @@ import { Load } from '../support/load.js';
 import { endProcesses, freePort, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const isInstalled = (program: string): boolean =>
@@ -20,7 +21,7 @@ describe('Prometheus', function () {
   let server: TestServer;
   let port: number;
   before(async function () {
-    if (!isInstalled('prometheus') || !isInstalled('promtool')) this.skip();
+    if (!isInstalled('prometheus') || !isInstalled('promtool')) skip(this, 'prometheus is not installed');
     folder = mkdtempSync(join(tmpdir(), 'mltcp-prometheus-'));
     server = new TestServer({ env: { NODE_NAME: 'p1', WORKERS: '2' } });
     port = await server.port();

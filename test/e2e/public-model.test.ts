@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { InferenceClient } from '#src/client/client.js';
 import { endProcesses, root } from '../support/processes.js';
 import { type LogLine, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 const folder = `${root}build/public-models/magika/models/standard_v3_3`;
 
@@ -30,7 +31,7 @@ describe('a public model', () => {
   afterEach(endProcesses);
 
   it('is served as it is, and knows the files of this project', async function () {
-    if (!existsSync(join(folder, 'model.onnx'))) this.skip();
+    if (!existsSync(join(folder, 'model.onnx'))) skip(this, 'the public model magika could not be fetched');
     const magika = JSON.parse(readFileSync(join(folder, 'config.min.json'), 'utf8')) as MagikaConfig;
     const config = `${root}build/public-models/server.json`;
     const models = [{ name: 'magika', backend: 'onnx', path: folder }];

@@ -8,6 +8,7 @@ import { expect } from 'chai';
 import { operatorErrors } from '#src/errors.js';
 import { temporaryFolder } from '../support/folder.js';
 import { root } from '../support/processes.js';
+import { skip } from '../support/skip.js';
 
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 
@@ -15,7 +16,7 @@ describe('beside PM2', () => {
   const unit = readFileSync(`${root}config/systemd/ml-tcp-server.service`, 'utf8');
 
   it('there is a systemd unit that systemd understands', function () {
-    if (!isThere('systemd-analyze')) this.skip();
+    if (!isThere('systemd-analyze')) skip(this, 'systemd-analyze is not on PATH');
     const file = join(temporaryFolder(), 'ml-tcp-server.service');
     writeFileSync(file, unit.replace('/usr/bin/node', process.execPath).replace(/^Documentation=.*$/m, ''));
     const { status, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' });
@@ -43,7 +44,7 @@ describe('beside PM2', () => {
   });
 
   it('there is a rotation of logs that logrotate understands', function () {
-    if (!isThere('logrotate')) this.skip();
+    if (!isThere('logrotate')) skip(this, 'logrotate is not on PATH');
     const file = join(temporaryFolder(), 'ml-tcp-server');
     copyFileSync(`${root}config/logrotate/ml-tcp-server`, file);
     const { status, stderr } = spawnSync('logrotate', ['--debug', '--state', '/dev/null', file], { encoding: 'utf8' });

@@ -8,6 +8,7 @@ import { startNode } from '../support/cluster.js';
 import { endProcesses, freePort, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { cleanEnv, type TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const hasTerminal = spawnSync('script', ['--version']).error === undefined;
@@ -61,7 +62,7 @@ describe('top', () => {
   });
 
   it('draws at a terminal, as wide and as high as that is, and quits with q', async function () {
-    if (!hasTerminal) this.skip();
+    if (!hasTerminal) skip(this, 'script (util-linux) is not on PATH');
     const server = await busyServer();
     const command = `stty cols 70 rows 12; ${process.execPath} ${root}dist/cli.js top --metrics ${await server.url()}`;
     const terminal = new TestProcess('script', ['-qefc', command, '/dev/null'], {

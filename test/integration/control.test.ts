@@ -10,6 +10,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { cleanEnv, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 const folder = temporaryFolder();
 const dummy = { MODEL: 'dummy', WORKERS: '2' };
@@ -167,8 +168,7 @@ describe('the control socket', () => {
 
   it('is found by a user that has a number and no name, as in many containers', async function () {
     if (process.getuid?.() !== 0) {
-      console.log('skipped: only root can run a process as another user');
-      this.skip();
+      skip(this, 'only root can run a process as another user');
     }
     const uid = 12_345;
     const TMPDIR = temporaryFolder();

@@ -12,6 +12,7 @@ import { keepAliveSeconds } from '../support/kernel-sockets.js';
 import { Networks } from '../support/networks.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { cleanEnv, type LogLine, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const certificate = new Authority().issue('server');
@@ -92,8 +93,7 @@ describe('behind a cable that is pulled, a client', function () {
   before(function () {
     networks = Networks.create();
     if (networks === null) {
-      console.log('      skipped: network namespaces need Linux, root and the ip command (Debian: iproute2)');
-      this.skip();
+      skip(this, 'network namespaces need Linux, root and the ip command (Debian: iproute2)');
     }
   });
   after(async () => {

@@ -12,6 +12,7 @@ import {
 import { RedisSubscription } from '#src/metrics/transport/redis-subscription.js';
 import { endProcesses } from '../support/processes.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
+import { skip } from '../support/skip.js';
 import { closeProxies, TcpProxy } from '../support/tcp-proxy.js';
 import { until } from '../support/until.js';
 
@@ -279,7 +280,7 @@ describe('a connection to Redis', () => {
   });
 
   it('has TCP keepalive', async function () {
-    if (process.platform !== 'linux') this.skip();
+    if (process.platform !== 'linux') skip(this, 'it is seen in /proc, on Linux only');
     const redis = await RedisServer.start();
     await working(links(redisSettings(redis.url, quick)));
     const remote = `:${redis.port.toString(16).toUpperCase().padStart(4, '0')}`;

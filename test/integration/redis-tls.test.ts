@@ -17,6 +17,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, root, TestProcess } from '../support/processes.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
 import { cleanEnv } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 /** Certificates of servers are for this name alone, which no address of theirs resolves to. */
 const hostName = 'redis.example';
@@ -192,7 +193,7 @@ describe('Redis by IPv6', () => {
   afterEach(endProcesses);
 
   it('is reached as one server, through Sentinels, and as a Redis Cluster, with brackets around the address', async function () {
-    if (!hasIpv6) this.skip();
+    if (!hasIpv6) skip(this, 'this machine has no IPv6 loopback');
     const redis = await RedisServer.start(undefined, ['--bind', '::1']);
     await expectToWork({ url: `redis://[::1]:${redis.port}/1` });
     const sentinel = await startSentinel(redis.port, [], '::1');

@@ -25,6 +25,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, isRunning, workersOf } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { type ServerOptions, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const answered = ({ models }: Metrics): number => models.reduce((sum, model) => sum + model.answered, 0);
@@ -135,8 +136,7 @@ describe('the folder of slabs', () => {
   it('that is full does not keep the server from serving', async function () {
     const folder = temporaryFolder();
     if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8k,mode=700', 'none', folder]).status !== 0) {
-      console.log('    skipped: this user may mount nothing here');
-      return this.skip();
+      skip(this, 'this user may mount nothing here');
     }
     try {
       const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '1', SLAB_FOLDER: folder } });
@@ -165,8 +165,7 @@ describe('slabs of other servers', () => {
   it('in another container that shares the folder and the name of the host are left alone while it lives', async function () {
     const container = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'];
     if (spawnSync('unshare', [...container.slice(1), 'true']).status !== 0) {
-      console.log('    skipped: this user may make no pid namespace here');
-      return this.skip();
+      skip(this, 'this user may make no pid namespace here');
     }
     const folder = temporaryFolder();
     const start = (within: readonly string[]): TestServer => {

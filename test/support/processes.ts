@@ -11,6 +11,8 @@ import { until, within } from './until.js';
 export const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 const started = new Set<TestProcess>();
+/** Those that the test under way has to do with, with the lines that they had printed before it. */
+let recent = new Map<TestProcess, number>();
 
 export interface Exit {
   readonly code: number | null;
@@ -26,6 +28,7 @@ export class TestProcess {
   constructor(command: string, args: readonly string[], options: SpawnOptions = {}) {
     this.child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], ...options });
     started.add(this);
+    recent.set(this, 0);
     for (const stream of [this.child.stdout, this.child.stderr]) {
       if (stream) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
     }
@@ -87,6 +90,38 @@ export async function endProcesses(): Promise<void> {
   const isOverdue = new Promise((resolve) => setTimeout(resolve, 5000).unref());
   await Promise.race([Promise.allSettled(left.map((process) => process.exited)), isOverdue]);
   if (faults.length > 0) throw new Error(faults.join('\n'));
+}
+
+/** What a process has printed since a moment, its last lines. */
+export interface Printed {
+  readonly command: string;
+  /** Lines that are left out. */
+  readonly earlier: number;
+  readonly lines: readonly string[];
+}
+
+const shown = { processes: 8, lines: 40, characters: 1000 };
+
+/** The moment from which `printedSince` tells: of what runs now, and of all that is started from now on. */
+export function remember(): void {
+  recent = new Map([...started].map((process) => [process, process.lines.length]));
+}
+
+/** The last lines of each process that has printed something. */
+export function printedSince(): readonly Printed[] {
+  const all = [...recent].map(([process, from]) => {
+    const lines = process.lines.slice(from);
+    const last = lines.slice(-shown.lines).map((line) => line.slice(0, shown.characters));
+    const { pid, spawnargs } = process.child;
+    const command = spawnargs.join(' ').replaceAll(root, '').slice(0, 300);
+    return { command: `${command} (pid ${pid})`, earlier: lines.length - last.length, lines: last };
+  });
+  return all.filter(({ lines }) => lines.length > 0).slice(-shown.processes);
+}
+
+/** Of all that runs, for when there is no time for more. */
+export function endAbruptly(): void {
+  for (const process of started) process.signal('SIGKILL');
 }
 
 export { isRunning } from '#src/process-identity.js';

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { makeFolder, whyNotOurs } from '#src/folder.js';
 import { temporaryFolder } from '../support/folder.js';
+import { skip } from '../support/skip.js';
 
 const codeOf = (run: () => void): string => {
   try {
@@ -48,8 +49,7 @@ describe('a folder', () => {
     symlinkSync(open, link);
     expect(whyNotOurs(link)).to.include('others may write there');
     if (process.getuid?.() !== 0) {
-      console.log('    skipped from here on: only root can give a folder to another user');
-      return this.skip();
+      skip(this, 'in its last part: only root can give a folder to another user');
     }
     chmodSync(open, 0o700);
     expect(whyNotOurs(link)).to.equal(null);

@@ -10,6 +10,7 @@ import { loadConfig } from '#src/config/load.js';
 import { temporaryFolder } from '../../support/folder.js';
 import { root as checkout } from '../../support/processes.js';
 import { cleanEnv } from '../../support/server.js';
+import { skip } from '../../support/skip.js';
 
 const mountsOfVersion2 = '31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n';
 const mountsOfVersion1 = [
@@ -127,8 +128,7 @@ describe('the limit of processor time', () => {
   it('is kept by a real process in a real group', async function () {
     const group = makeGroup(0.5);
     if (group === null) {
-      console.log('    skipped: this user may make no cgroup with a limit of processor time here');
-      return this.skip();
+      skip(this, 'this user may make no cgroup with a limit of processor time here');
     }
     try {
       const command = 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"';
