@@ -7,14 +7,12 @@ import { endProcesses } from '../support/processes.js';
 describe('chaos', () => {
   afterEach(endProcesses);
 
-  for (const seed of [11, 12]) {
-    it(`of ten seconds leaves every promise kept (seed ${seed})`, async function () {
-      this.timeout(120_000);
-      const said: string[] = [];
-      const { faults, replies, events } = await runChaos({ seconds: 10, seed, say: (line) => said.push(line) });
-      expect(faults, `${faults.join('\n')}\n${said.join('\n')}`).to.deep.equal([]);
-      expect(events).to.be.above(5);
-      expect(replies).to.be.above(1000);
-    });
-  }
+  it('of twenty seconds leaves every promise kept (seed 11)', async function () {
+    this.timeout(150_000);
+    const said: string[] = [];
+    const { faults, replies, events } = await runChaos({ seconds: 20, seed: 11, say: (line) => said.push(line) });
+    expect(faults, `${faults.join('\n')}\n${said.join('\n')}`).to.deep.equal([]);
+    expect(events).to.be.above(10);
+    expect(replies).to.be.above(2000);
+  });
 });

@@ -16,7 +16,7 @@ describe('a flood of', function () {
 
   for (const [kind, flood] of Object.entries(floods)) {
     it(`${kind} leaves well-behaved clients served, memory bounded, and nothing behind`, async () => {
-      const { flooded, after, wrong, grownMb, hasLostWorkers } = await measureFlood(kind, 4);
+      const { flooded, after, wrong, grownMb, hasLostWorkers } = await measureFlood(kind, 4, 0);
       expect(wrong, 'replies that are missing or wrong').to.equal(0);
       expect(hasLostWorkers).to.equal(false);
       expect(flooded.served / flooded.offered).to.be.at.least(0.8);

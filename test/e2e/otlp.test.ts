@@ -172,7 +172,9 @@ describe('OpenTelemetry', () => {
   it('harms nothing while the collector is away; the log says so once', async () => {
     const url = collector.url;
     collector.close();
-    const server = startNode({ OTEL_EXPORTER_OTLP_ENDPOINT: url }, { args: every });
+    // How long the exporter tries again before it gives up.
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_EXPORTER_OTLP_TIMEOUT: '1000' };
+    const server = startNode(env, { args: every });
     await ask(await server.port(), 10);
     const line = await server.event('metrics do not reach the OpenTelemetry collector');
     expect(line.role).to.equal('aggregator');

@@ -55,8 +55,11 @@ export interface FloodReport {
   readonly hasLostWorkers: boolean;
 }
 
-/** Throws when something of the flood is left five seconds after its end. */
-export async function measureFlood(kind: string, seconds: number): Promise<FloodReport> {
+/**
+ * Throws when something of the flood is left five seconds after its end.
+ * @param calmMs how long to look at the time before it, to compare with
+ */
+export async function measureFlood(kind: string, seconds: number, calmMs = 2000): Promise<FloodReport> {
   const { count, maxConnections } = floods[kind] as Flood;
   const env = { MODEL: 'dummy', RESPONSE_SIZE: '1000', WORKERS: '2', MAX_CONNECTIONS: String(maxConnections) };
   const server = new TestServer({ env, args: settings.flatMap((setting) => ['--set', setting]) });
@@ -76,7 +79,7 @@ export async function measureFlood(kind: string, seconds: number): Promise<Flood
       return steady.takeSpan();
     };
     await spanOf(1000);
-    const calm = await spanOf(2000);
+    const calm = await spanOf(calmMs);
     const pids = await server.workerPids();
     const before = pids.map((pid) => ({ pid, mb: residentMb(pid), descriptors: descriptors(pid) }));
     let grownMb = 0;
