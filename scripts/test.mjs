@@ -41,7 +41,8 @@ async function run() {
   if ((await outside) !== 0) return 1;
   // Mocha ends what its tests have started: it is to be waited for, also after Ctrl-C.
   process.on('SIGINT', () => {});
-  const options = ['--fail-zero', ...forMocha];
+  // While one works on it, `.only` is how to have one test alone; nobody is to rely on a run that left out others.
+  const options = ['--fail-zero', ...(isWhole ? ['--forbid-only'] : []), ...forMocha];
   return ended(
     spawn(process.execPath, [binOf('mocha'), ...options, ...specs.map(builtFrom)], { cwd: root, stdio: 'inherit' }),
   );
