@@ -1,5 +1,5 @@
 // `npm run bench`: measures the server against ceilings of its own kind on this machine, prints the tables, and with
-// --write puts them into the README. `--quick` takes a third of the time and is less sure.
+// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less sure.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -150,7 +150,7 @@ try {
   const text = report(results);
   console.log(text);
   if (flags.write) {
-    const readme = fileURLToPath(new URL('../../README.md', import.meta.url));
+    const readme = fileURLToPath(new URL('./README.md', import.meta.url));
     const marked = /(<!-- bench -->\n)[\s\S]*?(<!-- end -->)/;
     writeFileSync(
       readme,

@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { expect } from 'chai';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, root, TestProcess, workersOf } from '../support/processes.js';
+import { linksOf, readmes } from '../support/readmes.js';
 import { cleanEnv, type LogLine, TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
 
@@ -60,15 +61,25 @@ describe('the package', function () {
   it('installs plainly into an empty project, runs no script there, and serves digits', async () => {
     const { tarball, files } = pack(root);
     const unexpected = files
-      .filter((path) => !/^(dist\/.+\.(js|d\.ts|html|css|svg)|config\/[\w./-]+)$/.test(path))
+      .filter((path) => !/^(dist\/.+\.(js|d\.ts|html|css|svg)|(config|scripts\/examples)\/[\w./-]+)$/.test(path))
       .filter(
         (path) => !/^dist\/onnxruntime\/bin\/napi-v6\/(linux\/x64|linux\/arm64|darwin\/arm64)\/[\w.]+$/.test(path),
       )
       .sort();
     const beside = ['LICENSE', 'ThirdPartyNotices.txt', 'index.cjs', 'package.json'];
-    const expected = ['CHANGELOG.md', 'LICENSE', 'README.md', 'ecosystem.config.cjs', 'package.json'];
+    const shown = ['scripts/bench/chart.svg', 'scripts/screenshot.png', ...Object.keys(readmes)].filter(
+      (path) => !path.startsWith('config/'),
+    );
+    const expected = ['CHANGELOG.md', 'LICENSE', 'ecosystem.config.cjs', 'package.json', ...shown];
     expect(unexpected).to.deep.equal([...expected, ...beside.map((file) => `dist/onnxruntime/${file}`)].sort());
     expect(lstatSync(tarball).size).to.be.below(50e6);
+    // Who reads those of test/ has a checkout.
+    const forUsers = Object.keys(readmes).filter((file) => !file.startsWith('test/'));
+    for (const { file, link, path } of forUsers.flatMap(linksOf).filter((found) => existsSync(root + found.path)))
+      expect(
+        files.some((packed) => packed === path || packed.startsWith(`${path}/`)),
+        `${file}: ${link}`,
+      ).to.equal(true);
 
     const project = installed(tarball);
     expect(sizeOf(join(project, 'node_modules'))).to.be.below(210e6);

@@ -400,12 +400,12 @@ async function expectSameWords(env: Readonly<Record<string, string>>): Promise<v
   }
 }
 
-describe('the ACL of the README', () => {
+describe('the ACL of config/README.md', () => {
   afterEach(disconnectAdmins);
   afterEach(endProcesses);
 
   const rules = (): string[] => {
-    const [, line = ''] = /ACL SETUSER metrics (.*)/.exec(readFileSync(join(root, 'README.md'), 'utf8')) ?? [];
+    const [, line = ''] = /ACL SETUSER metrics (.*)/.exec(readFileSync(join(root, 'config/README.md'), 'utf8')) ?? [];
     return line.replace('PASSWORD', 'secret').split(' ');
   };
 

@@ -29,7 +29,7 @@ export const floods: Readonly<Record<string, Flood>> = {
   'pipelines of tiny frames': { count: 20, maxConnections: 1000 },
 };
 
-/** What a worker may need more than when it is idle, in MB: the formula of the README's section on security. */
+/** What a worker may need more than when it is idle, in MB: the formula of config/README.md's section on security. */
 export const ceilingMb = ({ maxConnections }: Flood): number => 2 * maxBufferedMb + 0.02 * maxConnections + 200;
 
 const maxBufferedMb = 16;

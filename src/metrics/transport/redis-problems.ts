@@ -51,7 +51,7 @@ const rows: readonly Row[] = [
     match: /ACL failure in script|^NOPERM|can't run this command|No permissions? to|no permissions? to/,
     code: 'NOPERM',
     advice:
-      'the ACL of the user of redis.url lacks it: the README has the line that it needs; `ml-tcp-server config --check` lists what is missing',
+      'the ACL of the user of redis.url lacks it: config/README.md has the line that it needs; `ml-tcp-server config --check` lists what is missing',
   },
   {
     match: /^READONLY|against a read only replica/,
