@@ -17,6 +17,9 @@ const programs = [
   { name: 'unshare', debian: 'util-linux', isRequired: false },
   { name: 'strace', debian: 'strace', isRequired: false },
   { name: 'nginx', debian: 'nginx-light', isRequired: false },
+  { name: 'curl', debian: 'curl', isRequired: false },
+  { name: 'openssl', debian: 'openssl', isRequired: false },
+  { name: 'python3', debian: 'python3', isRequired: false },
 ];
 
 /** Where the packages of test/public-models.txt are unpacked. */

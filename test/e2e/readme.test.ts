@@ -14,6 +14,7 @@ import { endProcesses, freePort, root, TestProcess } from '../support/processes.
 import { allBlocks, type Block } from '../support/readmes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { cleanEnv } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 interface Elsewhere {
   readonly heading: string;
@@ -40,6 +41,14 @@ const elsewhere: readonly Elsewhere[] = [
   { heading: 'PM2', command: 'npm ci', because: 'the first start of a checkout has done it, before any test' },
   { heading: 'systemd', command: 'sudo ', because: 'it changes the machine' },
   { heading: 'systemd', command: 'journalctl', because: 'there is no such service on this machine' },
+  { heading: 'Contributing', command: 'npm test', because: 'it would run itself' },
+  { heading: 'Contributing', command: 'npm run check', because: '`npm test` begins with what it does' },
+  {
+    heading: 'Contributing',
+    command: 'npm run docs',
+    because: 'it would write what a test compares',
+    test: ['unit/readme.test.ts', 'have the tables of the code as it is'],
+  },
   { heading: 'Speed', command: 'npm run bench', because: 'it takes minutes of all cores' },
   { heading: 'Speed', command: 'npm run docs', because: 'it comes after npm run bench' },
   { heading: 'Chaos', command: 'npm run chaos', because: 'it takes a minute', test: ['e2e/chaos.test.ts', 'chaos'] },
@@ -120,7 +129,8 @@ describe('what the READMEs say to run', function () {
   for (const { title, blocks } of sections) {
     if (!blocks.some(isRun)) continue;
     it(title, async function () {
-      if (missingPrograms(blocks).length > 0) this.skip(); // the machine lacks them
+      const missing = missingPrograms(blocks);
+      if (missing.length > 0) skip(this, `${missing.join(', ')} is not on PATH`);
       const sitting = await Sitting.begin(blocks, { home, source, checkout });
       try {
         for (const block of blocks) await sitting.run(block);
@@ -362,7 +372,7 @@ describe('the nginx of the README', () => {
   afterEach(endProcesses);
 
   it('passes on the page, the metrics and the feeds under its path', async function () {
-    if (!hasNginx) this.skip(); // nginx is not installed
+    if (!hasNginx) skip(this, 'nginx is not installed (Debian: nginx-light)');
     const port = await freePort();
     const args = [`${root}dist/cli.js`, 'start', '--port', '0', '--http-port', String(port), '-w', '1'];
     const server = new TestProcess(process.execPath, args, { env: cleanEnv() });
