@@ -56,7 +56,9 @@ function speedTable(benchText) {
 async function tables(benchText) {
   const { clientErrors, operatorErrors } = await import('../dist/errors.js');
   const { leafKeys, leafSchema } = await import('../dist/config/load.js');
-  const { listenerSchema, modelSchema, schema } = await import('../dist/config/schema.js');
+  const { listenerSchema } = await import('../dist/config/schema/listeners.js');
+  const { modelSchema } = await import('../dist/config/schema/models.js');
+  const { schema } = await import('../dist/config/schema/schema.js');
   const { metricOf } = await import('../dist/metrics/counters.js');
   const { familySources } = await import('../dist/aggregator/prometheus.js');
   const setting = (key, { default: value, env, doc }) => [

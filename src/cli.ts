@@ -6,7 +6,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { runningVersion } from './code.js';
 import { describeConfig, formatConfig } from './config/describe.js';
 import { type Config, type LoadedConfig, type LoadOptions, leafKeys, loadConfig, logSettings } from './config/load.js';
-import { schema } from './config/schema.js';
+import { schema } from './config/schema/schema.js';
 import { messageOf, OperatorError, operatorErrors } from './errors.js';
 import { logFatal } from './lifecycle.js';
 import { createLog } from './log.js';

@@ -1,7 +1,7 @@
 // The effective settings as text or JSON, each with where it came from; secrets are masked.
 
 import { type LoadedConfig, leafKeys, leafSchema } from './load.js';
-import { type Settings, schema } from './schema.js';
+import { type Settings, schema } from './schema/schema.js';
 
 export interface DescribedSetting {
   readonly key: string;

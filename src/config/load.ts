@@ -4,6 +4,7 @@
 // CONFIG_FILE), .env, environment, flags. Every mistake of every layer is reported at once, with where it came from.
 
 import { existsSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
@@ -13,20 +14,13 @@ import { parseRedisUrl } from '../metrics/transport/redis-address.js';
 import { maxFrameLength } from '../protocol/frames.js';
 import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
 import { type BoundAddress, collisions, httpSettings, listenerSettings } from './addresses.js';
-import { type CpuLimit, cpuLimit, describeCpuLimit } from './cpu-limit.js';
-import {
-  type Holder,
-  holderFor,
-  type ListenerEntry,
-  listenerSchema,
-  type ModelEntry,
-  modelSchema,
-  resolvedNode,
-  resolvedWorkers,
-  type Schema,
-  type Settings,
-  schema,
-} from './schema.js';
+import { type CpuLimit, cpuLimit, describeCpuLimit, workersFor } from './cpu-limit.js';
+import { type Holder, holderFor } from './holder.js';
+import { type ListenerEntry, listenerSchema } from './schema/listeners.js';
+import type { LogSettings } from './schema/log.js';
+import { modelSchema } from './schema/models.js';
+import { type Settings, schema } from './schema/schema.js';
+import type { SettingsOf } from './setting.js';
 
 /** The folder of this package: where config/ and the shipped model are. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
@@ -44,10 +38,10 @@ export interface LoadOptions {
 
 /** Settings as the processes use them: names resolved, lists filled in, paths absolute. */
 export interface Config extends Settings {
-  cluster: Settings['cluster'] & { workers: number };
-  listeners: (ListenerEntry & { tls: boolean })[];
+  readonly cluster: Settings['cluster'] & { readonly workers: number };
+  readonly listeners: readonly (ListenerEntry & { readonly tls: boolean })[];
   /** Whether config lists its listeners; else the one there is comes from server.host, server.port and server.model. */
-  hasListenerList: boolean;
+  readonly hasListenerList: boolean;
 }
 
 /** Whether metrics travel through Redis; else they stay in the process tree. */
@@ -91,12 +85,13 @@ export function loadConfig(options: LoadOptions): LoadedConfig {
     }
   }
   mistakes.push(...validate(settings, (key) => ` (from ${sources.get(key)})`));
-  const values = settings.getProperties() as Settings;
-  const models = entries<ModelEntry>('models', values.models, modelSchema, mistakes);
-  const listeners = entries<ListenerEntry>('listeners', values.listeners, listenerSchema, mistakes);
+  const given = settings.getProperties();
+  const models = entries('models', given.models, modelSchema, mistakes);
+  const listeners = entries('listeners', given.listeners, listenerSchema, mistakes);
+  const values: Settings = { ...given, models, listeners };
   if (mistakes.length === 0) {
     const { workingDirectory, cpuLimit: limit = cpuLimit() } = options;
-    const config = resolved({ ...values, models, listeners }, workingDirectory, limit);
+    const config = resolved(values, workingDirectory, limit);
     if (values.cluster.workers === 'auto' && limit !== null)
       sources.set('cluster.workers', `${sources.get('cluster.workers')}, auto: ${describeCpuLimit(limit)}`);
     mistakes.push(...contradictions(config, values, sources));
@@ -161,11 +156,8 @@ function readDotEnv(file: string, mistakes: string[]): Readonly<Record<string, s
  * How log lines look and which node they come from where the configuration as a whole is wrong: of each of these
  * settings, the last value that is right.
  */
-export function logSettings(options: LoadOptions): { readonly log: Settings['log']; readonly node: string } {
-  const found = holderFor({ log: schema.log, cluster: { node: schema.cluster.node } } as Schema<{
-    log: Settings['log'];
-    cluster: { node: string };
-  }>);
+export function logSettings(options: LoadOptions): { readonly log: LogSettings; readonly node: string } {
+  const found = holderFor({ log: schema.log, cluster: { node: schema.cluster.node } });
   const keys = ['log.level', 'log.format', 'cluster.node'] as const;
   for (const layer of layers(options, [])) {
     for (const [key, value] of leaves(layer.values, [...keys])) {
@@ -241,20 +233,28 @@ function validate<T>(settings: Holder<T>, origin: (key: string) => string): stri
   }
 }
 
-function entries<Entry>(list: string, values: unknown, entrySchema: Schema<Entry>, mistakes: string[]): Entry[] {
+function entries<Tree extends object>(
+  list: string,
+  values: unknown,
+  entrySchema: Tree,
+  mistakes: string[],
+): SettingsOf<Tree>[] {
   if (!Array.isArray(values)) return [];
   return values.map((value: unknown, i) => {
     const at = `${list}[${i}]`;
     if (typeof value !== 'object' || value === null) {
       mistakes.push(`${at}: must be an object`);
-      return {} as Entry;
+      return {} as SettingsOf<Tree>;
     }
     const entry = holderFor(entrySchema);
     entry.load(value as never);
     mistakes.push(...validate(entry, () => '').map((mistake) => `${at}.${mistake}`));
-    return entry.getProperties() as Entry;
+    return entry.getProperties();
   });
 }
+
+/** The machine's own name where config leaves it open. */
+const resolvedNode = (node: string): string => node || hostname();
 
 function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit | null): Config {
   const models = settings.models.map((model) => ({
@@ -286,7 +286,7 @@ function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit 
     cluster: {
       ...settings.cluster,
       node: resolvedNode(settings.cluster.node),
-      workers: resolvedWorkers(settings.cluster.workers, limit),
+      workers: settings.cluster.workers === 'auto' ? workersFor(limit) : settings.cluster.workers,
     },
   };
 }

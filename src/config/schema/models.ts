@@ -1,0 +1,93 @@
+// An entry of `models`: a model that can be served.
+
+import { type SettingsOf, setting } from '../setting.js';
+
+export const modelSchema = {
+  name: setting({ doc: 'Name in listeners, metrics and logs.', format: 'label', default: '' }),
+  backend: setting({
+    doc: 'onnx (ONNX Runtime), module (a JavaScript module of yours) or dummy (bytes of X).',
+    format: 'backend',
+    default: 'onnx',
+  }),
+  path: setting({
+    doc: 'Model file; or folder with a model.onnx (model.mjs for a module); or folder of versions, as NAME/3/model.onnx. A relative path starts at the working directory, else at the folder of this package.',
+    format: 'textOrEmpty',
+    default: '',
+  }),
+  version: setting({
+    doc: 'Which of the versions is served: latest, or the number of one to pin it.',
+    format: 'version',
+    default: 'latest',
+  }),
+  execution: setting({
+    doc: "Where it runs: inline (on the worker's event loop: quickest for small models), thread, or auto: measured before the port opens.",
+    format: 'execution',
+    default: 'auto',
+  }),
+  threads: setting({ doc: 'Threads of each worker, where it runs in threads.', format: 'count', default: 1 }),
+  inlineLimitMs: setting({
+    doc: 'With auto: a model whose full batch takes longer goes into threads, so that a run never holds the event loop longer than this.',
+    format: 'milliseconds',
+    default: 2,
+  }),
+  maxBatchSize: setting({
+    doc: 'Rows in one call of the model, at the most. Larger batches gain little and take longer: see Speed.',
+    format: 'count',
+    default: 256,
+  }),
+  maxQueueDelayMs: setting({
+    doc: 'Time that a batch waits for more rows, from its first; 0: only to the end of the event-loop turn, which loses nothing at low load.',
+    format: 'milliseconds',
+    default: 0,
+  }),
+  maxQueue: setting({
+    doc: 'Requests of a worker that may wait for this model; one more is refused at once.',
+    format: 'count',
+    default: 65_536,
+  }),
+  deadlineMs: setting({
+    doc: 'Time from the arrival of a request to its reply; one that cannot be answered in time is dropped before it costs a run. 0: none.',
+    format: 'milliseconds',
+    default: 5000,
+  }),
+  retryRows: setting({
+    doc: 'Whether a batch that the model throws for is run again row by row, once, so that one poisonous row fails alone.',
+    format: Boolean,
+    default: true,
+  }),
+  batchTolerance: setting({
+    doc: "By what share of its size a number of an ONNX model's answer may differ between a run of its own and one that it shares with other requests, or exact: not by a bit. A model that differs by more runs one request at a time. See Batching for how the default was chosen.",
+    format: 'batchTolerance',
+    default: 1e-4,
+  }),
+  responseSize: setting({
+    doc: 'Bytes of X that this dummy answers with; by default server.responseSize.',
+    format: 'countOrNull',
+    default: null,
+  }),
+  settings: setting({ doc: 'Handed to the module as it is.', format: 'settingsObject', default: {} }),
+  session: {
+    intraOpNumThreads: setting({
+      doc: 'Threads of ONNX Runtime within one run; more than 1 pays only when there are fewer workers than cores.',
+      format: 'count',
+      default: 1,
+    }),
+    interOpNumThreads: setting({
+      doc: 'Threads of ONNX Runtime across branches of a model.',
+      format: 'count',
+      default: 1,
+    }),
+    executionProviders: setting<'list', readonly string[]>({
+      doc: 'Execution providers of ONNX Runtime, in order of preference.',
+      format: 'list',
+      default: ['cpu'],
+    }),
+    graphOptimizationLevel: setting({
+      doc: 'disabled, basic, extended or all.',
+      format: 'optimization',
+      default: 'all',
+    }),
+  },
+};
+
+export type ModelEntry = SettingsOf<typeof modelSchema>;

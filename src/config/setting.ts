@@ -1,0 +1,36 @@
+// One setting, as the files of schema/ list them: what it is for, its format, its default. Its TypeScript type is that
+// of its format, so that no list of types stands beside the list of settings.
+
+import type { FormatTypes } from './convict-formats.js';
+
+/** A format of ours by its name, or convict's own for true and false. */
+type Format = keyof FormatTypes | BooleanConstructor;
+type TypeOf<F extends Format> = F extends keyof FormatTypes ? FormatTypes[F] : boolean;
+
+export interface Setting<T> {
+  /** A sentence for the README's table. */
+  readonly doc: string;
+  readonly format: Format;
+  readonly default: T;
+  /** The environment variable that sets it, too. */
+  readonly env?: string;
+  /** Whether its value is a secret: shown to nobody, and kept from the environment of processes that need it not. */
+  readonly sensitive?: boolean;
+}
+
+/** Settings by name, and sections of them. */
+export interface SettingTree {
+  readonly [name: string]: Setting<unknown> | SettingTree;
+}
+
+/** The values that a tree of settings describes. */
+export type SettingsOf<Tree> = {
+  readonly [Name in keyof Tree]: Tree[Name] extends Setting<infer T> ? T : SettingsOf<Tree[Name]>;
+};
+
+/** A setting whose type is that of its format, or a narrower one that is named. */
+export function setting<F extends Format, T extends TypeOf<F> = TypeOf<F>>(
+  entry: Setting<NoInfer<T>> & { readonly format: F },
+): Setting<T> {
+  return entry;
+}
