@@ -1,7 +1,7 @@
 // What the primary and its children say to each other over Node's IPC.
 
 import type { SendHandle } from 'node:child_process';
-import type { Config } from './config/load.js';
+import type { AggregatorConfig, WorkerConfig } from './config/slices.js';
 import type { OperatorErrorCode } from './errors.js';
 import type { ModelVersion } from './inference/versions.js';
 import type { RecordUpdate } from './metrics/transport/transport.js';
@@ -62,7 +62,7 @@ export interface MovedState {
 /** All that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
 export interface WorkerBoot {
   readonly kind: 'boot';
-  readonly config: Config;
+  readonly config: WorkerConfig;
   readonly versions: ModelVersions;
   readonly run: string;
   readonly slot: number;
@@ -125,7 +125,7 @@ export type FromWorker =
 
 export interface AggregatorBoot {
   readonly kind: 'boot';
-  readonly config: Config;
+  readonly config: AggregatorConfig;
 }
 
 export type ToAggregator =

@@ -7,7 +7,7 @@ import { checkRedis, type Finding } from './metrics/transport/redis-check.js';
 import { checkRedisFiles } from './redis-log.js';
 
 /** Resolves to the exit code: 0 when all works, warnings included, and 2 when not. */
-export async function printRedisCheck(config: Config, asJson: boolean): Promise<number> {
+export async function printRedisCheck(config: Pick<Config, 'redis' | 'cluster'>, asJson: boolean): Promise<number> {
   const findings: Finding[] = [];
   const redis = usesRedis(config) ? describeRedis(config.redis) : null;
   const note = (finding: Finding): void => {

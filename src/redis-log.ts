@@ -15,7 +15,7 @@ export interface RedisMessages {
 }
 
 /** A line for each change: what is wrong in the words of the server, and what would mend it. */
-export function logRedis(log: Log, config: Config, messages: RedisMessages): RedisStateListener {
+export function logRedis(log: Log, config: Pick<Config, 'redis'>, messages: RedisMessages): RedisStateListener {
   const redis = describeRedis(config.redis);
   const health = new RedisHealth((state, problem) => {
     if (state === 'back' || problem === null) return log.info({ redis }, 'redis connected');
@@ -28,7 +28,7 @@ export function logRedis(log: Log, config: Config, messages: RedisMessages): Red
 /** Says so when Redis may evict our records. */
 export async function warnOfEviction(
   log: Log,
-  { redis }: Config,
+  { redis }: Pick<Config, 'redis'>,
   from: { evictingPolicy(): Promise<string | null> },
 ): Promise<void> {
   const policy = await from.evictingPolicy();
@@ -40,7 +40,7 @@ export async function warnOfEviction(
 }
 
 /** Throws OperatorError CONFIG_INVALID when the files of redis.caFile, certFile or keyFile are of no use. */
-export function checkRedisFiles(config: Config): void {
+export function checkRedisFiles(config: Pick<Config, 'redis'>): void {
   if (!usesRedis(config)) return;
   try {
     tlsFor(config.redis, 'server');

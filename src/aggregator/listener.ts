@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CertificateWatch, readCertificates, usesTls } from '../certificates.js';
 import { httpSettings } from '../config/addresses.js';
-import type { Config } from '../config/load.js';
+import type { HttpSettings } from '../config/schema/http.js';
 import { listenError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Refusals } from './refusals.js';
@@ -23,7 +23,7 @@ const checkIntervalMs = 500;
 
 /** Throws OperatorError LISTEN_FAILED, or CONFIG_INVALID when the certificates cannot be used. */
 export async function openListener(
-  http: Config['http'],
+  http: HttpSettings,
   app: RequestListener,
   refusals: Refusals,
   log: Log,
@@ -108,7 +108,7 @@ function answerBadRequest({ code }: NodeJS.ErrnoException, client: Duplex): void
 }
 
 function watchCertificates(
-  { tls }: Config['http'],
+  { tls }: HttpSettings,
   server: ReturnType<typeof createSecureServer>,
   log: Log,
 ): CertificateWatch {

@@ -6,6 +6,7 @@ import { usesTls } from '../certificates.js';
 import { runningVersion } from '../code.js';
 import { describeRedis } from '../config/describe.js';
 import { type Config, usesRedis } from '../config/load.js';
+import { type AggregatorConfig, aggregatorConfig } from '../config/slices.js';
 import { OperatorError } from '../errors.js';
 import { logFatal, onStopSignal } from '../lifecycle.js';
 import { createLog, type Log } from '../log.js';
@@ -37,7 +38,7 @@ export interface Aggregator {
  * @param team the aggregators that share a Redis with this one; null when it is alone
  */
 export async function openAggregator(
-  config: Config,
+  config: AggregatorConfig,
   source: RecordSource,
   team: Team | null,
   log: Log,
@@ -105,7 +106,7 @@ export async function openAggregator(
 
 /** Metrics to an OpenTelemetry collector, from the aggregator that leads; null, and nothing loaded, without one. */
 async function startExport(
-  { otlp, cluster }: Config,
+  { otlp, cluster }: AggregatorConfig,
   observer: ClusterObserver,
   team: Team | null,
   refusals: Refusals,
@@ -149,7 +150,7 @@ export async function startAggregator(config: Config): Promise<void> {
     });
     source = team.source;
     void warnOfEviction(log, config, source);
-    const aggregator = await openAggregator(config, team.source, team, log);
+    const aggregator = await openAggregator(aggregatorConfig(config), team.source, team, log);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');
     onStopSignal(

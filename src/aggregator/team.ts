@@ -63,7 +63,10 @@ class AdapterPublisher extends EventEmitter {
   }
 }
 
-export async function joinTeam({ redis, cluster, metrics, http }: Config, onState: RedisStateListener): Promise<Team> {
+export async function joinTeam(
+  { redis, cluster, metrics, http }: Pick<Config, 'redis' | 'cluster' | 'metrics' | 'http'>,
+  onState: RedisStateListener,
+): Promise<Team> {
   const keys = clusterKeys(redis, cluster.name);
   const id = randomBytes(8).toString('hex');
   const health = new RedisHealth(onState, redis.checkIntervalMs + redis.commandTimeoutMs);

@@ -36,7 +36,7 @@ export function describeRedis({ url, nodes, masterName }: Settings['redis']): st
 export const embeddedIdentity = 'embedded';
 
 /** What two processes have in common exactly when they count for the same cluster. */
-export function clusterIdentity({ redis, cluster, metrics }: Settings): string {
+export function clusterIdentity({ redis, cluster, metrics }: Pick<Settings, 'redis' | 'cluster' | 'metrics'>): string {
   const where = describeRedis(redis);
   // What a ledger keeps does not end with its process tree.
   const embedded = metrics.ledgerFolder === '' ? embeddedIdentity : `${embeddedIdentity} ${metrics.ledgerFolder}`;

@@ -45,7 +45,7 @@ export interface Config extends Settings {
 }
 
 /** Whether metrics travel through Redis; else they stay in the process tree. */
-export function usesRedis({ redis }: Settings): boolean {
+export function usesRedis({ redis }: Pick<Settings, 'redis'>): boolean {
   return redis.url !== '' || redis.nodes.length > 0;
 }
 

@@ -3,7 +3,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { codeChange, runningCode } from '../code.js';
-import type { Config } from '../config/load.js';
+import { type AggregatorConfig, withoutSecrets } from '../config/slices.js';
 import type { BootFailed, FromAggregator, ToAggregator } from '../control.js';
 import type { Log } from '../log.js';
 import type { IpcRelay } from '../metrics/transport/ipc.js';
@@ -16,7 +16,7 @@ export interface AggregatorChildEvents {
 }
 
 export class AggregatorChild {
-  readonly #config: Config;
+  readonly #config: AggregatorConfig;
   readonly #relay: IpcRelay;
   readonly #log: Log;
   readonly #output: ChildOutput;
@@ -27,7 +27,7 @@ export class AggregatorChild {
   #refusedFor: string | null = null;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(config: Config, relay: IpcRelay, log: Log, output: ChildOutput, events: AggregatorChildEvents) {
+  constructor(config: AggregatorConfig, relay: IpcRelay, log: Log, output: ChildOutput, events: AggregatorChildEvents) {
     this.#config = config;
     this.#relay = relay;
     this.#log = log;
@@ -44,6 +44,7 @@ export class AggregatorChild {
   #fork(): void {
     const child = fork(fileURLToPath(new URL('../aggregator/embedded.js', import.meta.url)), [], {
       serialization: 'advanced',
+      env: { ...process.env, ...withoutSecrets },
       stdio: this.#output.stdio,
     });
     this.#output.relay(child);

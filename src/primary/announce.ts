@@ -8,7 +8,7 @@ import type { ListenAddress, ReloadResults } from '../control.js';
 import type { Log } from '../log.js';
 import { unsettled } from '../metrics/merge.js';
 import type { ServerStatus, WorkerStatus } from '../operations.js';
-import { nextStep } from './next-step.js';
+import { type NextStep, nextStep } from './next-step.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -21,7 +21,11 @@ export interface Served {
 }
 
 /** The fields of the `ready` event: where to connect, what is served, and what to try next. */
-export function readyEvent(config: Config, { addresses, models, rowBytes }: Served, metricsUrl: string): object {
+export function readyEvent(
+  config: NextStep['config'] & Pick<Config, 'cluster' | 'redis'>,
+  { addresses, models, rowBytes }: Served,
+  metricsUrl: string,
+): object {
   const served = new Set(addresses.map(({ model }) => model));
   return {
     tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
@@ -33,7 +37,7 @@ export function readyEvent(config: Config, { addresses, models, rowBytes }: Serv
 }
 
 /** Nothing leaves the machine without a word of it. */
-export function warnOfTelemetry({ onnxRuntime }: Config, log: Log): void {
+export function warnOfTelemetry({ onnxRuntime }: Pick<Config, 'onnxRuntime'>, log: Log): void {
   if (!onnxRuntime.disableTelemetry)
     log.warn('ONNX Runtime may report to its makers: onnxRuntime.disableTelemetry is false');
 }
@@ -66,7 +70,7 @@ export function modelReloadMessage(workers: readonly ReloadResults[]): string {
 }
 
 export interface StatusOptions {
-  readonly config: Config;
+  readonly config: Pick<Config, 'cluster'>;
   readonly supervisor: Supervisor;
   readonly nodeRecord: NodeRecordKeeper;
   readonly metricsUrl: string | null;

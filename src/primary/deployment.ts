@@ -1,6 +1,7 @@
 // What workers are started with. A reload makes the next one; until every worker has it, some have the one before.
 
 import type { Config } from '../config/load.js';
+import { withoutSecrets } from '../config/slices.js';
 import type { ModelVersions } from '../control.js';
 
 export interface Deployment {
@@ -10,9 +11,12 @@ export interface Deployment {
   readonly versions: ModelVersions;
 }
 
-/** What counts for ONNX Runtime before a worker can read its config. */
-export function workerEnvironment({ config: { onnxRuntime } }: Deployment): Readonly<Record<string, string>> {
+/** What counts for ONNX Runtime before a worker can read its config; and no secret of ours. */
+export function workerEnvironment({
+  config: { onnxRuntime },
+}: Deployment): Readonly<Record<string, string | undefined>> {
   return {
+    ...withoutSecrets,
     ORT_DISABLE_TELEMETRY: onnxRuntime.disableTelemetry ? '1' : '0',
     ONNX_RUNTIME_PACKAGE_FOLDER: onnxRuntime.packageFolder,
   };

@@ -8,6 +8,7 @@ import { codeChange, installedCode, runningVersion } from '../code.js';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
 import { maxWorkers } from '../config/formats.js';
 import { type Config, usesRedis } from '../config/load.js';
+import { aggregatorConfig } from '../config/slices.js';
 import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
@@ -128,7 +129,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
 
   const aggregator =
     relay &&
-    new AggregatorChild(config, relay, log, childOutput, {
+    new AggregatorChild(aggregatorConfig(config), relay, log, childOutput, {
       onReady: (url) => {
         metricsUrl = url;
         if (isReady) log.info({ metrics: `${url}/metrics` }, 'aggregator ready');

@@ -7,7 +7,7 @@ import { messageOf, OperatorError } from '../errors.js';
 import { findVersion } from '../inference/versions.js';
 
 /** Throws OperatorError MODEL_LOAD_FAILED when a pinned version is not there. */
-export function findModelVersions(config: Config): ModelVersions {
+export function findModelVersions(config: Pick<Config, 'models'>): ModelVersions {
   const versions = config.models.map((model, index) => {
     try {
       return [model.name, findVersion(model.path, model.version)];

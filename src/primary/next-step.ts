@@ -6,7 +6,7 @@ import { type Config, packageRoot } from '../config/load.js';
 import type { ListenAddress } from '../control.js';
 
 export interface NextStep {
-  readonly config: Config;
+  readonly config: Pick<Config, 'server' | 'listeners' | 'models' | 'http'>;
   readonly addresses: readonly ListenAddress[];
   /** By model: bytes of one input row; null where any length may be right. */
   readonly rowBytes: Readonly<Record<string, number | null>>;
@@ -48,7 +48,7 @@ export function nextStep(step: NextStep): string {
   return `${metrics}${words.join(' ')} ${does}`;
 }
 
-function isDigits({ models }: Config, name: string): boolean {
+function isDigits({ models }: Pick<Config, 'models'>, name: string): boolean {
   const path = models.find((model) => model.name === name)?.path ?? '';
   return path === digitsFolder || path.startsWith(digitsFolder + sep);
 }
@@ -74,7 +74,7 @@ function connectFlags({ host, port }: ListenAddress, isSecure: boolean): readonl
   ];
 }
 
-function metricsFlags({ http }: Config, url: string): readonly string[] {
+function metricsFlags({ http }: Pick<Config, 'http'>, url: string): readonly string[] {
   if (url === '' || usesTls(http.tls)) return ['--metrics', 'none'];
   return url === defaultMetricsUrl ? [] : ['--metrics', `${url.replace('//0.0.0.0', '//127.0.0.1')}/metrics`];
 }

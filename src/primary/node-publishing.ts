@@ -23,7 +23,7 @@ const sweepEveryMs = 5000;
 const saveCountsEveryMs = 1000;
 
 export interface NodePublishingOptions {
-  readonly config: Config;
+  readonly config: Pick<Config, 'redis' | 'cluster' | 'metrics'>;
   readonly run: string;
   readonly record: NodeRecordKeeper;
   readonly publisher: RecordPublisher;

@@ -8,7 +8,11 @@ import { holdLock } from '../metrics/lock.js';
 import { defaultSlabFolder } from '../metrics/slab.js';
 
 /** The folder, with this run's lock in it; null when there shall be or can be no slabs. Throws OperatorError CONFIG_INVALID. */
-export async function openSlabFolder({ metrics }: Config, run: string, log: Log): Promise<string | null> {
+export async function openSlabFolder(
+  { metrics }: Pick<Config, 'metrics'>,
+  run: string,
+  log: Log,
+): Promise<string | null> {
   if (metrics.slabFolder === 'none') return null;
   const folder = metrics.slabFolder || defaultSlabFolder();
   try {

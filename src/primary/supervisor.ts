@@ -4,6 +4,7 @@ import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import { codeChange, codeChangeMessage, runningCode } from '../code.js';
 import type { Config } from '../config/load.js';
+import { workerConfig } from '../config/slices.js';
 import type { BootFailed, FromWorker, ModelVersions, ReloadResults, Signatures, WorkerBoot } from '../control.js';
 import type { OperatorErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
@@ -297,7 +298,8 @@ export class Supervisor {
         }
         const { config, versions } = worker.deployment;
         const { slot, incarnation } = worker;
-        worker.send({ kind: 'boot', config, versions, ...this.#home, slot, incarnation, primary: ownIdentity() });
+        const of = { ...this.#home, slot, incarnation, primary: ownIdentity() };
+        worker.send({ kind: 'boot', config: workerConfig(config), versions, ...of });
         break;
       }
       case 'ready':

@@ -1,13 +1,15 @@
 // Whether what a model takes and answers fits what clients may send and get: otherwise it would start, and refuse every
 // request.
 
-import type { Config } from '../config/load.js';
+import type { WorkerConfig } from '../config/slices.js';
 import type { Model } from '../inference/model.js';
 import { maxFrameLength } from '../protocol/frames.js';
 
-/** What a model of this config must keep to: throws Error, with the setting that would let it in. */
-export function admission({ server }: Config): (model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>) => void {
-  const { lengthFieldSize, maxPayloadSizeKb, maxBufferedMb } = server;
+type Limits = Pick<WorkerConfig['server'], 'lengthFieldSize' | 'maxPayloadSizeKb' | 'maxBufferedMb'>;
+
+/** What a model must keep to that is served within these limits: throws Error, with the setting that would let it in. */
+export function admission(limits: Limits): (model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>) => void {
+  const { lengthFieldSize, maxPayloadSizeKb, maxBufferedMb } = limits;
   const longest = maxFrameLength(lengthFieldSize);
   const fits = (what: string, bytes: number): void => {
     if (bytes > longest)

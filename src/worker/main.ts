@@ -6,9 +6,7 @@ import type { Socket } from 'node:net';
 import { usesTls } from '../certificates.js';
 import { hearOfEnd } from '../channel.js';
 import { runningCode, runningVersion } from '../code.js';
-import { listenerSettings } from '../config/addresses.js';
-import { clusterIdentity } from '../config/describe.js';
-import type { Config } from '../config/load.js';
+import type { WorkerConfig } from '../config/slices.js';
 import { sendToPrimary, type ToWorker, type WorkerBoot } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { threadsThatCannotEnd } from '../inference/threads/host.js';
@@ -154,8 +152,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   process.on('message', obey);
 
   const addresses = [];
-  for (const [i, listener] of config.listeners.entries())
-    addresses.push(await server.listen(listener, listenerSettings(config, i)));
+  for (const listener of config.listeners) addresses.push(await server.listen(listener, listener.settings));
   await publishing.start();
   await sendToPrimary({
     kind: 'ready',
@@ -179,7 +176,7 @@ function everySoOften(ms: number, run: () => void): () => void {
 /** Spans of batches to an OpenTelemetry collector; null, and nothing loaded, without one. */
 async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | null> {
   const { otlp, cluster } = config;
-  if (otlp.endpoint === '' || otlp.traceRatio === 0) return null;
+  if (otlp === null) return null;
   const { exportTraces } = await import('../otlp.js');
   return exportTraces(otlp, { instance: `${cluster.node}/${slot}`, version: runningVersion, cluster: cluster.name });
 }
@@ -191,7 +188,7 @@ async function openSlab(
   log: Log,
 ): Promise<Slab | null> {
   if (slabFolder === null) return null;
-  const owner = { cluster: clusterIdentity(config), node: config.cluster.node, run, slot, incarnation };
+  const owner = { cluster: config.cluster.identity, node: config.cluster.node, run, slot, incarnation };
   const hasNone = (error: unknown): void =>
     log.warn({ err: error }, 'no room for counters that outlive this worker: a kill may lose its last counts');
   try {
@@ -204,7 +201,7 @@ async function openSlab(
   }
 }
 
-function limitsOf({ server }: Config) {
+function limitsOf({ server }: WorkerConfig) {
   return {
     lengthFieldSize: server.lengthFieldSize,
     maxPayloadBytes: server.maxPayloadSizeKb * 1024,

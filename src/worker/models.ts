@@ -1,6 +1,6 @@
 // The models of a worker: opened, counted, reloaded and closed together.
 
-import type { Config } from '../config/load.js';
+import type { WorkerConfig } from '../config/slices.js';
 import type { ModelVersions, ReloadResult, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
@@ -42,7 +42,7 @@ export class WorkerModels {
    * @param tracing told of every batch; null when nobody wants to know
    */
   static async open(
-    config: Config,
+    config: WorkerConfig,
     versions: ModelVersions,
     recorder: Recorder,
     log: Log,
@@ -109,10 +109,11 @@ export class WorkerModels {
     for (const model of this.#models.values()) await model.close();
   }
 
-  async #open(config: Config, name: string, versions: ModelVersions): Promise<void> {
-    const index = config.models.findIndex((model) => model.name === name);
+  async #open(config: WorkerConfig, name: string, versions: ModelVersions): Promise<void> {
     const version = versions[name];
     const recorder = this.#recorder.model(name);
+    const entry = config.models.find((model) => model.name === name);
+    if (entry === undefined) throw new Error(`the model ${name} is not in config`);
     if (version === undefined) throw new Error(`no version of the model ${name} was named`);
     try {
       const events = {
@@ -120,13 +121,13 @@ export class WorkerModels {
         onThreadCrash: this.#crashObserver(name, recorder),
         ...this.#hangObserver(name, recorder, config.cluster.maxHungThreads),
       };
-      const model = await ServedModel.open(servingSettings(config, index), version, events);
+      const model = await ServedModel.open(servingSettings(config, entry), version, events);
       this.#models.set(name, model);
       recorder.count('loads');
       this.#warnWhenAlone(name, model);
     } catch (error) {
       recorder.count('loadFailures');
-      const message = `the model ${name} cannot be served: ${messageOf(error)}; see models[${index}] in config`;
+      const message = `the model ${name} cannot be served: ${messageOf(error)}; see ${entry.place} in config`;
       throw new OperatorError('MODEL_LOAD_FAILED', message, { cause: error });
     }
   }
@@ -211,7 +212,7 @@ export class WorkerModels {
 }
 
 /** Names of the models behind listeners, each once. */
-export function servedNames(config: Config): readonly string[] {
+export function servedNames(config: WorkerConfig): readonly string[] {
   return [...new Set(config.listeners.map(({ model }) => model))];
 }
 
@@ -234,18 +235,9 @@ function failureIn(outcome: Parameters<BatchObserver>[0]['outcome']): Error | un
   return outcome.kind === 'rows' ? outcome.rows.find((row) => row instanceof Error) : undefined;
 }
 
-function servingSettings(config: Config, index: number): ServingSettings {
-  const model = config.models[index];
-  if (model === undefined) throw new Error('it is not in models');
-  const { name, backend, settings, session, responseSize, batchTolerance, ...serving } = model;
-  const source = {
-    name,
-    backend,
-    settings,
-    session,
-    batchTolerance,
-    responseSize: responseSize ?? config.server.responseSize,
-  };
+function servingSettings(config: WorkerConfig, model: WorkerConfig['models'][number]): ServingSettings {
+  const { name, backend, settings, session, responseSize, batchTolerance, place: _, ...serving } = model;
+  const source = { name, backend, settings, session, batchTolerance, responseSize };
   const { hangTimeoutMs, maxHungThreads, bootTimeoutSeconds } = config.cluster;
   // Beyond the limit the worker is replaced; until its successor is there, some more may hang.
   return {
@@ -254,6 +246,6 @@ function servingSettings(config: Config, index: number): ServingSettings {
     hangTimeoutMs,
     loadTimeoutMs: bootTimeoutSeconds * 1000,
     maxHungThreads: 2 * maxHungThreads,
-    admit: admission(config),
+    admit: admission(config.server),
   };
 }

@@ -1,6 +1,5 @@
 // What a worker tells of itself, every so often and at its end: to the primary, and to Redis where there is one.
 
-import { usesRedis } from '../config/load.js';
 import { sendToPrimary, type WorkerBoot } from '../control.js';
 import type { Recorder } from '../metrics/recorder.js';
 import { type WorkerGauges, type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
@@ -31,9 +30,8 @@ export class Publishing {
     this.#makeSafe = makeSafe;
     const primary = new IpcPublisher((update) => sendToPrimary({ kind: 'update', update }));
     // The primary logs whether Redis is there; a line from every worker would say the same.
-    this.#publishers = usesRedis(config)
-      ? [primary, new RedisPublisher(config.redis, config.cluster.name, () => {})]
-      : [primary];
+    this.#publishers =
+      config.redis === null ? [primary] : [primary, new RedisPublisher(config.redis, config.cluster.name, () => {})];
   }
 
   /** Publishes once, then every interval; resolves when the first one is through or has failed. */

@@ -1,0 +1,117 @@
+// What each process is told of the config that the primary has read: what it uses, and no more. A secret is only where
+// it is needed, so that neither a model's own code nor a crash report of a worker can show what protects the metrics.
+
+import { type AddressSettings, listenerSettings } from './addresses.js';
+import { clusterIdentity } from './describe.js';
+import { type Config, leafKeys, leafSchema, usesRedis } from './load.js';
+import { schema } from './schema/schema.js';
+
+type Model = Config['models'][number];
+type Listener = Config['listeners'][number];
+
+/** What a worker serves, within which limits, and where it publishes its counters. */
+export interface WorkerConfig {
+  readonly server: Pick<
+    Config['server'],
+    | 'lengthFieldSize'
+    | 'sharedSecret'
+    | 'tls'
+    | 'maxPayloadSizeKb'
+    | 'payloadTimeoutSeconds'
+    | 'idleTimeoutSeconds'
+    | 'writeTimeoutSeconds'
+    | 'keepAliveSeconds'
+    | 'maxInFlightPerConnection'
+    | 'maxWriteBufferKb'
+    | 'maxBufferedMb'
+    | 'drainTimeoutSeconds'
+  >;
+  readonly cluster: Pick<
+    Config['cluster'],
+    'name' | 'node' | 'bootTimeoutSeconds' | 'hangTimeoutMs' | 'maxHungThreads'
+  > & {
+    /** As clusterIdentity tells it. */
+    readonly identity: string;
+  };
+  /** Those behind listeners. `place` is where config has it, for messages: models[2]. */
+  readonly models: readonly (Model & { readonly responseSize: number; readonly place: string })[];
+  /** `settings` names those that its address comes from, for messages. */
+  readonly listeners: readonly (Listener & { readonly settings: AddressSettings })[];
+  /** Null: it publishes to the primary alone. */
+  readonly redis: Config['redis'] | null;
+  readonly metrics: Pick<Config['metrics'], 'publishIntervalMs'>;
+  /** Null: no spans. */
+  readonly otlp: Config['otlp'] | null;
+  readonly log: Config['log'];
+}
+
+export function workerConfig(config: Config): WorkerConfig {
+  const { server, cluster, redis, metrics, otlp, log } = config;
+  const served = new Set(config.listeners.map(({ model }) => model));
+  return {
+    server: {
+      lengthFieldSize: server.lengthFieldSize,
+      sharedSecret: server.sharedSecret,
+      tls: server.tls,
+      maxPayloadSizeKb: server.maxPayloadSizeKb,
+      payloadTimeoutSeconds: server.payloadTimeoutSeconds,
+      idleTimeoutSeconds: server.idleTimeoutSeconds,
+      writeTimeoutSeconds: server.writeTimeoutSeconds,
+      keepAliveSeconds: server.keepAliveSeconds,
+      maxInFlightPerConnection: server.maxInFlightPerConnection,
+      maxWriteBufferKb: server.maxWriteBufferKb,
+      maxBufferedMb: server.maxBufferedMb,
+      drainTimeoutSeconds: server.drainTimeoutSeconds,
+    },
+    cluster: {
+      name: cluster.name,
+      node: cluster.node,
+      bootTimeoutSeconds: cluster.bootTimeoutSeconds,
+      hangTimeoutMs: cluster.hangTimeoutMs,
+      maxHungThreads: cluster.maxHungThreads,
+      identity: clusterIdentity(config),
+    },
+    models: config.models
+      .map((model, i) => ({
+        ...model,
+        responseSize: model.responseSize ?? server.responseSize,
+        place: `models[${i}]`,
+      }))
+      .filter(({ name }) => served.has(name)),
+    listeners: config.listeners.map((listener, i) => ({ ...listener, settings: listenerSettings(config, i) })),
+    redis: usesRedis(config) ? redis : null,
+    metrics: { publishIntervalMs: metrics.publishIntervalMs },
+    otlp: otlp.endpoint === '' || otlp.traceRatio === 0 ? null : otlp,
+    log,
+  };
+}
+
+/** What an aggregator serves; where its records come from is another matter. */
+export interface AggregatorConfig {
+  readonly cluster: Pick<Config['cluster'], 'name' | 'node'>;
+  readonly http: Config['http'];
+  readonly metrics: Pick<Config['metrics'], 'publishIntervalMs' | 'streamIntervalMs'>;
+  readonly otlp: Config['otlp'];
+  readonly log: Config['log'];
+}
+
+export function aggregatorConfig({ cluster, http, metrics, otlp, log }: Config): AggregatorConfig {
+  return {
+    cluster: { name: cluster.name, node: cluster.node },
+    http,
+    metrics: { publishIntervalMs: metrics.publishIntervalMs, streamIntervalMs: metrics.streamIntervalMs },
+    otlp,
+    log,
+  };
+}
+
+/**
+ * For the environment of a child: takes out the variables that secrets are set by. What a child needs of them stands in
+ * its boot message; the environment would go on to the code of models, and into reports of crashes.
+ */
+export const withoutSecrets: Readonly<Record<string, undefined>> = Object.fromEntries(
+  [...leafKeys(schema)].flatMap((key) => {
+    const { env, sensitive } = leafSchema(key);
+    return env !== undefined && sensitive ? [[env, undefined]] : [];
+  }),
+);
