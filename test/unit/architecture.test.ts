@@ -1,0 +1,224 @@
+// Which folder of src/ may import which: a row a folder. A new folder gets a row; a new arrow gets a thought first.
+//
+//   processes   cli ─▶ primary, worker, aggregator; operate, simulate, top
+//   between     config, ipc, and the files that lie in no folder
+//   below       serving ─▶ inference, metrics;  client ─▶ protocol
+
+import { expect } from 'chai';
+import { build } from 'esbuild';
+import { circles, forbiddenImports, importsOf, type Packages, type Rule, sourcesBelow } from '../support/imports.js';
+import { root } from '../support/processes.js';
+
+/** The folder '' has the files that lie in src/ itself. */
+const rules: readonly Rule[] = [
+  { of: 'protocol', may: [], because: 'bytes know nothing of what they are for' },
+  {
+    of: 'inference',
+    may: ['thrown.ts', 'in-time.ts', 'code.ts'],
+    because: 'a model knows neither the protocol that its rows came by nor who counts them',
+  },
+  {
+    of: 'metrics',
+    may: ['thrown.ts', 'in-time.ts', 'process-identity.ts', 'socket-path.ts'],
+    because: 'numbers know nothing of the processes that they are of',
+  },
+  {
+    of: 'serving',
+    may: ['inference', 'metrics', 'errors.ts', 'thrown.ts', 'in-time.ts'],
+    because: 'a request is served alike whatever protocol and process it came by',
+    withoutNode: ['net', 'tls', 'http', 'https', 'http2', 'dgram', 'cluster', 'child_process'],
+  },
+  { of: 'client', may: ['protocol'], because: 'it is a package of its own, for programs that have no server in them' },
+  {
+    of: 'config',
+    may: ['inference', 'metrics', 'protocol', 'certificates.ts', 'errors.ts', 'socket-path.ts', 'thrown.ts'],
+    because: 'settings are the same whichever process reads them',
+  },
+  {
+    of: 'ipc',
+    may: ['', 'config', 'inference', 'metrics'],
+    because: 'what processes say to each other belongs to none of them',
+  },
+  {
+    of: '',
+    may: ['config', 'inference', 'ipc', 'metrics', 'protocol'],
+    because: 'what all processes share knows none of them',
+  },
+  {
+    of: 'cli.ts',
+    may: ['', 'config', 'primary', 'aggregator', 'operate', 'simulate', 'top'],
+    because: 'it starts commands, and does nothing else',
+  },
+  {
+    of: 'primary',
+    may: ['', 'config', 'inference', 'ipc', 'metrics'],
+    because: 'processes share no code but what lies below them all, and the primary serves no requests',
+  },
+  {
+    of: 'worker',
+    may: ['', 'config', 'inference', 'ipc', 'metrics', 'protocol', 'serving'],
+    because: 'processes share no code but what lies below them all',
+  },
+  {
+    of: 'aggregator',
+    may: ['', 'config', 'ipc', 'metrics'],
+    because: 'processes share no code but what lies below them all, and an aggregator runs no models',
+  },
+  { of: 'aggregator/page', may: ['aggregator', 'format.ts'], because: 'it runs in a browser' },
+  { of: 'operate', may: [''], because: 'it speaks to a server by its control socket alone' },
+  {
+    of: 'simulate',
+    may: ['', 'client', 'config', 'metrics', 'protocol'],
+    because: 'it is a client, and must find mistakes of the server and not share them',
+  },
+  { of: 'top', may: ['', 'aggregator'], because: 'it shows what an aggregator serves' },
+];
+
+/** The files (of the page, the folder) through which each package comes in. `#onnxruntime` is our copy of it. */
+const packages: Packages = {
+  'cli.ts': ['commander'],
+  'log.ts': ['pino', 'pino-pretty'],
+  'otlp.ts': ['@opentelemetry'],
+  'config/convict-formats.ts': ['convict'],
+  'config/holder.ts': ['convict'],
+  'inference/backends/onnx-runtime.ts': ['#onnxruntime'],
+  'metrics/transport/redis-client.ts': ['ioredis'],
+  'aggregator/guard.ts': ['helmet', 'rate-limiter-flexible'],
+  'aggregator/http.ts': ['express', 'cors'],
+  'aggregator/live.ts': ['socket.io', '@socket.io/redis-adapter', 'ws'],
+  'aggregator/polling.ts': ['ws'],
+  'aggregator/page': ['preact'],
+  'aggregator/page/charts.tsx': ['preact', 'uplot'],
+  'aggregator/page/feed.ts': ['socket.io-client'],
+  'simulate/progress.ts': ['cli-progress'],
+  'top/feed.ts': ['ws'],
+};
+
+/** Files that import one another: of types alone. */
+const knownCircles = ['metrics/recorder.ts metrics/snapshot.ts'];
+
+const sources = sourcesBelow(`${root}src`, (path) => !path.startsWith('client/dist/'));
+
+/** What the rules say of files, were they there. */
+const findings = (files: Readonly<Record<string, string>>): readonly string[] =>
+  forbiddenImports(importsOf(new Map(Object.entries(files)), sources), rules, packages);
+
+describe('the sources', () => {
+  it('import only what the row of their folder lets them', () => {
+    expect(forbiddenImports(importsOf(sources), rules, packages)).to.deep.equal([]);
+  });
+
+  it('import one another in no circle but those that are known', () => {
+    const found = circles(sources).map((circle) => circle.join(' '));
+    expect(found.filter((circle) => !knownCircles.includes(circle))).to.deep.equal([]);
+  });
+
+  it('are scanned for every import that a parser finds', async () => {
+    const { metafile } = await build({
+      absWorkingDir: `${root}src`,
+      entryPoints: [...sources.keys()],
+      packages: 'external',
+      external: ['*.css', '#onnxruntime'],
+      loader: { '.svg': 'empty', '.html': 'empty', '.css': 'empty' },
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      jsx: 'automatic',
+      jsxImportSource: 'preact',
+      bundle: true,
+      write: false,
+      outdir: 'never-written',
+      metafile: true,
+      logLevel: 'silent',
+    });
+    const scanned = new Set(importsOf(sources).map(({ from, name }) => `${from} ${name}`));
+    const parsed = Object.entries(metafile.inputs).flatMap(([from, { imports }]) =>
+      imports.map(({ path, original }) => `${from} ${original ?? path}`),
+    );
+    expect(parsed.length).to.be.greaterThan(300);
+    expect(parsed.filter((one) => !scanned.has(one) && !one.endsWith('preact/jsx-runtime'))).to.deep.equal([]);
+  });
+});
+
+describe('the rules of imports forbid', () => {
+  it('an arrow that points up, sideways or into a process, and say why and what would mend it', () => {
+    expect(findings({ 'protocol/new.ts': "import { Recorder } from '../metrics/recorder.js';" })).to.deep.equal([
+      'protocol/new.ts imports metrics/recorder.ts: protocol may import nothing else, because bytes know nothing of what they are for. Hand it in from above, or move what both need below both; if the arrow is right, the row of protocol is wrong',
+    ]);
+    const wrong = {
+      'inference/new.ts': '../log.js',
+      'metrics/new.ts': '../errors.js',
+      'client/new.ts': '../inference/model.js',
+      'config/new.ts': '../primary/main.js',
+      'serving/new.ts': '../worker/main.js',
+      'new.ts': './aggregator/main.js',
+      'primary/supervision/new.ts': '../../worker/main.js',
+      'worker/framed/new.ts': '../../primary/main.js',
+      'aggregator/new.ts': '../worker/main.js',
+      'aggregator/page/new.ts': '../../log.js',
+      'aggregator/http.ts': '../primary/main.js',
+      'operate/new.ts': '../primary/main.js',
+      'simulate/new.ts': '../aggregator/main.js',
+      'top/new.ts': '../worker/main.js',
+      'worker/new.ts': '../cli.js',
+      'nowhere/new.ts': '../log.js',
+    };
+    for (const [file, name] of Object.entries(wrong))
+      expect(findings({ [file]: `import '${name}';` }), file).to.have.lengthOf(1);
+  });
+
+  it('it in whatever way an import is written', () => {
+    const ways = [
+      "import '../metrics/merge.js';",
+      "import type { A } from '../metrics/merge.js';",
+      "import {\n  type A,\n  b,\n} from '../metrics/merge.js';",
+      "import * as merge from '../metrics/merge.js';",
+      "export * from '../metrics/merge.js';",
+      "export { a } from '../metrics/merge.js';",
+      "const merge = await import('../metrics/merge.js');",
+      "type A = import('../metrics/merge.js').A;",
+      "const merge = require('../metrics/merge.js');",
+      'import "../metrics/merge.js";',
+    ];
+    for (const way of ways) expect(findings({ 'protocol/new.ts': way }), way).to.have.lengthOf(1);
+  });
+
+  it('a package anywhere but where it enters', () => {
+    expect(findings({ 'worker/new.ts': "import { Redis } from 'ioredis';" })).to.deep.equal([
+      'worker/new.ts imports ioredis: a package enters through one file, so that it can be replaced there; import metrics/transport/redis-client.ts instead',
+    ]);
+    expect(findings({ 'worker/new.ts': "import left from 'left-pad/x';" })).to.deep.equal([
+      'worker/new.ts imports left-pad/x: a package enters through one file, so that it can be replaced there; give it one file that it enters through',
+    ]);
+    expect(findings({ 'aggregator/page/feed.ts': "import { h } from 'preact';" })).to.have.lengthOf(1);
+    expect(findings({ 'aggregator/page/new.ts': "import { useState } from 'preact/hooks';" })).to.deep.equal([]);
+  });
+
+  it('sockets and processes where requests are served', () => {
+    expect(findings({ 'serving/new.ts': "import { connect } from 'node:net';" })).to.deep.equal([
+      'serving/new.ts imports node:net: serving does without it, because a request is served alike whatever protocol and process it came by. Hand in what it is needed for',
+    ]);
+    expect(findings({ 'serving/new.ts': "import { performance } from 'node:perf_hooks';" })).to.deep.equal([]);
+  });
+
+  it('circles, of types as well', () => {
+    const tree = new Map([
+      ['a.ts', "import type { B } from './b.js';"],
+      ['b.ts', "import { c } from './c.js';"],
+      ['c.ts', "export { a } from './a.js';"],
+      ['d.ts', "import { a } from './a.js';"],
+    ]);
+    expect(circles(tree)).to.deep.equal([['a.ts', 'b.ts', 'c.ts']]);
+  });
+
+  it('onnxruntime-node in tests and scripts, which would report to its makers: src/inference/backends/onnx-runtime.ts is imported instead', () => {
+    for (const folder of ['test', 'scripts']) {
+      const imports = importsOf(sourcesBelow(`${root}${folder}`));
+      expect(imports.length, folder).to.be.greaterThan(10);
+      expect(
+        imports.filter(({ name }) => name === 'onnxruntime-node'),
+        folder,
+      ).to.deep.equal([]);
+    }
+  });
+});
