@@ -7,6 +7,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, root } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type ServerOptions, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 import { faultOf, Witness, type WitnessOptions } from '../support/witness.js';
 
@@ -254,7 +255,7 @@ describe('connections move with Node', () => {
   for (const version of ['node-24', 'node-26']) {
     const node = `${root}build/node-versions/node_modules/${version}/bin/node`;
     it(`${version.slice(5)}: through reloads and scaling, half frames and unread replies as well`, async function () {
-      if (!existsSync(node)) this.skip();
+      if (!existsSync(node)) skip(this, `${version} could not be fetched`);
       const server = startServer({ node });
       const port = await server.port();
       await busyWitnesses(port, 40);

@@ -5,6 +5,7 @@ import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { expect } from 'chai';
 import { aggregatorOf, endProcesses, workersOf } from '../support/processes.js';
 import { TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 /** In two parts, so that this text is not what is found. */
 const token = ['correct', 'horse', 'battery', 'staple'].join('-');
@@ -45,7 +46,7 @@ describe('the token of the metrics', () => {
   afterEach(endProcesses);
 
   it('is in the memory of who checks it, and of no worker', async function () {
-    if (process.platform !== 'linux') return this.skip(); // the memory of a process is read from /proc
+    if (process.platform !== 'linux') skip(this, 'the memory of a process is read from /proc');
     const env = { MODEL: 'dummy', WORKERS: '1', HTTP_TOKEN: token, SHARED_SECRET: secret };
     const server = new TestServer({ env });
     await server.event('ready');
@@ -53,7 +54,8 @@ describe('the token of the metrics', () => {
     try {
       expect(holds(server.pid, token), 'primary').to.equal(true);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EACCES') return this.skip(); // this user may not look (ptrace_scope)
+      if ((error as NodeJS.ErrnoException).code === 'EACCES')
+        skip(this, 'this user may not read the memory of a process (ptrace_scope)');
       throw error;
     }
     expect(holds(aggregatorOf(server), token), 'aggregator').to.equal(true);
