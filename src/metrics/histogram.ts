@@ -102,8 +102,5 @@ export function quantilesMs(sparse: SparseHistogram, qs: readonly number[]): rea
 /** Batches of 1 row, up to 2, up to 4 … rows; the last bucket takes all larger ones. */
 export const batchRowsBuckets = 16;
 
-/** The bucket of a batch of so many rows. */
-export const batchRowsBucketOf = (rows: number): number => Math.min(32 - Math.clz32(rows - 1), batchRowsBuckets - 1);
-
 /** The largest size in bucket `i`. */
 export const batchRowsLabel = (i: number): string => (i === batchRowsBuckets - 1 ? '+Inf' : String(2 ** i));

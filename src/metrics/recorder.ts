@@ -15,7 +15,7 @@ import {
   type WorkerCounter,
   workerCounters,
 } from './counters.js';
-import { batchRowsBucketOf, batchRowsBuckets, bucketCount, bucketOf, toSparse } from './histogram.js';
+import { batchRowsBuckets, bucketCount, bucketOf, toSparse } from './histogram.js';
 import type { ModelCounts, WorkerCounts } from './snapshot.js';
 
 export type { ModelCounter, WorkerCounter } from './counters.js';
@@ -59,7 +59,8 @@ export class ModelRecorder {
 
   /** A batch of this many rows was run. */
   batch(rows: number): void {
-    this.#add(this.#batchRowsAt + batchRowsBucketOf(rows), 1);
+    const bucket = Math.min(32 - Math.clz32(rows - 1), batchRowsBuckets - 1);
+    this.#add(this.#batchRowsAt + bucket, 1);
     this.count('batchedRows', rows);
   }
 
