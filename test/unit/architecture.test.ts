@@ -94,8 +94,11 @@ const packages: Packages = {
   'top/feed.ts': ['ws'],
 };
 
-/** Files that import one another: of types alone. */
-const knownCircles = ['metrics/recorder.ts metrics/snapshot.ts'];
+/** Files that import one another: one of them of types alone. A line that is no longer true can go. */
+const knownCircles: readonly string[] = [
+  'connection-frames.ts control.ts',
+  'serving/model-endpoint.ts serving/request-accounting.ts',
+];
 
 const sources = sourcesBelow(`${root}src`, (path) => !path.startsWith('client/dist/'));
 
