@@ -1,5 +1,6 @@
 // `npm run bench`: measures the server against ceilings of its own kind on this machine, prints the tables, and with
-// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less sure.
+// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less sure. `--node 24`, once
+// or more often, measures the rows against a bare Node server alone, with these Nodes, side by side.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -9,14 +10,21 @@ import { parseArgs } from 'node:util';
 import { build, install, runTool } from '../prepare.mjs';
 
 const { values: flags } = parseArgs({
-  options: { write: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+  options: {
+    write: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    node: { type: 'string', multiple: true, default: [] },
+  },
 });
 const effort = flags.quick ? { rounds: 1, seconds: 1 } : { rounds: 3, seconds: 2 };
+// Many short turns say more than few long ones where the machine has other things to do.
+const bareEffort = flags.quick ? { rounds: 3, seconds: 0.5 } : { rounds: 9, seconds: 1 };
 
 install();
 build();
 runTool('typescript', ['--build', 'test/tsconfig.json'], { stdio: ['ignore', 2, 2] });
 
+const { againstBare } = await import('./against-bare.mjs');
 const { barChart } = await import('./chart.mjs');
 const { writeMlp } = await import('./mlp.mjs');
 const { cluster } = await import('./cluster.mjs');
@@ -24,6 +32,8 @@ const { floods } = await import('./floods.mjs');
 const { overload } = await import('./overload.mjs');
 const { reload } = await import('./reload.mjs');
 const { stopAll } = await import('./programs.mjs');
+const { compileClient } = await import('./native-client.mjs');
+const { nodesOf } = await import('./node-versions.mjs');
 const { crossings, neighbours } = await import('./threads.mjs');
 const throughput = await import('./throughput.mjs');
 
@@ -33,13 +43,21 @@ const table = (head, rows) =>
 const number = (value) =>
   value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(value >= 1 ? 3 : 2);
 
+const step = async (what, run) => {
+  console.error(`measuring ${what} …`);
+  return run();
+};
+
+/** Of each of these Nodes; nothing where there is no C compiler. */
+async function measureBare(folder, nodes) {
+  const client = compileClient(folder);
+  return client === null ? [] : step('against bare Node', () => againstBare(folder, client, nodes, bareEffort));
+}
+
 async function measure(folder) {
   const model = join(folder, 'mlp.onnx');
   writeFileSync(model, writeMlp());
-  const step = async (what, run) => {
-    console.error(`measuring ${what} …`);
-    return run();
-  };
+  const bare = await measureBare(folder, [{ version: process.versions.node, binary: process.execPath }]);
   const ratios = [
     ...(await step('the dummy model', () => throughput.dummy(folder, effort))),
     ...(await step('an ONNX model', () => throughput.onnx(folder, model, effort))),
@@ -52,13 +70,46 @@ async function measure(folder) {
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
   const rolling = await step('rolling reloads', () => reload(folder, effort));
   const flooded = await step('floods', () => floods(effort));
-  return { ratios, sizes, beside, crossing, over, many, rolling, flooded };
+  return { bare, ratios, sizes, beside, crossing, over, many, rolling, flooded };
 }
 
-function report({ ratios, sizes, beside, crossing, over, many, rolling, flooded }) {
-  const machine = `${availableParallelism()} × ${cpus()[0]?.model.trim()}, Node ${process.versions.node}`;
+const milliseconds = ({ p50Ms, p99Ms }) => `${number(p50Ms)} / ${number(p99Ms)} ms`;
+const microseconds = ({ cpuUs }) => (Number.isNaN(cpuUs) ? 'unknown' : `${number(cpuUs)} µs`);
+
+function bareTable(measured) {
+  return table(
+    [
+      'dummy model, client in C',
+      'Node',
+      'bare',
+      'ours',
+      'ours / bare (spread)',
+      'p50 / p99: bare',
+      'ours',
+      'CPU time each: bare',
+      'ours',
+    ],
+    measured.map(({ name, unit, version, ours, theirs, ratio, spread }) => [
+      name,
+      version,
+      `${number(theirs.rps)} ${unit}`,
+      `${number(ours.rps)} ${unit}`,
+      `${number(ratio)} (${spread.map(number).join('–')})`,
+      milliseconds(theirs),
+      milliseconds(ours),
+      microseconds(theirs),
+      microseconds(ours),
+    ]),
+  );
+}
+
+const processor = `${availableParallelism()} × ${cpus()[0]?.model.trim()}`;
+const conditions = 'clients and servers on the same cores, two workers; connections × requests in flight on each.';
+
+function report({ bare, ratios, sizes, beside, crossing, over, many, rolling, flooded }) {
   return [
-    `Measured on ${machine}, clients and servers on the same cores, two workers; connections × requests in flight on each.`,
+    `Measured on ${processor}, Node ${process.versions.node}, ${conditions}`,
+    ...(bare.length > 0 ? [bareTable(bare)] : []),
     table(
       ['what', 'ceiling', 'ours', 'ours / ceiling'],
       ratios.map(({ name, unit, ours, theirs, ratio }) => [
@@ -146,6 +197,19 @@ function report({ ratios, sizes, beside, crossing, over, many, rolling, flooded 
 
 const folder = mkdtempSync(join(tmpdir(), 'ml-tcp-bench-'));
 try {
+  if (flags.node.length > 0) await compareNodes();
+  else await measureAll();
+} finally {
+  await stopAll();
+  rmSync(folder, { recursive: true });
+}
+
+async function compareNodes() {
+  const measured = await measureBare(folder, nodesOf(flags.node, folder));
+  if (measured.length > 0) console.log(`Measured on ${processor}, ${conditions}\n\n${bareTable(measured)}`);
+}
+
+async function measureAll() {
   const results = await measure(folder);
   const text = report(results);
   console.log(text);
@@ -159,7 +223,4 @@ try {
     const bars = results.ratios.filter(({ isShare }) => isShare);
     writeFileSync(new URL('./chart.svg', import.meta.url), barChart('requests/s as a share of the ceiling', bars));
   }
-} finally {
-  await stopAll();
-  rmSync(folder, { recursive: true });
 }

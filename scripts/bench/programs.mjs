@@ -11,8 +11,8 @@ import { promisify } from 'node:util';
 const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 const running = new Set();
 
-async function start(file, args, env, findPort) {
-  const child = spawn(process.execPath, [file, ...args], {
+async function start(node, file, args, env, findPort) {
+  const child = spawn(node, [file, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
   });
@@ -37,8 +37,9 @@ async function stop(child) {
 
 export const stopAll = () => Promise.all([...running].map(stop));
 
-export function startCeiling(kind, workers, model = '') {
-  return start(here('./ceiling.mjs'), [kind, String(workers), model], {}, (line) => {
+/** @param node the binary of the Node to run */
+export function startCeiling(kind, workers, model = '', node = process.execPath) {
+  return start(node, here('./ceiling.mjs'), [kind, String(workers), model], {}, (line) => {
     const found = /^listening on (\d+)$/.exec(line);
     return found === null ? null : { port: Number(found[1]) };
   });
@@ -47,11 +48,11 @@ export function startCeiling(kind, workers, model = '') {
 let configs = 0;
 
 /** Our server, as a user starts it. `ports` are those of its listeners, in order. */
-export function startServer(folder, config, workers) {
+export function startServer(folder, config, workers, node = process.execPath) {
   const file = join(folder, `server-${configs++}.json`);
   writeFileSync(file, JSON.stringify(config));
   const args = ['start', '--config', file, '--workers', String(workers), '--http-port', '0'];
-  return start(here('../../dist/cli.js'), args, {}, (line) => {
+  return start(node, here('../../dist/cli.js'), args, {}, (line) => {
     const event = JSON.parse(line);
     if (event.level === 'fatal') throw new Error(event.msg);
     if (event.msg !== 'ready') return null;

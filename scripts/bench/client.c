@@ -1,0 +1,321 @@
+/* The bench's client where the client must not be the limit: a system call for what a connection sends and one for
+ * what it gets, and no runtime around them. Written for length fields of four bytes, the default of the server.
+ *
+ *   client load PORT CONNECTIONS DEPTH PAYLOAD_BYTES REPLY_BYTES SECONDS
+ *       keeps DEPTH requests in flight on each of CONNECTIONS. A reply is answered by the next request at once. Each
+ *       request asks for the same, so that each reply must have REPLY_BYTES bytes, the same ones as the first reply of
+ *       its connection.
+ *   client connect PORT AT_ONCE PAYLOAD_BYTES REPLY_BYTES SECONDS
+ *       AT_ONCE connections at a time: each connects, sends one request, takes the reply and resets.
+ *
+ * Prints a line of JSON: the rate a second, the median and the 99th percentile of the latency in milliseconds, and how
+ * many replies came in all. A first part of the time counts for that number alone. Ends with 1, and says why on stderr,
+ * when a reply is wrong, or a connection breaks.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { header_bytes = 4, max_events = 256, wait_ms = 100, warm_up_ms = 300, silence_ms = 10000 };
+
+static struct sockaddr_in server = {.sin_family = AF_INET};
+static int poller;
+static size_t frame_bytes; /* of a request */
+static size_t reply_frame_bytes;
+static unsigned char *requests; /* as many frames as can be sent in one piece */
+
+static void fail(const char *what) {
+  fprintf(stderr, "bench client: %s\n", what);
+  exit(1);
+}
+
+static void fail_with_errno(const char *what) {
+  fprintf(stderr, "bench client: %s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+static void *allocate(size_t count, size_t size) {
+  void *memory = calloc(count, size);
+  if (memory == NULL) fail("out of memory");
+  return memory;
+}
+
+static uint64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ── latencies: a log-linear histogram, 64 steps an octave, so that a quantile is at most 1.6 % wrong ── */
+
+enum { steps = 64, octaves = 58 };
+static uint64_t buckets[octaves * steps];
+
+static unsigned bucket_of(uint64_t ns) {
+  if (ns < steps) return (unsigned)ns;
+  unsigned shift = 63 - (unsigned)__builtin_clzll(ns) - 6; /* leaves the first 7 bits: [64, 128) */
+  return (shift + 1) * steps + (unsigned)(ns >> shift) - steps;
+}
+
+static uint64_t start_of(unsigned bucket) {
+  unsigned octave = bucket / steps;
+  return octave == 0 ? bucket : (uint64_t)(steps + bucket % steps) << (octave - 1);
+}
+
+static double quantile_ms(double q) {
+  uint64_t count = 0, seen = 0;
+  for (unsigned i = 0; i < octaves * steps; i++) count += buckets[i];
+  for (unsigned i = 0; i < octaves * steps; i++) {
+    seen += buckets[i];
+    if (seen > 0 && (double)seen >= q * (double)count) return (double)start_of(i) / 1e6;
+  }
+  return 0;
+}
+
+/* ── what is measured: from the end of the warm-up to the end ── */
+
+static uint64_t warm_at, end_at, last_progress_at, served, replies_in_all;
+
+static void begin_measuring(double seconds) {
+  uint64_t now = now_ns();
+  last_progress_at = now;
+  warm_at = now + (uint64_t)warm_up_ms * 1000000u;
+  end_at = warm_at + (uint64_t)(seconds * 1e9);
+}
+
+static void count(uint64_t now, uint64_t sent_at) {
+  last_progress_at = now;
+  replies_in_all++;
+  if (now < warm_at) return;
+  served++;
+  buckets[bucket_of(now - sent_at)]++;
+}
+
+static void print_result(uint64_t now) {
+  if (served == 0) fail("no reply came in time");
+  double seconds = (double)(now - warm_at) / 1e9;
+  printf("{\"rps\":%.1f,\"p50Ms\":%.5f,\"p99Ms\":%.5f,\"replies\":%llu}\n", (double)served / seconds,
+         quantile_ms(0.5), quantile_ms(0.99), (unsigned long long)replies_in_all);
+}
+
+/* Waits for events; returns their number, 0 when the time is over. */
+static int next_events(struct epoll_event *events) {
+  for (;;) {
+    uint64_t now = now_ns();
+    if (now >= end_at) return 0;
+    if (now - last_progress_at > (uint64_t)silence_ms * 1000000u) fail("the server has said nothing for ten seconds");
+    int ready = epoll_wait(poller, events, max_events, wait_ms);
+    if (ready > 0) return ready;
+    if (ready < 0 && errno != EINTR) fail_with_errno("epoll_wait");
+  }
+}
+
+/* ── connections ── */
+
+typedef struct {
+  int socket;
+  unsigned head, in_flight;
+  uint64_t *sent_at;       /* a ring: when each request in flight was sent, the oldest at `head` */
+  size_t unsent_bytes;     /* of whole requests that are in flight; what is left to send is the end of them */
+  size_t reply_at;         /* bytes of the reply that is coming */
+  unsigned char *expected; /* what each reply must be */
+  size_t known_bytes;      /* of `expected` */
+} connection;
+
+static void watch(connection *c, int operation, uint32_t what) {
+  struct epoll_event event = {.events = what, .data.ptr = c};
+  if (epoll_ctl(poller, operation, c->socket, &event) < 0) fail_with_errno("epoll_ctl");
+}
+
+static connection *make_connections(unsigned count_of_them, unsigned depth) {
+  connection *all = allocate(count_of_them, sizeof *all);
+  uint32_t length = htonl((uint32_t)(reply_frame_bytes - header_bytes));
+  for (unsigned i = 0; i < count_of_them; i++) {
+    all[i].sent_at = allocate(depth, sizeof *all[i].sent_at);
+    all[i].expected = allocate(1, reply_frame_bytes);
+    memcpy(all[i].expected, &length, header_bytes);
+    all[i].known_bytes = header_bytes;
+  }
+  return all;
+}
+
+static void open_connection(connection *c, uint32_t what) {
+  c->socket = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  if (c->socket < 0) fail_with_errno("socket");
+  int yes = 1;
+  setsockopt(c->socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  if (connect(c->socket, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
+    fail_with_errno("connect");
+  watch(c, EPOLL_CTL_ADD, what);
+}
+
+/* Checks bytes that came; returns how many replies they complete. */
+static unsigned check_replies(connection *c, const unsigned char *bytes, size_t length) {
+  unsigned replies = 0;
+  while (length > 0) {
+    size_t rest = reply_frame_bytes - c->reply_at;
+    size_t part = length < rest ? length : rest;
+    /* Of the first reply only the size is known. */
+    if (c->known_bytes < c->reply_at + part) {
+      size_t known = c->known_bytes > c->reply_at ? c->known_bytes - c->reply_at : 0;
+      memcpy(c->expected + c->reply_at + known, bytes + known, part - known);
+      c->known_bytes = c->reply_at + part;
+    }
+    if (memcmp(c->expected + c->reply_at, bytes, part) != 0) fail("a reply has not the size or the bytes it should");
+    bytes += part;
+    length -= part;
+    c->reply_at += part;
+    if (c->reply_at < reply_frame_bytes) break;
+    c->reply_at = 0;
+    replies++;
+  }
+  return replies;
+}
+
+/* ── load ── */
+
+static void send_requests(connection *c) {
+  while (c->unsent_bytes > 0) {
+    /* The frames are all alike: what is left ends where a frame ends, so it begins that far from one. */
+    size_t begun = (frame_bytes - c->unsent_bytes % frame_bytes) % frame_bytes;
+    ssize_t sent = write(c->socket, requests + begun, c->unsent_bytes);
+    if (sent < 0 && errno == EAGAIN) {
+      watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+      return;
+    }
+    if (sent < 0) fail_with_errno("a connection broke while requests were sent");
+    c->unsent_bytes -= (size_t)sent;
+  }
+}
+
+static void ask(connection *c, unsigned count_asked, unsigned depth, uint64_t now) {
+  for (unsigned i = 0; i < count_asked; i++) c->sent_at[(c->head + c->in_flight++) % depth] = now;
+  c->unsent_bytes += (size_t)count_asked * frame_bytes;
+  send_requests(c);
+}
+
+static void take_replies(connection *c, unsigned depth) {
+  static unsigned char bytes[1 << 18];
+  ssize_t length = read(c->socket, bytes, sizeof bytes);
+  if (length < 0 && errno == EAGAIN) return;
+  if (length < 0) fail_with_errno("a connection broke while replies came");
+  if (length == 0) fail("the server has closed a connection");
+  unsigned replies = check_replies(c, bytes, (size_t)length);
+  if (replies > c->in_flight) fail("more replies came than requests were sent");
+  uint64_t now = now_ns();
+  for (unsigned i = 0; i < replies; i++) {
+    count(now, c->sent_at[c->head]);
+    c->head = (c->head + 1) % depth;
+  }
+  c->in_flight -= replies;
+  if (replies > 0) ask(c, replies, depth, now);
+}
+
+static void load(unsigned connections, unsigned depth, double seconds) {
+  connection *all = make_connections(connections, depth);
+  struct epoll_event events[max_events];
+  begin_measuring(seconds);
+  for (unsigned i = 0; i < connections; i++) open_connection(&all[i], EPOLLIN | EPOLLOUT);
+  for (int ready; (ready = next_events(events)) > 0;) {
+    for (int i = 0; i < ready; i++) {
+      connection *c = events[i].data.ptr;
+      if (events[i].events & EPOLLOUT) {
+        watch(c, EPOLL_CTL_MOD, EPOLLIN);
+        if (c->in_flight == 0) ask(c, depth, depth, now_ns());
+        else send_requests(c);
+      }
+      if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) take_replies(c, depth);
+    }
+  }
+  print_result(now_ns());
+}
+
+/* ── connections a second ── */
+
+static void reset(connection *c) {
+  struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+  setsockopt(c->socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close(c->socket);
+}
+
+static void begin_visit(connection *c) {
+  c->sent_at[0] = now_ns();
+  c->reply_at = 0;
+  open_connection(c, EPOLLOUT);
+}
+
+static void go_on_with_visit(connection *c, uint32_t what) {
+  if (what & EPOLLOUT) {
+    /* A new connection takes a small frame whole, or it has failed. */
+    if (write(c->socket, requests, frame_bytes) != (ssize_t)frame_bytes) fail_with_errno("a connection failed");
+    watch(c, EPOLL_CTL_MOD, EPOLLIN);
+    return;
+  }
+  unsigned char bytes[4096];
+  ssize_t length = read(c->socket, bytes, sizeof bytes);
+  if (length < 0 && errno == EAGAIN) return;
+  if (length < 0) fail_with_errno("a connection broke before its reply");
+  if (length == 0) fail("the server has closed a connection before its reply");
+  if (check_replies(c, bytes, (size_t)length) == 0) return;
+  count(now_ns(), c->sent_at[0]);
+  reset(c);
+  begin_visit(c);
+}
+
+static void visit(unsigned at_once, double seconds) {
+  connection *all = make_connections(at_once, 1);
+  struct epoll_event events[max_events];
+  begin_measuring(seconds);
+  for (unsigned i = 0; i < at_once; i++) begin_visit(&all[i]);
+  for (int ready; (ready = next_events(events)) > 0;)
+    for (int i = 0; i < ready; i++) go_on_with_visit(events[i].data.ptr, events[i].events);
+  print_result(now_ns());
+}
+
+/* ── */
+
+static long number(const char *text) {
+  char *end;
+  long value = strtol(text, &end, 10);
+  if (*text == '\0' || *end != '\0' || value <= 0) fail("every argument but the first is a number above 0");
+  return value;
+}
+
+static void make_requests(long payload_bytes, long most) {
+  frame_bytes = header_bytes + (size_t)payload_bytes;
+  /* One more: what is left of a piece may begin in the middle of a frame. */
+  requests = allocate((size_t)most + 1, frame_bytes);
+  uint32_t length = htonl((uint32_t)payload_bytes);
+  for (long i = 0; i <= most; i++) memcpy(requests + (size_t)i * frame_bytes, &length, header_bytes);
+}
+
+int main(int count_of_arguments, char **arguments) {
+  const int is_load = count_of_arguments == 8 && strcmp(arguments[1], "load") == 0;
+  const int is_connect = count_of_arguments == 7 && strcmp(arguments[1], "connect") == 0;
+  if (!is_load && !is_connect) fail("see the top of client.c for its arguments");
+  const long connections = number(arguments[3]);
+  const long depth = is_load ? number(arguments[4]) : 1;
+  char **bytes = arguments + (is_load ? 5 : 4);
+  signal(SIGPIPE, SIG_IGN);
+  server.sin_port = htons((uint16_t)number(arguments[2]));
+  server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  poller = epoll_create1(0);
+  if (poller < 0) fail_with_errno("epoll_create1");
+  make_requests(number(bytes[0]), depth);
+  reply_frame_bytes = header_bytes + (size_t)number(bytes[1]);
+  const double seconds = strtod(bytes[2], NULL);
+  if (!(seconds > 0)) fail("SECONDS must be above 0");
+  if (is_load) load((unsigned)connections, (unsigned)depth, seconds);
+  else visit((unsigned)connections, seconds);
+  return 0;
+}

@@ -1,0 +1,31 @@
+// The client that is not the limit: client.c, compiled when it is needed.
+
+import { execFile, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const source = fileURLToPath(new URL('./client.c', import.meta.url));
+
+/** Resolves with the client, or with null, and says so, where it cannot be compiled. */
+export function compileClient(folder) {
+  const file = join(folder, 'client');
+  const compiler = process.env.CC ?? 'cc';
+  const { status, error, stderr } = spawnSync(compiler, ['-O2', '-o', file, source], { encoding: 'utf8' });
+  if (status !== 0) {
+    const reason = error === undefined ? stderr.trim() : `${compiler} cannot be run (${error.code})`;
+    console.error(
+      `rows that need a client in C are skipped: ${reason}; install a C compiler (Debian: apt-get install gcc)`,
+    );
+    return null;
+  }
+  const run = async (...args) => JSON.parse((await promisify(execFile)(file, args.map(String))).stdout);
+  return {
+    /** Closed loop: `connections` × `depth` requests in flight, for `seconds`. */
+    load: ({ port, connections, depth, payloadBytes, replyBytes, seconds }) =>
+      run('load', port, connections, depth, payloadBytes, replyBytes, seconds),
+    /** `atOnce` connections at a time, each served once and reset. */
+    connect: ({ port, atOnce, payloadBytes, replyBytes, seconds }) =>
+      run('connect', port, atOnce, payloadBytes, replyBytes, seconds),
+  };
+}
