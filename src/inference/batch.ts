@@ -56,7 +56,8 @@ export class Batch implements RowSource {
   /** The latest one; entries come in the order of their arrival. */
   newestAt = Number.POSITIVE_INFINITY;
   readonly entries: BatchEntry[] = [];
-  readonly #cancelled = new Set<BatchEntry>();
+  /** Null until there is one: most batches have none. */
+  #cancelled: Set<BatchEntry> | null = null;
   readonly #rowBytes: number | null;
   readonly #rows: Rows;
 
@@ -109,11 +110,12 @@ export class Batch implements RowSource {
 
   /** Nobody waits for this entry any more. */
   cancel(entry: BatchEntry): void {
+    this.#cancelled ??= new Set();
     this.#cancelled.add(entry);
   }
 
   get hasCancelled(): boolean {
-    return this.#cancelled.size > 0;
+    return this.#cancelled !== null;
   }
 
   /**
@@ -124,7 +126,7 @@ export class Batch implements RowSource {
     const batch = new Batch(this.#rowBytes);
     const expired: BatchEntry[] = [];
     for (const entry of this.entries) {
-      if (this.#cancelled.has(entry)) continue;
+      if (this.#cancelled?.has(entry)) continue;
       if (entry.arrivedAt < arrivedBefore) expired.push(entry);
       else this.#move(entry, batch);
     }

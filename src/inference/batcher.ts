@@ -9,6 +9,7 @@
 // its deadline by the time that it could be answered, or whose client has gone, never costs a run.
 // A model can be swapped between two batches: rows that were queued for the old one are run by the old one.
 
+import { soon } from '../soon.js';
 import { toError } from '../thrown.js';
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
 import { type Model, ThreadLostError } from './model.js';
@@ -171,8 +172,7 @@ export class Batcher {
   /** The open batch gets its first row. */
   #begun(isFull: boolean): void {
     const { maxQueueDelayMs } = this.#limits;
-    if (maxQueueDelayMs === 0 || this.#isDraining || isFull)
-      this.#schedule(this.#hasCompany ? setImmediate : queueMicrotask);
+    if (maxQueueDelayMs === 0 || this.#isDraining || isFull) this.#schedule(this.#hasCompany ? setImmediate : soon);
     else this.#delayTimer ??= setTimeout(this.#delayOver, maxQueueDelayMs);
     if (this.#running > 0) this.#watchDeadlines();
   }

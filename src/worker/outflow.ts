@@ -46,7 +46,13 @@ export class Outflow {
   /** Keeps replies until `leave`; returns whether they are the only ones. */
   post(replies: Buffer): boolean {
     this.#leavingBytes += replies.length;
-    return this.#leaving.push(replies) === 1;
+    if (this.#leaving.length > 0) {
+      this.#leaving.push(replies);
+      return false;
+    }
+    // `[one]` takes room for one; what is pushed to an empty array, for seventeen.
+    this.#leaving = [replies];
+    return true;
   }
 
   /** Writes what was posted, in one piece. */
