@@ -1,14 +1,20 @@
 // The embedded aggregator: a child that the primary forks when no Redis is configured, and replaces when it dies.
 
-import { type ChildProcess, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { codeChange, runningCode } from '../code.js';
 import { type AggregatorConfig, withoutSecrets } from '../config/slices.js';
 import type { BootFailed, FromAggregator, ToAggregator } from '../control.js';
 import type { Log } from '../log.js';
 import type { IpcRelay } from '../metrics/transport/ipc.js';
 import type { ChildOutput } from './child-output.js';
-import { backOffMs, codeCheckMs, youngMs } from './plan.js';
+import type { Slot } from './slot.js';
+import { Child } from './supervision/child-process.js';
+import { Fleet } from './supervision/fleet.js';
+
+type Aggregator = Child<ToAggregator, FromAggregator>;
+
+/** It has that long to send the last state to its clients. */
+const drainTimeoutMs = 2000;
 
 export interface AggregatorChildEvents {
   onReady(url: string): void;
@@ -21,11 +27,7 @@ export class AggregatorChild {
   readonly #log: Log;
   readonly #output: ChildOutput;
   readonly #events: AggregatorChildEvents;
-  #child: ChildProcess | null = null;
-  #isStopping = false;
-  #youngDeaths = 0;
-  #refusedFor: string | null = null;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #fleet: Fleet<Aggregator>;
 
   constructor(config: AggregatorConfig, relay: IpcRelay, log: Log, output: ChildOutput, events: AggregatorChildEvents) {
     this.#config = config;
@@ -33,77 +35,62 @@ export class AggregatorChild {
     this.#log = log;
     this.#output = output;
     this.#events = events;
+    this.#fleet = new Fleet<Aggregator>({
+      // Inference goes on without it: it is tried again for ever.
+      wish: () => ({ workers: 1, revision: 1, maxBootFailures: Number.POSITIVE_INFINITY }),
+      start: (slot, incarnation) => this.#fork(slot, incarnation),
+      end: (aggregator) => aggregator.end({ kind: 'drain' }, drainTimeoutMs),
+      onExit: (aggregator, slot, how) => this.#exited(aggregator, slot, how),
+      onCodeChanged: (change, _slot, isNews) => {
+        if (isNews) log.error({ reason: change }, 'no aggregator is started from other code');
+      },
+      onGiveUp: () => {},
+    });
   }
 
   start(): void {
-    const change = codeChange();
-    if (change === null) this.#fork();
-    else this.#refuse(change);
+    this.#fleet.reconcile();
   }
 
-  #fork(): void {
+  /** Lets it send the last state to its clients and end; killed when that takes too long. */
+  drain(): Promise<void> {
+    return this.#fleet.drain();
+  }
+
+  kill(): void {
+    this.#fleet.kill();
+  }
+
+  #fork(slot: Slot<Aggregator>, incarnation: number): Aggregator {
     const child = fork(fileURLToPath(new URL('../aggregator/embedded.js', import.meta.url)), [], {
       serialization: 'advanced',
       env: { ...process.env, ...withoutSecrets },
       stdio: this.#output.stdio,
     });
     this.#output.relay(child);
-    const forkedAt = performance.now();
-    this.#child = child;
-    this.#refusedFor = null;
-    child.on('message', (message: FromAggregator) => {
-      if (message.kind === 'hello') {
-        if (message.code === runningCode) void send({ kind: 'boot', config: this.#config });
-        else child.kill('SIGKILL');
-      } else if (message.kind === 'ready') this.#events.onReady(message.url);
-      else this.#events.onBootFailed(message);
-    });
-    child.once('exit', (exitCode, signal) =>
-      this.#exited(performance.now() - forkedAt, signal ?? `exit code ${exitCode}`),
-    );
     child.on('error', (error) => this.#log.error({ err: error }, 'aggregator could not be reached'));
-    const send = (message: ToAggregator): Promise<void> =>
-      new Promise((resolve) => {
-        // A channel that is closing loses the message with its reader; the exit event follows.
-        if (child.connected) child.send(message, () => resolve());
-        else resolve();
-      });
-    void this.#relay.attach((update) => send({ kind: 'update', update }));
+    const aggregator: Aggregator = new Child({
+      process: child,
+      role: 'aggregator',
+      incarnation,
+      boot: () => ({ kind: 'boot', config: this.#config }),
+    });
+    aggregator.onMessage((message) => {
+      if (message.kind === 'boot-failed') this.#events.onBootFailed(message);
+      else if (message.kind === 'ready') {
+        if (aggregator.becomeReady()) slot.noteReady();
+        this.#events.onReady(message.url);
+      }
+    });
+    // A channel that is closing loses the message with its reader; the exit follows.
+    void this.#relay.attach((update) => aggregator.sent({ kind: 'update', update }).catch(() => {}));
+    return aggregator;
   }
 
-  /** Lets it send the last state to its clients and end; killed when that takes longer than two seconds. */
-  async drain(): Promise<void> {
-    this.#isStopping = true;
-    clearTimeout(this.#timer);
-    const child = this.#child;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const overdue = setTimeout(() => child.kill('SIGKILL'), 2000);
-    const exited = new Promise((resolve) => child.once('exit', resolve));
-    if (child.connected) child.send({ kind: 'drain' } satisfies ToAggregator, () => {});
-    await exited;
-    clearTimeout(overdue);
-  }
-
-  kill(): void {
-    this.#isStopping = true;
-    clearTimeout(this.#timer);
-    this.#child?.kill('SIGKILL');
-  }
-
-  /** Says so once, and looks again: what is being replaced may come back as it was. */
-  #refuse(change: string): void {
-    if (this.#refusedFor !== change) this.#log.error({ reason: change }, 'no aggregator is started from other code');
-    this.#refusedFor = change;
-    this.#timer = setTimeout(() => this.start(), codeCheckMs);
-  }
-
-  #exited(ageMs: number, how: string): void {
-    this.#child = null;
+  #exited(aggregator: Aggregator, slot: Slot<Aggregator>, how: string): void {
     this.#relay.detach();
-    if (this.#isStopping) return;
-    this.#youngDeaths = ageMs < youngMs ? this.#youngDeaths + 1 : 0;
-    const delayMs = backOffMs(this.#youngDeaths, Math.random());
-    this.#log.error({ how, replacedInMs: Math.round(delayMs) }, 'aggregator died; inference goes on');
-    this.#timer = setTimeout(() => this.start(), delayMs);
+    if (this.#fleet.isStopping) return;
+    const replacedInMs = Math.round(slot.noteDeath(aggregator));
+    this.#log.error({ how, replacedInMs }, 'aggregator died; inference goes on');
   }
 }

@@ -6,12 +6,12 @@
 // One slot after the other gets its successor, so that a reload never costs more than one worker's memory and a
 // revision that cannot start is noticed at the first.
 
-export type WorkerState = 'starting' | 'ready' | 'leaving';
+export type ChildState = 'starting' | 'ready' | 'leaving';
 
 /** One worker process. */
 export interface MemberView {
   readonly incarnation: number;
-  readonly state: WorkerState;
+  readonly state: ChildState;
   /** Which reload of the config it was started with. */
   readonly revision: number;
 }

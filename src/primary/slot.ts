@@ -1,14 +1,18 @@
-// One place in the fleet: the worker in it, for a while its successor as well, and how its workers fared so far.
+// One place in a fleet: the child in it, for a while its successor as well, and how its children fared so far.
 
-import { backOffMs, type SlotView, youngMs } from './plan.js';
-import type { WorkerHandle } from './worker-handle.js';
+import { backOffMs, type MemberView, type SlotView, youngMs } from './plan.js';
 
-export class Slot implements SlotView {
+/** What counts of a member when it dies. */
+export interface SlotMember extends MemberView {
+  readonly ageMs: number;
+}
+
+export class Slot<Member extends SlotMember> implements SlotView {
   readonly slot: number;
-  readonly members: WorkerHandle[] = [];
-  /** Whether a worker has been ready in it since it was last wanted. */
+  readonly members: Member[] = [];
+  /** Whether a child has been ready in it since it was last wanted. */
   hasServed = false;
-  /** Why the last worker that could not start could not. */
+  /** Why the last child that could not start could not. */
   lastFailure = '';
   #notBefore = 0;
   #youngDeaths = 0;
@@ -26,13 +30,13 @@ export class Slot implements SlotView {
     return this.#bootFailures;
   }
 
-  add(worker: WorkerHandle): void {
-    this.members.push(worker);
+  add(member: Member): void {
+    this.members.push(member);
     this.lastFailure = '';
   }
 
-  remove(worker: WorkerHandle): void {
-    this.members.splice(this.members.indexOf(worker), 1);
+  remove(member: Member): void {
+    this.members.splice(this.members.indexOf(member), 1);
   }
 
   noteReady(): void {
@@ -40,10 +44,10 @@ export class Slot implements SlotView {
     this.#bootFailures = 0;
   }
 
-  /** A worker of this slot has died; returns in how many milliseconds another one may start. */
-  noteDeath(worker: WorkerHandle): number {
-    if (worker.state === 'starting' && this.members.length === 0) this.#bootFailures++;
-    this.#youngDeaths = worker.ageMs < youngMs ? this.#youngDeaths + 1 : 0;
+  /** A child of this slot has died; returns in how many milliseconds another one may start. */
+  noteDeath({ state, ageMs }: SlotMember): number {
+    if (state === 'starting' && this.members.length === 0) this.#bootFailures++;
+    this.#youngDeaths = ageMs < youngMs ? this.#youngDeaths + 1 : 0;
     const delayMs = backOffMs(this.#youngDeaths, Math.random());
     this.#notBefore = performance.now() + delayMs;
     return delayMs;

@@ -1,8 +1,7 @@
-// Keeps the fleet as it should be: asks `plan` what to do whenever something has changed, and does it.
+// Keeps the workers as they should be, and passes on what they say.
 
 import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
-import { codeChange, codeChangeMessage, runningCode } from '../code.js';
 import type { Config } from '../config/load.js';
 import { workerConfig } from '../config/slices.js';
 import type { BootFailed, FromWorker, ModelVersions, ReloadResults, Signatures, WorkerBoot } from '../control.js';
@@ -14,12 +13,11 @@ import type { RawHandle } from '../raw-handle.js';
 import { ConnectionLedger } from './connection-ledger.js';
 import { workerEnvironment } from './deployment.js';
 import { Doorway } from './doorway.js';
-import { HangWatch } from './hang-watch.js';
 import { obituary } from './obituary.js';
-import { type Action, codeCheckMs, plan } from './plan.js';
 import { Relocation } from './relocation.js';
 import { Rollout } from './rollout.js';
-import { Slot } from './slot.js';
+import type { Slot } from './slot.js';
+import { Fleet } from './supervision/fleet.js';
 import { WorkerHandle } from './worker-handle.js';
 
 /** What a worker says when it serves. */
@@ -50,18 +48,11 @@ export class Supervisor {
   readonly #ledger: ConnectionLedger;
   readonly #doorway: Doorway;
   readonly #relocation: Relocation;
-  readonly #hangWatch: HangWatch;
-  readonly #slots: Slot[] = [];
+  readonly #fleet: Fleet<WorkerHandle>;
   #wanted: number;
-  #incarnations = 0;
-  #isStopping = false;
   #wasReady = false;
   #handoffCheck: Promise<void> = Promise.resolve();
-  #timer: NodeJS.Timeout | undefined;
-  #onEmpty: (() => void) | null = null;
   #onSettled: (() => void)[] = [];
-  /** Why the last fork that was due was refused; null when it was not. */
-  #refusedFor: string | null = null;
 
   constructor(
     config: Config,
@@ -89,13 +80,18 @@ export class Supervisor {
       isReloading: () => this.#rollout.isUnderWay,
       onLost: () => events.onConnectionLost(),
     });
-    this.#hangWatch = new HangWatch(
-      () => this.workers,
-      (worker, reason) => {
-        log.error({ slot: worker.slot, worker: worker.pid, reason }, 'worker hangs: killed');
-        worker.kill(reason);
+    this.#fleet = new Fleet<WorkerHandle>({
+      wish: () => {
+        const { revision, config } = this.#rollout.wanted;
+        return { workers: this.#wanted, revision, maxBootFailures: config.cluster.maxBootFailures };
       },
-    );
+      start: (slot, incarnation) => this.#fork(slot, incarnation),
+      end: (worker, how) => this.#end(worker, how),
+      onExit: (worker, slot, how) => this.#exited(slot, worker, how),
+      onSettled: () => this.#settled(),
+      onCodeChanged: (change, slot, isNews) => this.#codeChanged(change, slot, isNews),
+      onGiveUp: (slot) => this.#giveUp(slot),
+    });
     cluster.setupPrimary({
       exec: fileURLToPath(new URL('../worker/main.js', import.meta.url)),
       args: [],
@@ -104,7 +100,7 @@ export class Supervisor {
   }
 
   start(): void {
-    this.#reconcile();
+    this.#fleet.reconcile();
   }
 
   /** How many workers there should be. */
@@ -113,7 +109,7 @@ export class Supervisor {
   }
 
   get workers(): readonly WorkerHandle[] {
-    return this.#slots.flatMap(({ members }) => members);
+    return this.#fleet.members;
   }
 
   get isReloading(): boolean {
@@ -129,7 +125,7 @@ export class Supervisor {
   scale(workers: number): Promise<void> {
     this.#wanted = workers;
     const isSettled = new Promise<void>((resolve) => this.#onSettled.push(resolve));
-    if (!this.#isStopping) this.#reconcile();
+    if (!this.#fleet.isStopping) this.#fleet.reconcile();
     return isSettled;
   }
 
@@ -149,15 +145,15 @@ export class Supervisor {
    */
   async reload(config: Config, versions: ModelVersions): Promise<void> {
     await this.#handoffCheck;
-    if (this.#isStopping) throw new Error('the server is stopping');
+    if (this.#fleet.isStopping) throw new Error('the server is stopping');
     const isDone = this.#rollout.begin(config, versions);
     this.#doorway.limits = config.server;
-    this.#reconcile();
+    this.#fleet.reconcile();
     try {
       await isDone;
     } catch (error) {
       this.#doorway.limits = this.#rollout.wanted.config.server;
-      this.#reconcile();
+      this.#fleet.reconcile();
       throw error;
     }
   }
@@ -165,43 +161,19 @@ export class Supervisor {
   /** Drains every worker; resolves when the last one is gone. One that exceeds its time is killed. */
   async drain(): Promise<void> {
     this.#stop('the server is stopping');
-    if (this.workers.length === 0) return;
-    const empty = new Promise<void>((resolve) => {
-      this.#onEmpty = resolve;
-    });
-    this.#reconcile();
-    await empty;
-    this.#hangWatch.stop();
+    await this.#fleet.drain();
   }
 
   /** Ends every worker at once. */
   kill(): void {
     this.#stop('the server is stopping');
-    this.#hangWatch.stop();
-    for (const worker of this.workers) worker.kill();
+    this.#fleet.kill();
   }
 
   #stop(reason: string): void {
-    this.#isStopping = true;
-    clearTimeout(this.#timer);
+    this.#fleet.stop();
     this.#relocation.stop();
     this.#rollout.takeBack(reason);
-  }
-
-  #reconcile(): void {
-    clearTimeout(this.#timer);
-    while (this.#slots.length < this.#wanted) this.#slots.push(new Slot(this.#slots.length));
-    const { revision, config } = this.#rollout.wanted;
-    const { maxBootFailures } = config.cluster;
-    const wish = { isStopping: this.#isStopping, workers: this.#wanted, revision, maxBootFailures };
-    const now = performance.now();
-    const actions = plan(this.#slots, wish, now);
-    let refused = 0;
-    for (const action of actions) if (!this.#do(action)) refused++;
-    if (actions.length === refused && this.workers.every(({ state }) => state === 'ready')) this.#settled();
-    const times = actions.flatMap((action) => (action.kind === 'wait' ? action.until : []));
-    if (refused > 0) times.push(now + codeCheckMs);
-    if (times.length > 0) this.#timer = setTimeout(() => this.#reconcile(), Math.min(...times) - now);
   }
 
   #settled(): void {
@@ -209,29 +181,7 @@ export class Supervisor {
     for (const resolve of this.#onSettled.splice(0)) resolve();
   }
 
-  /** Whether it was done. */
-  #do(action: Action): boolean {
-    switch (action.kind) {
-      case 'fork':
-        return this.#forkUnlessChanged(this.#slots[action.slot] as Slot);
-      case 'retire':
-      case 'drain':
-        this.#end(this.#worker(action.incarnation), action.kind);
-        break;
-      case 'give-up':
-        this.#giveUp(this.#slots[action.slot] as Slot);
-        break;
-      case 'wait':
-    }
-    return true;
-  }
-
-  #worker(incarnation: number): WorkerHandle {
-    return this.workers.find((worker) => worker.incarnation === incarnation) as WorkerHandle;
-  }
-
-  #giveUp({ bootFailures, lastFailure }: Slot): void {
-    this.#isStopping = true;
+  #giveUp({ bootFailures, lastFailure }: Slot<WorkerHandle>): void {
     this.#events.onGiveUp(
       'WORKER_BOOT_FAILED',
       `${bootFailures} workers in a row ended before they were ready (cluster.maxBootFailures); the last one: ${lastFailure}`,
@@ -239,69 +189,51 @@ export class Supervisor {
   }
 
   /**
-   * A worker of other code than this primary's is not started: see code.ts. Those that live serve on; when the last of
-   * them has gone there is nothing to keep, and a restart of the whole brings the new code. That is done at the second
-   * look: for a moment, files that are written again are not whole.
+   * When the last worker has gone there is nothing to keep, and a restart of the whole brings the new code. That is done
+   * at the second look: for a moment, files that are written again are not whole.
    */
-  #forkUnlessChanged(slot: Slot): boolean {
-    if (this.#isStopping) return false;
-    const change = codeChange();
-    if (change === null) {
-      this.#refusedFor = null;
-      this.#fork(slot);
-      return true;
-    }
-    const isNews = this.#refusedFor !== change;
-    this.#refusedFor = change;
+  #codeChanged(change: string, { slot }: Slot<WorkerHandle>, isNews: boolean): void {
     if (this.#rollout.isUnderWay) this.#rollout.takeBack(change);
     else if (this.workers.length === 0 && !isNews) {
-      this.#isStopping = true;
+      this.#fleet.stop();
       this.#events.onGiveUp('CODE_CHANGED', change);
-    } else if (isNews) this.#log.error({ slot: slot.slot, reason: change }, 'no worker is started from other code');
-    return false;
+    } else if (isNews) this.#log.error({ slot, reason: change }, 'no worker is started from other code');
   }
 
-  #fork(slot: Slot): void {
+  #fork(slot: Slot<WorkerHandle>, incarnation: number): WorkerHandle {
     const deployment = this.#rollout.wanted;
+    const { config, versions } = deployment;
     const worker = new WorkerHandle(
       cluster.fork(workerEnvironment(deployment)),
       slot.slot,
-      ++this.#incarnations,
+      incarnation,
       deployment,
       this.#doorway,
+      () => {
+        const of = { ...this.#home, slot: slot.slot, incarnation, primary: ownIdentity() };
+        return { kind: 'boot', config: workerConfig(config), versions, ...of };
+      },
     );
-    slot.add(worker);
     this.#events.onFork(worker);
     worker.onMessage((message, handle) => this.#receive(slot, worker, message, handle));
-    worker.onExit((exitCode, signal) => this.#exited(slot, worker, signal ?? `exit code ${exitCode}`));
+    worker.onHang((reason) =>
+      this.#log.error({ slot: worker.slot, worker: worker.pid, reason }, 'worker hangs: killed'),
+    );
+    return worker;
   }
 
   #end(worker: WorkerHandle, how: 'retire' | 'drain'): void {
-    const wasReady = worker.state === 'ready';
-    worker.state = 'leaving';
-    if (!wasReady) {
-      worker.kill(); // still loading: it serves nobody
-      return;
-    }
-    worker.send(how === 'drain' ? { kind: 'drain' } : { kind: 'retire', movable: this.#relocation.movable(worker) });
-    worker.killAfter(worker.deployment.config.server.drainTimeoutSeconds * 1000 + 2000, () =>
+    const request =
+      how === 'drain'
+        ? ({ kind: 'drain' } as const)
+        : ({ kind: 'retire', movable: this.#relocation.movable(worker) } as const);
+    worker.end(request, worker.deployment.config.server.drainTimeoutSeconds * 1000 + 2000, () =>
       this.#log.warn({ slot: worker.slot, worker: worker.pid }, 'drain overdue: worker killed'),
     );
   }
 
-  #receive(slot: Slot, worker: WorkerHandle, message: FromWorker, handle: RawHandle | undefined): void {
+  #receive(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: FromWorker, handle: RawHandle | undefined): void {
     switch (message.kind) {
-      case 'hello': {
-        if (message.code !== runningCode) {
-          worker.kill(codeChangeMessage(message.code));
-          break;
-        }
-        const { config, versions } = worker.deployment;
-        const { slot, incarnation } = worker;
-        const of = { ...this.#home, slot, incarnation, primary: ownIdentity() };
-        worker.send({ kind: 'boot', config: workerConfig(config), versions, ...of });
-        break;
-      }
       case 'ready':
         this.#events.onSignatures(message.signatures);
         this.#ready(slot, worker, message);
@@ -352,15 +284,13 @@ export class Supervisor {
     if (worker.isSpent || worker.state !== 'ready') return;
     worker.isSpent = true;
     this.#log.error({ slot: worker.slot, worker: worker.pid, reason }, 'worker is replaced');
-    this.#reconcile();
+    this.#fleet.reconcile();
   }
 
-  #ready(slot: Slot, worker: WorkerHandle, message: Ready): void {
-    if (worker.state !== 'starting') return;
-    worker.state = 'ready';
+  #ready(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: Ready): void {
+    if (!worker.becomeReady()) return;
     worker.addresses = message.addresses;
     worker.models = message.models;
-    worker.heardAt = performance.now();
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');
     const isSuccessor = slot.members.length > 1;
@@ -369,25 +299,22 @@ export class Supervisor {
     worker.hasServed = true;
     const { revision, versions } = this.#rollout.wanted;
     if (worker.revision === revision && worker.versions !== versions) void worker.reloadModels(versions);
-    if (!this.#wasReady && this.#slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
+    if (!this.#wasReady && this.#fleet.slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
       this.#wasReady = true;
       if (worker.deployment.config.cluster.moveConnections) this.#handoffCheck = this.#relocation.tryOut(worker);
       this.#events.onReady(message);
     }
-    this.#reconcile();
+    this.#fleet.reconcile();
   }
 
-  #exited(slot: Slot, worker: WorkerHandle, how: string): void {
-    slot.remove(worker);
-    if (!this.#isStopping) this.#noteExit(slot, worker, how);
+  #exited(slot: Slot<WorkerHandle>, worker: WorkerHandle, how: string): void {
+    if (!this.#fleet.isStopping) this.#noteExit(slot, worker, how);
     this.#relocation.gone(worker);
     this.#ledger.releaseAll(worker);
     this.#events.onExit(worker);
-    if (this.workers.length === 0) this.#onEmpty?.();
-    if (!this.#isStopping) this.#reconcile();
   }
 
-  #noteExit(slot: Slot, worker: WorkerHandle, how: string): void {
+  #noteExit(slot: Slot<WorkerHandle>, worker: WorkerHandle, how: string): void {
     if (worker.state !== 'leaving') this.#noteDeath(slot, worker, how);
     else if (!worker.hasServed) return;
     else if (how !== 'exit code 0' && worker.killedFor === null)
@@ -401,7 +328,7 @@ export class Supervisor {
     }
   }
 
-  #noteDeath(slot: Slot, worker: WorkerHandle, how: string): void {
+  #noteDeath(slot: Slot<WorkerHandle>, worker: WorkerHandle, how: string): void {
     const isOfReload = this.#rollout.isUnderWay && worker.revision === this.#rollout.wanted.revision;
     if (worker.state === 'starting') {
       slot.lastFailure ||= worker.killedFor ?? `ended by ${how}`;

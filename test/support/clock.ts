@@ -4,7 +4,7 @@ import { type Clock, install } from '@sinonjs/fake-timers';
 export function withClock(): () => Clock {
   let clock: Clock;
   beforeEach(() => {
-    clock = install({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+    clock = install({ toFake: ['performance', 'setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
     clock.tick(1000); // no moment of a process that serves is its first
   });
   afterEach(() => clock.uninstall());

@@ -14,8 +14,6 @@ const notYetThere = [
   'src/ipc/messages.ts',
   'src/primary/dispatcher.ts',
   'src/primary/listeners.ts',
-  'src/primary/supervision/child-process.ts',
-  'src/primary/supervision/fleet.ts',
   'src/serving/memory-budget.ts',
   'src/serving/model-endpoint.ts',
   'src/serving/reply-flush.ts',
