@@ -28,6 +28,7 @@ export class AggregatorChild {
   readonly #output: ChildOutput;
   readonly #events: AggregatorChildEvents;
   readonly #fleet: Fleet<Aggregator>;
+  #url: string | null = null;
 
   constructor(config: AggregatorConfig, relay: IpcRelay, log: Log, output: ChildOutput, events: AggregatorChildEvents) {
     this.#config = config;
@@ -46,6 +47,11 @@ export class AggregatorChild {
       },
       onGiveUp: () => {},
     });
+  }
+
+  /** Where the metrics are, as the last one said that was ready. */
+  get url(): string | null {
+    return this.#url;
   }
 
   start(): void {
@@ -79,6 +85,7 @@ export class AggregatorChild {
       if (message.kind === 'boot-failed') this.#events.onBootFailed(message);
       else if (message.kind === 'ready') {
         if (aggregator.becomeReady()) slot.noteReady();
+        this.#url = message.url;
         this.#events.onReady(message.url);
       }
     });

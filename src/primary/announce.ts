@@ -10,6 +10,7 @@ import { unsettled } from '../metrics/merge.js';
 import type { ServerStatus, WorkerStatus } from '../operations.js';
 import { type NextStep, nextStep } from './next-step.js';
 import type { NodeRecordKeeper } from './node-record.js';
+import type { ServerState } from './server-state.js';
 import type { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
 
@@ -74,8 +75,7 @@ export interface StatusOptions {
   readonly supervisor: Supervisor;
   readonly nodeRecord: NodeRecordKeeper;
   readonly metricsUrl: string | null;
-  readonly isReady: boolean;
-  readonly isEnding: boolean;
+  readonly state: ServerState;
 }
 
 export function serverStatus(options: StatusOptions): ServerStatus {
@@ -102,9 +102,9 @@ export function serverStatus(options: StatusOptions): ServerStatus {
   };
 }
 
-function stateOf({ isEnding, isReady, supervisor }: StatusOptions): ServerStatus['state'] {
-  if (isEnding) return 'draining';
-  if (!isReady) return 'starting';
+function stateOf({ state, supervisor }: StatusOptions): ServerStatus['state'] {
+  if (state.isEnding) return 'draining';
+  if (state.phase === 'starting') return 'starting';
   return supervisor.isReloading ? 'reloading' : 'serving';
 }
 

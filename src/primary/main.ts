@@ -4,36 +4,27 @@
 
 import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
-import { codeChange, installedCode, runningVersion } from '../code.js';
+import { runningVersion } from '../code.js';
 import { cpuLimit, describeCpuLimit, workersFor } from '../config/cpu-limit.js';
-import { maxWorkers } from '../config/formats.js';
 import { type Config, usesRedis } from '../config/load.js';
 import { aggregatorConfig } from '../config/slices.js';
 import type { BootFailed, ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
-import { countLostLines, createLog, type Log, outputTo } from '../log.js';
+import { countLostLines, createLog, type Log, type LogOrigin, outputTo } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
 import { AggregatorChild } from './aggregator-child.js';
-import {
-  logModelReload,
-  modelReloadMessage,
-  readyEvent,
-  type Served,
-  serverStatus,
-  warnOfTelemetry,
-} from './announce.js';
+import { logModelReload, readyEvent, serverStatus, warnOfTelemetry } from './announce.js';
 import { ChildOutput } from './child-output.js';
-import { type ControlServer, openControl } from './control-server.js';
-import { ModelContents } from './model-contents.js';
+import { openControl } from './control-server.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
 import { NodeRecordKeeper } from './node-record.js';
-import { operateWith } from './operator.js';
-import { Reloader } from './reload.js';
+import { Operations, operateWith } from './operations.js';
+import { ServerState } from './server-state.js';
 import { openSlabFolder } from './slab-folder.js';
 import { Supervisor } from './supervisor.js';
 
@@ -58,95 +49,102 @@ function openRedisPublisher(config: Config, log: Log): RedisPublisher {
   return publisher;
 }
 
-/** @param readConfig reads the config again; throws OperatorError CONFIG_INVALID */
-export async function startPrimary(config: Config, readConfig: () => Config): Promise<void> {
-  const { node, workers } = config.cluster;
-  const origin = { role: 'primary', node } as const;
-  const log = createLog(config.log, origin);
-  const childOutput = new ChildOutput(outputTo(1, config.log, origin), outputTo(2, config.log, origin));
-  cluster.setupPrimary({ stdio: childOutput.stdio });
-  cluster.on('fork', ({ process }) => childOutput.relay(process));
-  // Sorts by start, and two primaries of one node name never share it.
+interface Home {
+  /** Sorts by start, and two primaries of one node name never share it. */
+  readonly run: string;
+  readonly versions: ModelVersions;
+  readonly slabFolder: string | null;
+}
+
+/** Finds what workers need before the first is started. Throws OperatorError. */
+async function prepare(config: Config, log: Log): Promise<Home> {
   const run = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
-  let versions: ModelVersions;
-  let slabFolder: string | null;
-  try {
-    checkRedisFiles(config);
-    versions = findModelVersions(config);
-    slabFolder = await openSlabFolder(config, run, log);
-  } catch (error) {
-    process.exit(logFatal(log, error));
-  }
+  checkRedisFiles(config);
+  const versions = findModelVersions(config);
+  return { run, versions, slabFolder: await openSlabFolder(config, run, log) };
+}
+
+/** What the node counts, and how that gets to the aggregators; the relay is null with Redis. */
+function openPublishing(config: Config, { run, slabFolder }: Omit<Home, 'versions'>, log: Log) {
+  const { node, workers } = config.cluster;
   const nodeRecord = new NodeRecordKeeper({ node, run, version: runningVersion });
   nodeRecord.workersWanted = workers;
-
   const relay = usesRedis(config) ? null : new IpcRelay();
   const publisher: RecordPublisher = relay ?? openRedisPublisher(config, log);
+  const isLasting = relay === null;
   const publishing = new NodePublishing({
     config,
     run,
     record: nodeRecord,
     publisher,
-    isLasting: relay === null,
+    isLasting,
     folder: slabFolder,
     log,
   });
+  return { nodeRecord, relay, publisher, publishing };
+}
+
+function openChildOutput(config: Config, origin: LogOrigin): ChildOutput {
+  const output = new ChildOutput(outputTo(1, config.log, origin), outputTo(2, config.log, origin));
+  cluster.setupPrimary({ stdio: output.stdio });
+  cluster.on('fork', ({ process }) => output.relay(process));
+  return output;
+}
+
+/** @param readConfig reads the config again; throws OperatorError CONFIG_INVALID */
+export async function startPrimary(config: Config, readConfig: () => Config): Promise<void> {
+  const { node, workers } = config.cluster;
+  const origin = { role: 'primary', node } as const;
+  const log = createLog(config.log, origin);
+  const childOutput = openChildOutput(config, origin);
+  const exitWith = (error: unknown): never => process.exit(logFatal(log, error));
+  const { run, versions, slabFolder } = await prepare(config, log).catch(exitWith);
+  const { nodeRecord, relay, publisher, publishing } = openPublishing(config, { run, slabFolder }, log);
   countLostLines((lines) => publishing.count('logLinesLost', lines));
 
-  let served: Served | null = null;
-  let metricsUrl: string | null = relay === null ? '' : null;
-  let isReady = false;
-  const announce = (): void => {
-    if (isReady || served === null || metricsUrl === null) return;
-    isReady = true;
+  const state = new ServerState();
+  const becomeReady = (): void => {
+    const { served } = supervisor;
+    const metricsUrl = aggregator === null ? '' : aggregator.url;
+    if (served === null || metricsUrl === null || !state.enter('serving')) return;
     log.info(readyEvent(config, served, metricsUrl), 'ready');
-    void contents.learn(versions);
+    operations.learnModels(versions);
     process.send?.('ready'); // what PM2's wait_ready waits for
   };
-
-  let isEnding = false;
-  let control: ControlServer | null = null;
   const end = async (exitCode: number): Promise<never> => {
     await publishing.end();
     await aggregator?.drain();
     await publisher.close();
-    control?.close();
     await childOutput.ended(config.log.flushTimeoutMs);
     process.exit(exitCode);
   };
   const fail = (error: unknown): void => {
-    if (isEnding) return;
-    isEnding = true;
+    if (!state.enter('failed')) return;
     const exitCode = logFatal(log, error);
-    supervisor.kill();
-    aggregator?.kill();
+    for (const child of children) child.kill();
     void end(exitCode);
   };
   const bootFailed = ({ code, message }: BootFailed): void => {
-    if (!isReady) fail(new OperatorError(code, message));
-    else log.error({ code }, message);
+    if (state.hasServed) log.error({ code }, message);
+    else fail(new OperatorError(code, message));
   };
 
   const aggregator =
     relay &&
     new AggregatorChild(aggregatorConfig(config), relay, log, childOutput, {
       onReady: (url) => {
-        metricsUrl = url;
-        if (isReady) log.info({ metrics: `${url}/metrics` }, 'aggregator ready');
-        announce();
+        if (state.hasServed) log.info({ metrics: `${url}/metrics` }, 'aggregator ready');
+        becomeReady();
       },
       onBootFailed: bootFailed,
     });
   const supervisor = new Supervisor(config, versions, { run, slabFolder }, log, {
-    onReady: (ready) => {
-      served = ready;
-      announce();
-    },
+    onReady: becomeReady,
     onFork: ({ incarnation }) => nodeRecord.born(incarnation),
     // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
     onUpdate: (update) => void relay?.publish(update),
     onExit: (worker) => {
-      if (!isEnding && worker.state !== 'leaving') nodeRecord.restarts++;
+      if (!state.isEnding && worker.state !== 'leaving') nodeRecord.restarts++;
       publishing.fold(worker);
     },
     onConnectionLost: () => publishing.count('closedByHandoff'),
@@ -157,101 +155,40 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     onBootFailed: bootFailed,
     onGiveUp: (code, reason) => fail(new OperatorError(code, reason)),
   });
+  const children = aggregator === null ? [supervisor] : [supervisor, aggregator];
+  const operations = new Operations({ config, readConfig, supervisor, nodeRecord, state, log });
+  const status = () =>
+    serverStatus({ config: operations.config, supervisor, nodeRecord, metricsUrl: aggregator?.url ?? null, state });
 
-  const scale = async (wanted: number): Promise<void> => {
-    if (wanted === supervisor.wanted) return;
-    const change = wanted > supervisor.wanted ? codeChange() : null;
-    if (change !== null) throw new Error(change);
-    log.info({ workers: wanted, before: supervisor.wanted }, 'scaling');
-    nodeRecord.workersWanted = wanted;
-    await supervisor.scale(wanted);
-  };
-  const reloader = new Reloader(
-    config,
-    { readConfig, installedVersion: installedCode },
-    {
-      get isReloading() {
-        return supervisor.isReloading;
-      },
-      reload: async (next, nextVersions) => {
-        await supervisor.reload(next, contents.labelled(nextVersions));
-        nodeRecord.reloads++;
-        warnOfTelemetry(next, log);
-        void contents.learn(nextVersions);
-      },
-      scale,
-    },
-    log,
-  );
-  const contents = new ModelContents();
-  let modelReload: Promise<unknown> = Promise.resolve();
-  const reloadModels = (): Promise<string> => {
-    const isDone = modelReload.then(async () => {
-      const versions = await contents.compared(findModelVersions(reloader.config));
-      log.info('reloading models');
-      return modelReloadMessage(await supervisor.reloadModels(versions));
-    });
-    modelReload = isDone.catch(() => {});
-    return isDone;
-  };
-  const drain = async (reason: object): Promise<void> => {
-    isEnding = true;
-    const { drainTimeoutSeconds } = reloader.config.server;
-    log.info({ ...reason, drainTimeoutSeconds }, 'draining: answering what is in flight; once more to force');
-    await supervisor.drain();
-    log.info('stopped');
-  };
-  const status = () => serverStatus({ config: reloader.config, supervisor, nodeRecord, metricsUrl, isReady, isEnding });
-
-  onReloadSignal((signal) => {
-    if (!isEnding && isReady) void reloader.request(signal);
-  });
-  onScaleSignal((by) => {
-    if (isEnding) return;
-    scale(Math.min(Math.max(1, supervisor.wanted + by), maxWorkers)).catch((error: unknown) =>
-      log.error({ reason: messageOf(error) }, 'not scaled'),
-    );
-  });
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
+  onReloadSignal((signal) => operations.reloadOnSignal(signal));
+  onScaleSignal((by) => operations.scaleOnSignal(by));
   onStopSignal(
     async (signal) => {
-      if (isEnding) return;
-      await drain({ signal });
+      if (state.isEnding) return;
+      await operations.drain({ signal });
       await end(0);
     },
     (signal) => {
       log.warn({ signal }, 'forced: connections cut');
-      supervisor.kill();
-      aggregator?.kill();
-      control?.close();
+      for (const child of children) child.kill();
       process.exit(1);
     },
   );
   log.debug({ workers, run }, 'starting');
   warnOfTelemetry(config, log);
   logCpuLimit(log, workers);
-  const operate = operateWith({
-    status,
-    reload: () => reloader.reload('command'),
-    reloadModels,
-    scale,
-    drain: () => drain({ reason: 'command' }),
-    end: () => void end(0),
-  });
-  try {
-    control = await openControl(config.control.socket, operate, log);
-  } catch (error) {
-    process.exit(logFatal(log, error));
-  }
+  const operate = operateWith(operations, status, () => void end(0));
+  const control = await openControl(config.control.socket, operate, log).catch(exitWith);
+  process.once('exit', () => control?.close());
   try {
     await publishing.begin();
   } catch (error) {
     return fail(error);
   }
   try {
-    supervisor.start();
-    aggregator?.start();
+    for (const child of children) child.start();
   } catch (error) {
     fail(new Error(`cannot start child processes: ${messageOf(error)}`, { cause: error }));
   }

@@ -25,7 +25,7 @@ type Ready = Extract<FromWorker, { kind: 'ready' }>;
 
 export interface SupervisorEvents {
   /** Every worker that is wanted serves, for the first time. */
-  onReady(ready: Ready): void;
+  onReady(): void;
   onFork(worker: WorkerHandle): void;
   onUpdate(update: RecordUpdate): void;
   /** A worker is gone; its handle has the last record that arrived. */
@@ -50,7 +50,7 @@ export class Supervisor {
   readonly #relocation: Relocation;
   readonly #fleet: Fleet<WorkerHandle>;
   #wanted: number;
-  #wasReady = false;
+  #served: Ready | null = null;
   #handoffCheck: Promise<void> = Promise.resolve();
   #onSettled: (() => void)[] = [];
 
@@ -101,6 +101,11 @@ export class Supervisor {
 
   start(): void {
     this.#fleet.reconcile();
+  }
+
+  /** What the workers serve, as the one said with which all of them were ready for the first time; null before. */
+  get served(): Ready | null {
+    return this.#served;
   }
 
   /** How many workers there should be. */
@@ -293,16 +298,17 @@ export class Supervisor {
     worker.models = message.models;
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');
+    const wasReady = this.#served !== null;
     const isSuccessor = slot.members.length > 1;
-    if (this.#wasReady && !isSuccessor) this.#log.info(fields, slot.hasServed ? 'worker replaced' : 'worker added');
+    if (wasReady && !isSuccessor) this.#log.info(fields, slot.hasServed ? 'worker replaced' : 'worker added');
     slot.noteReady();
     worker.hasServed = true;
     const { revision, versions } = this.#rollout.wanted;
     if (worker.revision === revision && worker.versions !== versions) void worker.reloadModels(versions);
-    if (!this.#wasReady && this.#fleet.slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
-      this.#wasReady = true;
+    if (!wasReady && this.#fleet.slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
+      this.#served = message;
       if (worker.deployment.config.cluster.moveConnections) this.#handoffCheck = this.#relocation.tryOut(worker);
-      this.#events.onReady(message);
+      this.#events.onReady();
     }
     this.#fleet.reconcile();
   }
