@@ -4,7 +4,7 @@
 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ListenAddress } from './control.js';
+import type { ListenAddress } from './ipc/messages.js';
 import { isSocketPath } from './socket-path.js';
 
 export type Operation =

@@ -1,8 +1,9 @@
 // The aggregator as a child of the primary: records come over IPC, and it ends with its primary.
 
 import { runningCode } from '../code.js';
-import { type AggregatorBoot, sendToPrimary, type ToAggregator } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
+import { sendToPrimary } from '../ipc/channel.js';
+import type { AggregatorBoot, ToAggregator } from '../ipc/messages.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { createLog } from '../log.js';
 import { IpcSource } from '../metrics/transport/ipc.js';

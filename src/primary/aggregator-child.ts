@@ -3,7 +3,7 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type AggregatorConfig, withoutSecrets } from '../config/slices.js';
-import type { BootFailed, FromAggregator, ToAggregator } from '../control.js';
+import type { BootFailed, FromAggregator, ToAggregator } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import type { IpcRelay } from '../metrics/transport/ipc.js';
 import type { ChildOutput } from './child-output.js';

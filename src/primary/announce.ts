@@ -4,7 +4,7 @@ import { codeChange, runningVersion } from '../code.js';
 import { cpuLimit } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
 import type { Config } from '../config/load.js';
-import type { ListenAddress, ReloadResults } from '../control.js';
+import type { ListenAddress, ReloadResults } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import { unsettled } from '../metrics/merge.js';
 import type { ServerStatus, WorkerStatus } from '../operations.js';

@@ -1,7 +1,7 @@
 // Who holds how many of the machine's connections. Each asks here before a worker has it, so that limits hold over all
 // of them, however node:cluster spreads the connections.
 
-import type { Verdict } from '../control.js';
+import type { Verdict } from '../ipc/messages.js';
 
 export interface ConnectionHolder {
   connections: number;

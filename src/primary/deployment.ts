@@ -2,7 +2,7 @@
 
 import type { Config } from '../config/load.js';
 import { withoutSecrets } from '../config/slices.js';
-import type { ModelVersions } from '../control.js';
+import type { ModelVersions } from '../ipc/messages.js';
 
 export interface Deployment {
   /** Grows by one with each reload. */

@@ -5,7 +5,7 @@
 
 import { AddressFilter, clientKey, plainAddress } from '../client-address.js';
 import type { Config } from '../config/load.js';
-import type { Place, Refusal, Refusals } from '../control.js';
+import type { Place, Refusal, Refusals } from '../ipc/messages.js';
 import type { RawHandle } from '../raw-handle.js';
 import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js';
 

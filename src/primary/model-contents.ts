@@ -1,9 +1,9 @@
 // What is in the files of the models that are served, by a hash: `reload --models` finds a replaced file by it where
 // the file system does not tell (times that stand still, inodes that repeat).
 
-import type { ModelVersions } from '../control.js';
 import { contentOf } from '../inference/model-files.js';
 import type { ModelVersion } from '../inference/versions.js';
+import type { ModelVersions } from '../ipc/messages.js';
 
 export class ModelContents {
   #known = new Map<string, Known>();

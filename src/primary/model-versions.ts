@@ -2,9 +2,9 @@
 // reload, so that a worker that is replaced in between serves what the others serve.
 
 import type { Config } from '../config/load.js';
-import type { ModelVersions } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { findVersion } from '../inference/versions.js';
+import type { ModelVersions } from '../ipc/messages.js';
 
 /** Throws OperatorError MODEL_LOAD_FAILED when a pinned version is not there. */
 export function findModelVersions(config: Pick<Config, 'models'>): ModelVersions {

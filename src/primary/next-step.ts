@@ -3,7 +3,7 @@
 import { resolve, sep } from 'node:path';
 import { usesTls } from '../certificates.js';
 import { type Config, packageRoot } from '../config/load.js';
-import type { ListenAddress } from '../control.js';
+import type { ListenAddress } from '../ipc/messages.js';
 
 export interface NextStep {
   readonly config: Pick<Config, 'server' | 'listeners' | 'models' | 'http'>;

@@ -3,8 +3,8 @@
 import { codeChange, installedCode } from '../code.js';
 import { maxWorkers } from '../config/formats.js';
 import type { Config } from '../config/load.js';
-import type { ModelVersions } from '../control.js';
 import { messageOf } from '../errors.js';
+import type { ModelVersions } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import type { Operation, ServerStatus } from '../operations.js';
 import { modelReloadMessage, warnOfTelemetry } from './announce.js';

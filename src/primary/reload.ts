@@ -3,8 +3,8 @@
 import { codeChangeMessage } from '../code.js';
 import { type Config, leafKeys } from '../config/load.js';
 import { schema } from '../config/schema/schema.js';
-import type { ModelVersions } from '../control.js';
 import { messageOf } from '../errors.js';
+import type { ModelVersions } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import { findModelVersions } from './model-versions.js';
 

@@ -1,8 +1,8 @@
 // Connections on their way from one worker to another: which one they go to, and what becomes of them when either dies
 // in between. The primary passes on handles and never reads from them.
 
-import type { FromWorker } from '../control.js';
 import { messageOf } from '../errors.js';
+import type { FromWorker } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import type { RawHandle } from '../raw-handle.js';
 import { surplus } from './balance.js';

@@ -1,7 +1,7 @@
 // The way of the fleet from one deployment to the next: begun, and then settled or taken back.
 
 import type { Config } from '../config/load.js';
-import type { ModelVersions } from '../control.js';
+import type { ModelVersions } from '../ipc/messages.js';
 import type { Deployment } from './deployment.js';
 
 interface UnderWay {

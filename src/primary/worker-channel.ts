@@ -10,7 +10,7 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { hearOfEnd } from '../channel.js';
-import type { Place } from '../control.js';
+import type { Place } from '../ipc/messages.js';
 import type { RawHandle } from '../raw-handle.js';
 
 /** Of those of node:cluster (lib/internal/cluster), what is looked at here. */

@@ -1,7 +1,7 @@
 // The primary's picture of one worker process.
 
 import type { Worker } from 'node:cluster';
-import type { FromWorker, ListenAddress, ModelVersions, ReloadResults, ToWorker } from '../control.js';
+import type { FromWorker, ListenAddress, ModelVersions, ReloadResults, ToWorker } from '../ipc/messages.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
 import type { Deployment } from './deployment.js';
 import type { Doorway } from './doorway.js';

@@ -9,7 +9,7 @@
 // replies that a slow client has not read.
 
 import type { Socket } from 'node:net';
-import type { FromWorker, MovedState, ToWorker } from '../control.js';
+import type { FromWorker, MovedState, ToWorker } from '../ipc/messages.js';
 import {
   holdOpen,
   type RawHandle,

@@ -1,10 +1,10 @@
 // The models of a worker: opened, counted, reloaded and closed together.
 
 import type { WorkerConfig } from '../config/slices.js';
-import type { ModelVersions, ReloadResult, ReloadResults } from '../control.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
 import { ServedModel, type ServingEvents, type ServingSettings } from '../inference/served-model.js';
+import type { ModelVersions, ReloadResult, ReloadResults } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';
 import type { ModelGauges } from '../metrics/snapshot.js';

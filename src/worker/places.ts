@@ -2,7 +2,7 @@
 // itself, in node:cluster's own message; it goes back when the connection has ended.
 
 import type { EventEmitter } from 'node:events';
-import type { Place } from '../control.js';
+import type { Place } from '../ipc/messages.js';
 
 export class Places {
   readonly #giveBack: (addresses: readonly string[]) => void;

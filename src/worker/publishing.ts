@@ -1,6 +1,7 @@
 // What a worker tells of itself, every so often and at its end: to the primary, and to Redis where there is one.
 
-import { sendToPrimary, type WorkerBoot } from '../control.js';
+import { sendToPrimary } from '../ipc/channel.js';
+import type { WorkerBoot } from '../ipc/messages.js';
 import type { Recorder } from '../metrics/recorder.js';
 import { type WorkerGauges, type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
 import { IpcPublisher } from '../metrics/transport/ipc.js';

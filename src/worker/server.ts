@@ -4,8 +4,8 @@
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { AddressSettings } from '../config/addresses.js';
-import type { ListenAddress, ToWorker, Verdict } from '../control.js';
 import { listenError } from '../errors.js';
+import type { ListenAddress, ToWorker, Verdict } from '../ipc/messages.js';
 import { isReset, type RawHandle, setKeepAlive, withSharedReads } from '../raw-handle.js';
 import { Connection, type ConnectionContext, type ConnectionState, type Lane } from './connection.js';
 import { Farewells } from './farewell.js';

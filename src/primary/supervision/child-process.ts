@@ -10,7 +10,7 @@
 
 import type { ChildProcess, SendHandle } from 'node:child_process';
 import { codeChangeMessage, runningCode } from '../../code.js';
-import type { Hello } from '../../control.js';
+import type { Hello } from '../../ipc/messages.js';
 import type { RawHandle } from '../../raw-handle.js';
 import type { ChildState, MemberView } from '../plan.js';
 

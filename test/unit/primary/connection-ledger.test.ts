@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Verdict } from '#src/control.js';
+import type { Verdict } from '#src/ipc/messages.js';
 import { type ConnectionHolder, ConnectionLedger } from '#src/primary/connection-ledger.js';
 
 const unlimited = { maxConnections: 1000, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0 };

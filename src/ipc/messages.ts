@@ -1,12 +1,10 @@
 // What the primary and its children say to each other over Node's IPC.
 
-import type { SendHandle } from 'node:child_process';
-import type { AggregatorConfig, WorkerConfig } from './config/slices.js';
-import type { OperatorErrorCode } from './errors.js';
-import type { ModelVersion } from './inference/versions.js';
-import type { RecordUpdate } from './metrics/transport/transport.js';
-import type { ProcessIdentity } from './process-identity.js';
-import type { RawHandle } from './raw-handle.js';
+import type { AggregatorConfig, WorkerConfig } from '../config/slices.js';
+import type { OperatorErrorCode } from '../errors.js';
+import type { ModelVersion } from '../inference/versions.js';
+import type { RecordUpdate } from '../metrics/transport/transport.js';
+import type { ProcessIdentity } from '../process-identity.js';
 
 /** By model: which version to serve. The primary decides, so that all workers serve the same. */
 export type ModelVersions = Readonly<Record<string, ModelVersion>>;
@@ -146,16 +144,4 @@ export interface BootFailed {
   readonly kind: 'boot-failed';
   readonly code: OperatorErrorCode;
   readonly message: string;
-}
-
-/**
- * Sends to the primary, a handle with it if there is one. Resolves when the message has left; rejects when the channel
- * is closed: the primary is gone then.
- */
-export function sendToPrimary(message: FromWorker | FromAggregator, handle?: RawHandle): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (process.send === undefined) return reject(new Error('this process has no primary'));
-    const onSent = (error: Error | null): void => (error === null ? resolve() : reject(error));
-    process.send(message, handle as unknown as SendHandle | undefined, undefined, onSent);
-  });
 }
