@@ -5,6 +5,7 @@ import type { OperatorErrorCode } from '../errors.js';
 import type { ModelVersion } from '../inference/versions.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { ProcessIdentity } from '../process-identity.js';
+import type { EncodedConnectionState } from './connection-state.js';
 
 /** By model: which version to serve. The primary decides, so that all workers serve the same. */
 export type ModelVersions = Readonly<Record<string, ModelVersion>>;
@@ -45,18 +46,6 @@ export interface ListenAddress {
   readonly model: string;
 }
 
-/** What is left of a connection that moves, beside its handle. Times are milliseconds of a clock that all processes of the machine share. */
-export interface MovedState {
-  /** Bytes of the client that no request was made of yet. */
-  readonly unread: Buffer;
-  /** Replies that the kernel has not taken yet. */
-  readonly unsent: Buffer;
-  readonly arrivedAt: number;
-  readonly frameBegunAt: number;
-  readonly activeAt: number;
-  readonly isTrusted: boolean;
-}
-
 /** All that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
 export interface WorkerBoot {
   readonly kind: 'boot';
@@ -85,7 +74,7 @@ export type ToWorker =
   /** The handle of a connection comes with it; serve the connection when its state has come, too. */
   | { readonly kind: 'adopt'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: the connection has closed on its way. */
-  | { readonly kind: 'adopt-state'; readonly id: string; readonly state: MovedState | null }
+  | { readonly kind: 'adopt-state'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** The answer to `leaving`: no connection is on its way to this worker any more. */
   | { readonly kind: 'leave' }
   /** A connection comes with it, to see whether connections can move. */
@@ -110,7 +99,7 @@ export type FromWorker =
   /** A connection is to move; its handle comes with it. */
   | { readonly kind: 'move'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: it has closed meanwhile. */
-  | { readonly kind: 'moved'; readonly id: string; readonly state: MovedState | null }
+  | { readonly kind: 'moved'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** The connection that was on its way to this worker is this worker's own now. */
   | { readonly kind: 'adopted'; readonly id: string }
   /** Its listeners are closed and its connections gone. */

@@ -12,6 +12,7 @@ import type { Duplex } from 'node:stream';
 import { maxSecretBytes } from '../config/formats.js';
 import type { Batch } from '../inference/batch.js';
 import type { Batcher } from '../inference/batcher.js';
+import type { ConnectionState } from '../ipc/connection-state.js';
 import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
 import type { BufferPool } from '../protocol/buffer-pool.js';
 import { emptyFrame, FrameDecoder, type FrameStatus, type LengthFieldSize } from '../protocol/frames.js';
@@ -60,24 +61,6 @@ type Stop = PauseReason | 'turn';
 const maxRequestsATurn = 256;
 /** Of requests and of their replies. */
 const maxBytesATurn = 32 * 1024;
-
-/**
- * What there is of a connection beside its socket: all that another worker needs to go on with it. Times are those of
- * this process's monotonic clock.
- */
-export interface ConnectionState {
-  /** Bytes of the client that no request was made of yet. */
-  readonly unread: Buffer;
-  /** Replies that the kernel has not taken yet. */
-  readonly unsent: Buffer;
-  /** When the last of the unread bytes came. */
-  readonly arrivedAt: number;
-  /** When the frame that is not whole yet was begun; 0 when there is none. */
-  readonly frameBegunAt: number;
-  readonly activeAt: number;
-  /** Whether it has shown the shared secret, or need not. */
-  readonly isTrusted: boolean;
-}
 
 export class Connection implements Sender, Holder {
   readonly #socket: Duplex;

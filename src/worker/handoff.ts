@@ -9,7 +9,8 @@
 // replies that a slow client has not read.
 
 import type { Socket } from 'node:net';
-import type { FromWorker, MovedState, ToWorker } from '../ipc/messages.js';
+import { type ConnectionState, decodeConnectionState, encodeConnectionState } from '../ipc/connection-state.js';
+import type { FromWorker, ToWorker } from '../ipc/messages.js';
 import {
   holdOpen,
   type RawHandle,
@@ -19,7 +20,7 @@ import {
   stopReading,
   unsentBytes,
 } from '../raw-handle.js';
-import type { Connection, ConnectionState } from './connection.js';
+import type { Connection } from './connection.js';
 
 /** Connections that move at once: more would stand still for longer, each waiting for the others. */
 const maxAtOnce = 16;
@@ -86,7 +87,7 @@ export class Handoff {
       release();
     }
     // It may have been closed while the handle was on its way: reset by the client, or cut by us.
-    const state = rawHandleOf(socket) === null ? null : toShared(connection.depart(unsentBytes(socket)));
+    const state = rawHandleOf(socket) === null ? null : encodeConnectionState(connection.depart(unsentBytes(socket)));
     await this.#send({ kind: 'moved', id, state }).catch(() => {});
     return state !== null;
   }
@@ -107,32 +108,11 @@ export class Handoff {
     if (origin === undefined) return null;
     this.#arrivals.delete(id);
     void this.#send({ kind: 'adopted', id }).catch(() => {});
-    return { ...origin, state: state === null ? null : toLocal(state) };
+    return { ...origin, state: state === null ? null : decodeConnectionState(state) };
   }
 
   /** Connections that are on their way to here. */
   get arriving(): number {
     return this.#arrivals.size;
   }
-}
-
-/** What all processes of a machine have in common: hrtime counts from the same moment in each. */
-const sharedOffsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
-
-function toShared(state: ConnectionState): MovedState {
-  return shifted(state, sharedOffsetMs);
-}
-
-function toLocal(state: MovedState): ConnectionState {
-  return shifted(state, -sharedOffsetMs);
-}
-
-function shifted(state: ConnectionState, byMs: number): ConnectionState {
-  const { arrivedAt, frameBegunAt, activeAt } = state;
-  return {
-    ...state,
-    arrivedAt: arrivedAt + byMs,
-    frameBegunAt: frameBegunAt === 0 ? 0 : frameBegunAt + byMs,
-    activeAt: activeAt + byMs,
-  };
 }

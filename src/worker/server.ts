@@ -5,9 +5,10 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { AddressSettings } from '../config/addresses.js';
 import { listenError } from '../errors.js';
+import type { ConnectionState } from '../ipc/connection-state.js';
 import type { ListenAddress, ToWorker, Verdict } from '../ipc/messages.js';
 import { isReset, type RawHandle, setKeepAlive, withSharedReads } from '../raw-handle.js';
-import { Connection, type ConnectionContext, type ConnectionState, type Lane } from './connection.js';
+import { Connection, type ConnectionContext, type Lane } from './connection.js';
 import { Farewells } from './farewell.js';
 import type { Handoff, Origin } from './handoff.js';
 import type { Places } from './places.js';

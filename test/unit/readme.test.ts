@@ -10,7 +10,6 @@ import { allBlocks, anchorsOf, docs, linksOf, proseOf, readmes } from '../suppor
 
 /** Files that READMEs name and that are not there yet. */
 const notYetThere = [
-  'src/ipc/connection-state.ts',
   'src/primary/dispatcher.ts',
   'src/primary/listeners.ts',
   'src/serving/memory-budget.ts',
