@@ -7,11 +7,11 @@ import { runningVersion } from './code.js';
 import { describeConfig, formatConfig } from './config/describe.js';
 import { type Config, type LoadedConfig, type LoadOptions, leafKeys, loadConfig, logSettings } from './config/load.js';
 import { schema } from './config/schema/schema.js';
+import type { Operation } from './control/protocol.js';
 import { messageOf, OperatorError, operatorErrors } from './errors.js';
 import { logFatal } from './lifecycle.js';
 import { createLog } from './log.js';
 import type { OperateFlags } from './operate/main.js';
-import type { Operation } from './operations.js';
 
 interface ConfigFlags {
   readonly config?: string;

@@ -1,9 +1,9 @@
 // `ml-tcp-server status | reload | scale | drain`: tells a running server what to do and shows what came of it.
 
+import { findServer, operate, type ServerChoice } from '../control/client.js';
+import type { Operation, ServerStatus, WorkerStatus } from '../control/protocol.js';
 import { OperatorError } from '../errors.js';
 import { bytes, percent, span, table } from '../format.js';
-import type { Operation, ServerStatus, WorkerStatus } from '../operations.js';
-import { findServer, operate, type ServerChoice } from './client.js';
 
 export interface OperateFlags extends ServerChoice {
   readonly json?: boolean;

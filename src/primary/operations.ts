@@ -3,12 +3,12 @@
 import { codeChange, installedCode } from '../code.js';
 import { maxWorkers } from '../config/formats.js';
 import type { Config } from '../config/load.js';
+import type { Operation, ServerStatus } from '../control/protocol.js';
+import type { Operate } from '../control/server.js';
 import { messageOf } from '../errors.js';
 import type { ModelVersions } from '../ipc/messages.js';
 import type { Log } from '../log.js';
-import type { Operation, ServerStatus } from '../operations.js';
 import { modelReloadMessage, warnOfTelemetry } from './announce.js';
-import type { Operate } from './control-server.js';
 import { ModelContents } from './model-contents.js';
 import { findModelVersions } from './model-versions.js';
 import type { NodeRecordKeeper } from './node-record.js';

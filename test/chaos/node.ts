@@ -1,8 +1,8 @@
 // One node that chaos falls upon: a server at an address that stays, under load of witnesses.
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { ServerStatus } from '#src/control/protocol.js';
 import { readSlabs } from '#src/metrics/slab.js';
-import type { ServerStatus } from '#src/operations.js';
 import { startNode } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
 import { freePort, isRunning, root, workersOf } from '../support/processes.js';

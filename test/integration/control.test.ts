@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { controlFolder, type OperationReply, type ServerStatus } from '#src/operations.js';
+import { controlFolder, type OperationReply, type ServerStatus } from '#src/control/protocol.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';

@@ -5,7 +5,7 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'n
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { InferenceClient } from '#src/client/client.js';
-import type { ServerStatus } from '#src/operations.js';
+import type { ServerStatus } from '#src/control/protocol.js';
 import { Authority } from '../support/certificates.js';
 import { endProcesses, isRunning } from '../support/processes.js';
 import { TestServer } from '../support/server.js';

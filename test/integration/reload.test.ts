@@ -2,7 +2,7 @@
 
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
-import type { ServerStatus } from '#src/operations.js';
+import type { ServerStatus } from '#src/control/protocol.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, root } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';

@@ -4,7 +4,7 @@
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { ServerStatus } from '#src/operations.js';
+import type { ServerStatus } from '#src/control/protocol.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, isRunning, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';

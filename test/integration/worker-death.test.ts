@@ -3,7 +3,7 @@
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
-import type { ServerStatus } from '#src/operations.js';
+import type { ServerStatus } from '#src/control/protocol.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, isRunning, root, TestProcess, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';

@@ -4,9 +4,9 @@ import { readdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { OperatorError } from '../errors.js';
-import { controlFolder, maxReplyBytes, type Operation, type OperationReply } from '../operations.js';
 import { isRunning } from '../process-identity.js';
 import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
+import { controlFolder, maxReplyBytes, type Operation, type OperationReply } from './protocol.js';
 
 /** Which server is meant, where there are several. */
 export interface ServerChoice {

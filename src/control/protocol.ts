@@ -4,8 +4,8 @@
 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ListenAddress } from './ipc/messages.js';
-import { isSocketPath } from './socket-path.js';
+import type { ListenAddress } from '../ipc/messages.js';
+import { isSocketPath } from '../socket-path.js';
 
 export type Operation =
   | { readonly command: 'status' }

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { controlFolder } from '#src/operations.js';
+import { controlFolder } from '#src/control/protocol.js';
 import { isSocketPath, maxSocketPathBytes } from '#src/socket-path.js';
 
 describe('the folder of control sockets', () => {

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { messageOf, OperatorError } from '../errors.js';
 import { makeFolder } from '../folder.js';
 import type { Log } from '../log.js';
-import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from '../operations.js';
 import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
+import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from './protocol.js';
 
 /** More operators than that at once are none. */
 const maxConnections = 16;
