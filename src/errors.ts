@@ -120,6 +120,12 @@ export const clientErrors = {
     retry: 'yes, after a pause that grows',
     counter: 'refusedByDescriptors',
   },
+  NO_WORKER: {
+    meaning: 'no worker took the connection in server.acceptTimeoutSeconds: all are dead, or stand still',
+    answer: 'close',
+    retry: 'yes, after a pause that grows',
+    counter: 'refusedByWait',
+  },
   WRONG_SECRET: {
     meaning: 'the first frame is not server.sharedSecret, or did not come in server.payloadTimeoutSeconds',
     answer: 'empty frame, then close',
@@ -176,6 +182,10 @@ export const operatorErrors = {
     exitCode: 7,
     meaning:
       '`reload`, `scale`, `drain`: the running server could not do it and serves on as before; the message says why',
+  },
+  NODE_CHANGED: {
+    exitCode: 9,
+    meaning: 'this version of Node lacks something that connections are served with; the message names it',
   },
   CODE_CHANGED: {
     exitCode: 8,

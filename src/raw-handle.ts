@@ -1,11 +1,16 @@
-// What leans on the inside of Node, all in one file: the handle below a net.Socket, with which a live connection can
-// go on in another process. Every use is checked when the server starts (primary/handoff-check.ts); where Node has
-// changed underneath, connections are drained instead of moved.
+// What leans on the inside of Node, all in one file: the handle below a net.Socket, with which a connection goes on in
+// another process, and the channel between two processes, by which it gets there. Each of these parts is tried when the
+// server starts:
+//
+//   a worker serves on handles          tried by each worker (`tryHandles`); without them it says so and ends
+//   handles pass beside Node's messages tried with the first worker; without that, Node passes them, more slowly
+//   live connections move               tried with the first worker (primary/handoff-check.ts); else they are drained
 //
 // To send the handle and not the socket is what makes it possible: whoever receives a net.Socket begins to read from
 // it, and each process on the way would lose what it has read.
 
-import { Socket } from 'node:net';
+import type { ChildProcess } from 'node:child_process';
+import { type Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 
@@ -36,10 +41,9 @@ export function descriptorOf(socket: Socket): number | null {
   return fd === undefined || fd < 0 ? null : fd;
 }
 
-/** Whether the client has reset the connection, read from or not. Unknown with TLS: then false. */
-export function isReset(socket: Socket): boolean {
-  const handle = rawHandleOf(socket);
-  return handle !== null && handle.getpeername({}) !== 0;
+/** Whether the client has reset the connection, read from or not. */
+export function isReset(handle: RawHandle): boolean {
+  return handle.getpeername({}) !== 0;
 }
 
 /** Nothing more is read from the kernel. What was read before is still in the socket. */
@@ -118,13 +122,144 @@ function readOn(socket: Socket): void {
   if (!socket.destroyed && !socket.isPaused()) startReading(socket);
 }
 
-/** The connection of a socket that a server has just accepted, as `socketOn` has it; the socket itself where it cannot. */
-export function withSharedReads(accepted: Socket): Socket {
-  const handle = rawHandleOf(accepted);
-  if (handle === null) return accepted;
-  (accepted as unknown as { _handle: RawHandle | null })._handle = null;
-  accepted.destroy(); // closes nothing: it has no handle any more
-  return socketOn(handle);
+/** As `socketOn`, for those who read each chunk in memory of its own: TLS. */
+export function plainSocketOn(handle: RawHandle): Socket {
+  const options = { handle, allowHalfOpen: true, pauseOnCreate: true, readable: true, writable: true };
+  return new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
+}
+
+/** The handle of a socket, which has none any more. Null when it had none. */
+export function detachHandle(socket: Socket): RawHandle | null {
+  const handle = rawHandleOf(socket);
+  if (handle === null) return null;
+  (socket as unknown as { _handle: RawHandle | null })._handle = null;
+  socket.destroy(); // closes nothing: it has no handle any more
+  return handle;
+}
+
+/** What listens, below a net.Server. */
+interface ListeningHandle {
+  onconnection?: (status: number, handle?: RawHandle) => void;
+  setNoDelay?(isOn: boolean): number;
+  setKeepAlive?(isOn: boolean, seconds: number): number;
+}
+
+/**
+ * Hands over what a listening server accepts as handles, without a net.Socket for each where that can be had. The server
+ * has `pauseOnConnect`.
+ * @param onFailure a connection could not be accepted: no descriptor is left for it
+ */
+export function acceptHandles(server: Server, onHandle: (handle: RawHandle) => void, onFailure: () => void): void {
+  server.on('connection', (socket) => {
+    const handle = detachHandle(socket);
+    if (handle !== null) onHandle(handle);
+    else socket.destroy();
+  });
+  const { _handle: listening } = server as unknown as { readonly _handle?: ListeningHandle | null };
+  if (typeof listening?.onconnection !== 'function') return;
+  listening.onconnection = (status, handle) => (status === 0 && handle ? onHandle(handle) : onFailure());
+}
+
+/** On Linux, a connection has from its beginning what its listener has: no call for each is needed. */
+export const inheritsFromListener = process.platform === 'linux';
+
+/** Replies leave at once, and the kernel asks for a silent client after `keepAliveMs`; 0: never. */
+export function setListenerOptions(server: Server, keepAliveMs: number): void {
+  const { _handle: listening } = server as unknown as { readonly _handle?: ListeningHandle | null };
+  listening?.setNoDelay?.(true);
+  listening?.setKeepAlive?.(keepAliveMs > 0, Math.ceil(keepAliveMs / 1000));
+}
+
+/** The stream below the channel between a process and its parent. */
+interface RawChannel {
+  pendingHandle: RawHandle | null;
+  onread: (this: RawChannel, bytes?: ArrayBuffer) => void;
+  writeLatin1String(request: object, text: string, handle: RawHandle): number;
+}
+
+/** What Node's streams tell beside the bytes. */
+interface StreamWrap {
+  readonly WriteWrap: new () => object;
+  readonly streamBaseState: Int32Array;
+  readonly kReadBytesOrError: number;
+  readonly kArrayBufferOffset: number;
+}
+
+function channelOf(end: ChildProcess | NodeJS.Process): RawChannel | null {
+  const key = Object.getOwnPropertySymbols(end).find(({ description }) => description === 'kChannelHandle');
+  return key === undefined ? null : ((end as unknown as Record<symbol, RawChannel | null>)[key] ?? null);
+}
+
+/** Null where handles pass through the channel in another way, or Node has changed. */
+function streamWrap(): StreamWrap | null {
+  if (process.platform !== 'linux') return null;
+  try {
+    const wrap = (process as unknown as { binding(name: string): StreamWrap }).binding('stream_wrap');
+    const { WriteWrap, streamBaseState, kReadBytesOrError, kArrayBufferOffset } = wrap;
+    const isKnown = streamBaseState instanceof Int32Array && kReadBytesOrError >= 0 && kArrayBufferOffset >= 0;
+    return isKnown && typeof WriteWrap === 'function' ? wrap : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Puts `text` (latin1) and a handle between Node's messages to a child; null where it cannot be done. Node itself sends
+ * one handle after the other, each when the one before is confirmed, and wraps it in a message: twice the work. Whoever
+ * listens at the other end must take it out again (`receiveHandles`).
+ * @returns what sends, and returns whether it could: the channel may be closed
+ */
+export function handleSender(child: ChildProcess): ((text: string, handle: RawHandle) => boolean) | null {
+  const wrap = streamWrap();
+  const channel = channelOf(child);
+  if (wrap === null || typeof channel?.writeLatin1String !== 'function') return null;
+  return (text, handle) => child.connected && channel.writeLatin1String(new wrap.WriteWrap(), text, handle) === 0;
+}
+
+/**
+ * Reads the channel to the parent first: `onRead` has every chunk, the handle that came with it, and what passes on to
+ * Node the part that is Node's. Returns false, and changes nothing, where it cannot be done.
+ */
+export function interceptChannel(
+  onRead: (bytes: Buffer, handle: RawHandle | null, pass: (bytes: Buffer, handle: RawHandle | null) => void) => void,
+): boolean {
+  const wrap = streamWrap();
+  const channel = channelOf(process);
+  if (wrap === null || typeof channel?.onread !== 'function' || !('pendingHandle' in channel)) return false;
+  const { streamBaseState, kReadBytesOrError, kArrayBufferOffset } = wrap;
+  const { onread } = channel;
+  const pass = (bytes: Buffer, handle: RawHandle | null): void => {
+    streamBaseState[kReadBytesOrError] = bytes.length;
+    streamBaseState[kArrayBufferOffset] = bytes.byteOffset;
+    channel.pendingHandle = handle;
+    onread.call(channel, bytes.buffer as ArrayBuffer);
+  };
+  channel.onread = (bytes) => {
+    if (bytes === undefined) {
+      onread.call(channel);
+      return;
+    }
+    const handle = channel.pendingHandle;
+    channel.pendingHandle = null;
+    const length = streamBaseState[kReadBytesOrError] as number;
+    onRead(Buffer.from(bytes, streamBaseState[kArrayBufferOffset], length), handle, pass);
+  };
+  return true;
+}
+
+/**
+ * 'disconnect' comes as soon as the channel has closed, whatever was on its way. Not for ends that disconnect
+ * themselves. Node keeps it back while a handle that was sent has not been confirmed, to send first what waits behind
+ * it; when the other side has died it waits for ever. Then the primary would go on giving connections to a dead worker,
+ * and a worker outlive its primary.
+ */
+export function hearOfEnd(end: ChildProcess | NodeJS.Process): void {
+  const disconnect = end.disconnect as () => void;
+  // Node calls it when it has read the channel to its end; it leaves `channel` as it is when it means to wait.
+  end.disconnect = () => {
+    disconnect.call(end);
+    if (end.channel) process.nextTick(() => (end as NodeJS.EventEmitter).emit('disconnect'));
+  };
 }
 
 /** What one read can bring at the most, as in Node itself. */

@@ -1,7 +1,6 @@
 // What each process is told of the config that the primary has read: what it uses, and no more. A secret is only where
 // it is needed, so that neither a model's own code nor a crash report of a worker can show what protects the metrics.
 
-import { type AddressSettings, listenerSettings } from './addresses.js';
 import { clusterIdentity } from './describe.js';
 import { type Config, leafKeys, leafSchema, usesRedis } from './load.js';
 import { schema } from './schema/schema.js';
@@ -35,8 +34,7 @@ export interface WorkerConfig {
   };
   /** Those behind listeners. `place` is where config has it, for messages: models[2]. */
   readonly models: readonly (Model & { readonly responseSize: number; readonly place: string })[];
-  /** `settings` names those that its address comes from, for messages. */
-  readonly listeners: readonly (Listener & { readonly settings: AddressSettings })[];
+  readonly listeners: readonly Listener[];
   /** Null: it publishes to the primary alone. */
   readonly redis: Config['redis'] | null;
   readonly metrics: Pick<Config['metrics'], 'publishIntervalMs'>;
@@ -78,7 +76,7 @@ export function workerConfig(config: Config): WorkerConfig {
         place: `models[${i}]`,
       }))
       .filter(({ name }) => served.has(name)),
-    listeners: config.listeners.map((listener, i) => ({ ...listener, settings: listenerSettings(config, i) })),
+    listeners: config.listeners,
     redis: usesRedis(config) ? redis : null,
     metrics: { publishIntervalMs: metrics.publishIntervalMs },
     otlp: otlp.endpoint === '' || otlp.traceRatio === 0 ? null : otlp,

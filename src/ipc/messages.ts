@@ -34,8 +34,14 @@ export interface Place {
   readonly verdict: Verdict;
 }
 
+/** A connection that comes to a worker. */
+export interface Arrival extends Place {
+  /** Which of the listeners in the worker's config it came through. */
+  readonly listener: number;
+}
+
 /** Why a connection is closed by the primary. */
-export type Refusal = Full | 'refusedByAddress';
+export type Refusal = Full | 'refusedByAddress' | 'refusedByDescriptors' | 'refusedByWait';
 
 /** How many connections it has closed. */
 export type Refusals = readonly (readonly [reason: Refusal, count: number])[];
@@ -64,6 +70,8 @@ export type ToWorker =
   | WorkerBoot
   /** Connections that the primary has closed itself; to be counted. */
   | { readonly kind: 'turned-away'; readonly refusals: Refusals }
+  /** A connection comes with it, where it cannot come beside Node's messages. */
+  | { readonly kind: 'connection'; readonly arrival: Arrival }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
   /** Answer what is in flight, close all connections, and end. */
   | { readonly kind: 'drain' }
@@ -75,8 +83,6 @@ export type ToWorker =
   | { readonly kind: 'adopt'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: the connection has closed on its way. */
   | { readonly kind: 'adopt-state'; readonly id: string; readonly state: EncodedConnectionState | null }
-  /** The answer to `leaving`: no connection is on its way to this worker any more. */
-  | { readonly kind: 'leave' }
   /** A connection comes with it, to see whether connections can move. */
   | { readonly kind: 'check-handoff' }
   /** What is to be written to that connection. */
@@ -86,7 +92,6 @@ export type FromWorker =
   | Hello
   | {
       readonly kind: 'ready';
-      readonly addresses: readonly ListenAddress[];
       readonly models: Readonly<Record<string, string>>;
       /** By model: bytes of one input row; null where any length may be right. */
       readonly rowBytes: Readonly<Record<string, number | null>>;
@@ -94,16 +99,14 @@ export type FromWorker =
     }
   | BootFailed
   | { readonly kind: 'models-reloaded'; readonly results: ReloadResults; readonly signatures: Signatures }
-  /** Connections have ended: these clients' places are free. */
-  | { readonly kind: 'released'; readonly addresses: readonly string[] }
+  /** It has so many more of the connections it was sent; and some have ended: these clients' places are free. */
+  | { readonly kind: 'connections'; readonly acknowledged: number; readonly released: readonly string[] }
   /** A connection is to move; its handle comes with it. */
   | { readonly kind: 'move'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: it has closed meanwhile. */
   | { readonly kind: 'moved'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** The connection that was on its way to this worker is this worker's own now. */
   | { readonly kind: 'adopted'; readonly id: string }
-  /** Its listeners are closed and its connections gone. */
-  | { readonly kind: 'leaving' }
   /** Another worker should take its place: it serves for now, and cannot get well. */
   | { readonly kind: 'replace'; readonly reason: string }
   /** It has said all that it has to say, and cannot end by itself. */
@@ -127,6 +130,8 @@ export interface Hello {
   readonly kind: 'hello';
   /** What it runs, as `code.ts` tells it. */
   readonly code: string;
+  /** Whether connections may come to it beside Node's messages. */
+  readonly takesHandles?: boolean;
 }
 
 export interface BootFailed {

@@ -60,7 +60,7 @@ export const counterFamilies = {
   mltcp_connections_accepted_total: { group: 'server', help: 'Connections served.' },
   mltcp_connections_refused_total: {
     group: 'server',
-    help: 'Connections that were not served. limit, address_limit, rate: over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond; raise the limit or look for clients that leak connections. address: server.allow and deny; handshake: no TLS or no good certificate; descriptors: the process may open no more files, raise LimitNOFILE.',
+    help: 'Connections that were not served. limit, address_limit, rate: over server.maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond; raise the limit or look for clients that leak connections. address: server.allow and deny; handshake: no TLS or no good certificate; descriptors: the process may open no more files, raise LimitNOFILE; wait: no worker took them within server.acceptTimeoutSeconds, look for workers that die or hang.',
   },
   mltcp_connections_moved_total: {
     group: 'server',
@@ -122,6 +122,8 @@ const table = {
   refusedByHandshake: { ...connectionsRefused, labels: { reason: 'handshake' } },
   /** The process may open no more files. */
   refusedByDescriptors: { ...connectionsRefused, labels: { reason: 'descriptors' } },
+  /** No worker took it within server.acceptTimeoutSeconds. */
+  refusedByWait: { ...connectionsRefused, labels: { reason: 'wait' } },
   /** Taken over from another worker. */
   connectionsMoved: { scope: 'worker', family: 'mltcp_connections_moved_total' },
   /** Gone on in another worker. */

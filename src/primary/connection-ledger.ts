@@ -1,5 +1,5 @@
 // Who holds how many of the machine's connections. Each asks here before a worker has it, so that limits hold over all
-// of them, however node:cluster spreads the connections.
+// of them, however connections are spread.
 
 import type { Verdict } from '../ipc/messages.js';
 

@@ -12,6 +12,8 @@ import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js'
 /** Clients beyond the limits that are told so each second; beyond that telling would be what the storm is made for. */
 export const maxToldPerSecond = 100;
 
+const maxClientsKnown = 1024;
+
 /** How long refusals are gathered before a worker is asked to count them. */
 const gatherMs = 50;
 
@@ -19,6 +21,8 @@ export class Doorway {
   readonly #ledger: ConnectionLedger;
   readonly #report: (refusals: Refusals) => boolean;
   #filter: AddressFilter;
+  /** What the filter said of addresses, by address: most clients connect again. */
+  readonly #clients = new Map<string, string | null>();
   #told = 0;
   #toldSince = 0;
   readonly #refused = new Map<Refusal, number>();
@@ -35,23 +39,35 @@ export class Doorway {
   set limits(server: Config['server']) {
     this.#ledger.limits = server;
     this.#filter = new AddressFilter(server.allow, server.deny);
+    this.#clients.clear();
   }
 
-  /** What to tell `worker` of a connection that it is to have; null when the connection is to be closed. */
-  admit(handle: RawHandle, worker: ConnectionHolder): Place | null {
+  /** What to tell a worker of a connection, which is `holder`'s from here on; null when it is to be closed. */
+  admit(handle: RawHandle, holder: ConnectionHolder): Place | null {
     const peer: { address?: string } = {};
     if (handle.getpeername(peer) !== 0 || peer.address === undefined) return null;
-    const plain = plainAddress(peer.address);
-    if (!this.#filter.admits(plain)) return this.#refuse('refusedByAddress');
+    const address = this.#clientAt(peer.address);
+    if (address === null) return this.#refuse('refusedByAddress');
     const now = performance.now();
-    const address = clientKey(plain);
-    const verdict = this.#ledger.admit(worker, address, now);
+    const verdict = this.#ledger.admit(holder, address, now);
     return verdict === 'granted' || this.#mayTell(now) ? { address, verdict } : this.#refuse(verdict);
   }
 
-  /** The worker listens no more, and has sent the connection back. */
-  sentBack({ address, verdict }: Place, worker: ConnectionHolder): void {
-    if (verdict === 'granted') this.#ledger.release(worker, [address]);
+  /** Has one counted that is closed for this reason. */
+  count(reason: Refusal): void {
+    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
+    this.#timer ??= setTimeout(this.#send, gatherMs);
+  }
+
+  /** As limits for each client go by; null when it may not connect. */
+  #clientAt(address: string): string | null {
+    let client = this.#clients.get(address);
+    if (client !== undefined) return client;
+    const plain = plainAddress(address);
+    client = this.#filter.admits(plain) ? clientKey(plain) : null;
+    if (this.#clients.size >= maxClientsKnown) this.#clients.clear();
+    this.#clients.set(address, client);
+    return client;
   }
 
   #mayTell(now: number): boolean {
@@ -63,8 +79,7 @@ export class Doorway {
   }
 
   #refuse(reason: Refusal): null {
-    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
-    this.#timer ??= setTimeout(this.#send, gatherMs);
+    this.count(reason);
     return null;
   }
 

@@ -1,4 +1,5 @@
-// The primary: reads nothing from clients, keeps the processes alive that do, and speaks for the node.
+// The primary: accepts connections and gives them to workers, which read them; keeps workers alive, and speaks for the
+// node.
 //
 //   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
 

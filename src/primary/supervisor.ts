@@ -4,15 +4,27 @@ import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/load.js';
 import { workerConfig } from '../config/slices.js';
-import type { OperatorErrorCode } from '../errors.js';
-import type { BootFailed, FromWorker, ModelVersions, ReloadResults, Signatures, WorkerBoot } from '../ipc/messages.js';
+import { maxSockets } from '../descriptors.js';
+import { messageOf, type OperatorErrorCode } from '../errors.js';
+import type {
+  BootFailed,
+  FromWorker,
+  ListenAddress,
+  ModelVersions,
+  ReloadResults,
+  Signatures,
+  WorkerBoot,
+} from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import { ownIdentity } from '../process-identity.js';
 import type { RawHandle } from '../raw-handle.js';
 import { ConnectionLedger } from './connection-ledger.js';
 import { workerEnvironment } from './deployment.js';
+import { Dispatcher } from './dispatcher.js';
 import { Doorway } from './doorway.js';
+import { checkHandles } from './handle-check.js';
+import { Listeners } from './listeners.js';
 import { obituary } from './obituary.js';
 import { Relocation } from './relocation.js';
 import { Rollout } from './rollout.js';
@@ -22,6 +34,8 @@ import { WorkerHandle } from './worker-handle.js';
 
 /** What a worker says when it serves. */
 type Ready = Extract<FromWorker, { kind: 'ready' }>;
+/** And where. */
+type Serving = Ready & { readonly addresses: readonly ListenAddress[] };
 
 export interface SupervisorEvents {
   /** Every worker that is wanted serves, for the first time. */
@@ -40,6 +54,9 @@ export interface SupervisorEvents {
   onGiveUp(code: OperatorErrorCode, reason: string): void;
 }
 
+/** How often at the most the lack of descriptors is logged. */
+const exhaustedLogMs = 10_000;
+
 export class Supervisor {
   readonly #home: Pick<WorkerBoot, 'run' | 'slabFolder'>;
   readonly #log: Log;
@@ -47,11 +64,15 @@ export class Supervisor {
   readonly #rollout: Rollout;
   readonly #ledger: ConnectionLedger;
   readonly #doorway: Doorway;
+  readonly #dispatcher: Dispatcher;
+  readonly #listeners: Listeners;
   readonly #relocation: Relocation;
   readonly #fleet: Fleet<WorkerHandle>;
   #wanted: number;
-  #served: Ready | null = null;
+  #served: Serving | null = null;
   #handoffCheck: Promise<void> = Promise.resolve();
+  /** Whether handles pass beside Node's messages; tried with the first worker. */
+  #handlesPass: Promise<boolean | null> | null = null;
   #onSettled: (() => void)[] = [];
 
   constructor(
@@ -70,6 +91,25 @@ export class Supervisor {
       const counting = this.workers.find(({ state }) => state === 'ready');
       counting?.send({ kind: 'turned-away', refusals });
       return counting !== undefined;
+    });
+    this.#dispatcher = new Dispatcher({
+      ledger: this.#ledger,
+      doorway: this.#doorway,
+      maxWaiting: maxSockets(),
+      timeoutMs: () => this.#rollout.wanted.config.server.acceptTimeoutSeconds * 1000,
+    });
+    let exhaustedAt = Number.NEGATIVE_INFINITY;
+    this.#listeners = new Listeners({
+      onConnection: (handle, listener) => this.#dispatcher.accept(handle, listener),
+      onClosed: (listener) => this.#dispatcher.forget(listener),
+      onExhausted: () => {
+        this.#doorway.count('refusedByDescriptors');
+        if (performance.now() - exhaustedAt < exhaustedLogMs) return;
+        exhaustedAt = performance.now();
+        log.error(
+          'no descriptor left: connections are refused; raise the limit of open files (ulimit -n, LimitNOFILE)',
+        );
+      },
     });
     this.#wanted = config.cluster.workers;
     this.#relocation = new Relocation({
@@ -104,7 +144,7 @@ export class Supervisor {
   }
 
   /** What the workers serve, as the one said with which all of them were ready for the first time; null before. */
-  get served(): Ready | null {
+  get served(): Serving | null {
     return this.#served;
   }
 
@@ -159,6 +199,7 @@ export class Supervisor {
     } catch (error) {
       this.#doorway.limits = this.#rollout.wanted.config.server;
       this.#fleet.reconcile();
+      this.#keepListeners();
       throw error;
     }
   }
@@ -177,11 +218,19 @@ export class Supervisor {
 
   #stop(reason: string): void {
     this.#fleet.stop();
+    this.#listeners.close();
     this.#relocation.stop();
     this.#rollout.takeBack(reason);
   }
 
+  /** Those that no worker has that stays, and no wanted config, are closed. */
+  #keepListeners(): void {
+    const staying = this.workers.filter(({ state }) => state !== 'leaving');
+    this.#listeners.keep([this.#rollout.wanted.config, ...staying.map(({ deployment }) => deployment.config)]);
+  }
+
   #settled(): void {
+    this.#keepListeners();
     this.#rollout.settled();
     for (const resolve of this.#onSettled.splice(0)) resolve();
   }
@@ -213,7 +262,6 @@ export class Supervisor {
       slot.slot,
       incarnation,
       deployment,
-      this.#doorway,
       () => {
         const of = { ...this.#home, slot: slot.slot, incarnation, primary: ownIdentity() };
         return { kind: 'boot', config: workerConfig(config), versions, ...of };
@@ -232,16 +280,18 @@ export class Supervisor {
       how === 'drain'
         ? ({ kind: 'drain' } as const)
         : ({ kind: 'retire', movable: this.#relocation.movable(worker) } as const);
+    this.#dispatcher.leave(worker);
     worker.end(request, worker.deployment.config.server.drainTimeoutSeconds * 1000 + 2000, () =>
       this.#log.warn({ slot: worker.slot, worker: worker.pid }, 'drain overdue: worker killed'),
     );
+    this.#keepListeners();
   }
 
   #receive(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: FromWorker, handle: RawHandle | undefined): void {
     switch (message.kind) {
       case 'ready':
         this.#events.onSignatures(message.signatures);
-        this.#ready(slot, worker, message);
+        void this.#open(slot, worker, message);
         break;
       case 'boot-failed':
         slot.lastFailure = message.message;
@@ -255,8 +305,9 @@ export class Supervisor {
         this.#events.onModelsReloaded(worker, message.results);
         worker.modelsReloaded(message.results);
         break;
-      case 'released':
-        this.#ledger.release(worker, message.addresses);
+      case 'connections':
+        this.#ledger.release(worker, message.released);
+        this.#dispatcher.acknowledged(worker, message.acknowledged);
         break;
       case 'move':
         this.#relocation.begin(worker, message, handle);
@@ -266,9 +317,6 @@ export class Supervisor {
         break;
       case 'adopted':
         this.#relocation.adopted(message);
-        break;
-      case 'leaving':
-        worker.send({ kind: 'leave' });
         break;
       case 'replace':
         this.#replace(worker, message.reason);
@@ -292,9 +340,51 @@ export class Supervisor {
     this.#fleet.reconcile();
   }
 
-  #ready(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: Ready): void {
+  /** The first worker that is ready with a config opens its listeners. */
+  async #open(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: Ready): Promise<void> {
+    try {
+      if (await this.#canPassHandles(slot, worker)) worker.enableHandles();
+      const addresses = await this.#listeners.open(worker.deployment.config);
+      if (slot.members.includes(worker)) this.#ready(slot, worker, { ...message, addresses });
+    } catch (error) {
+      const reason = messageOf(error);
+      slot.lastFailure = reason;
+      if (!this.#rollout.isUnderWay)
+        this.#events.onBootFailed({ kind: 'boot-failed', code: 'LISTEN_FAILED', message: reason });
+      worker.kill();
+    }
+  }
+
+  async #canPassHandles(slot: Slot<WorkerHandle>, worker: WorkerHandle): Promise<boolean> {
+    this.#handlesPass ??= this.#tryHandles(slot, worker);
+    const canPass = await this.#handlesPass;
+    if (canPass !== null) return canPass && worker.takesHandles;
+    return slot.members.includes(worker) && this.#canPassHandles(slot, worker);
+  }
+
+  /** Null when the worker has died meanwhile: then the next one is tried. Never rejects. */
+  async #tryHandles(slot: Slot<WorkerHandle>, worker: WorkerHandle): Promise<boolean | null> {
+    try {
+      const died = new Promise<never>((_, reject) => worker.onExit(() => reject(new Error('the worker has died'))));
+      await Promise.race([checkHandles(worker), died]);
+      return true;
+    } catch (error) {
+      if (!slot.members.includes(worker)) {
+        this.#handlesPass = null;
+        return null;
+      }
+      this.#log.warn(
+        { reason: messageOf(error), node: process.version },
+        'connections pass to workers through Node itself here, which takes more time for each',
+      );
+      return false;
+    }
+  }
+
+  #ready(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: Serving): void {
     if (!worker.becomeReady()) return;
     worker.addresses = message.addresses;
+    this.#dispatcher.join(worker);
     worker.models = message.models;
     const fields = { slot: slot.slot, worker: worker.pid };
     this.#log.debug({ ...fields, bootMs: Math.round(worker.ageMs) }, 'worker ready');
@@ -316,6 +406,7 @@ export class Supervisor {
   #exited(slot: Slot<WorkerHandle>, worker: WorkerHandle, how: string): void {
     if (!this.#fleet.isStopping) this.#noteExit(slot, worker, how);
     this.#relocation.gone(worker);
+    this.#dispatcher.gone(worker);
     this.#ledger.releaseAll(worker);
     this.#events.onExit(worker);
   }

@@ -1,19 +1,23 @@
 // The primary's picture of one worker process.
 
 import type { Worker } from 'node:cluster';
+import { arrivalFrame, trialListener } from '../connection-frames.js';
 import type { FromWorker, ListenAddress, ModelVersions, ReloadResults, ToWorker } from '../ipc/messages.js';
 import type { WorkerRecord } from '../metrics/snapshot.js';
+import { handleSender, hearOfEnd, type RawHandle } from '../raw-handle.js';
 import type { Deployment } from './deployment.js';
-import type { Doorway } from './doorway.js';
+import type { Connection, Receiver } from './dispatcher.js';
+import { listenerNames } from './listeners.js';
 import { Child, type ChildOptions } from './supervision/child-process.js';
-import { mindChannel } from './worker-channel.js';
 
-export class WorkerHandle extends Child<ToWorker, FromWorker> {
+export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receiver {
   readonly slot: number;
   readonly deployment: Deployment;
   /** Which versions of the models it was last told to serve. */
   versions: ModelVersions;
   hasServed = false;
+  /** Whether it takes connections beside Node's messages. */
+  takesHandles = false;
   /** Where it listens, once it is ready. */
   addresses: readonly ListenAddress[] = [];
   /** By name, what it says of its models. */
@@ -26,16 +30,19 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> {
   connections = 0;
   /** How many of them each client address has. */
   readonly peers = new Map<string, number>();
+  readonly unacknowledged: Connection[] = [];
+  readonly #listeners: readonly string[];
+  /** Sends connections beside Node's messages; null where that cannot be done. */
+  #sendHandle: ReturnType<typeof handleSender> = null;
+  readonly #worker: Worker;
   /** Who waits for what comes of reloads of its models, in the order they were asked for. */
   readonly #onModelsReloaded: ((results: ReloadResults) => void)[] = [];
 
-  /** @param doorway where each connection passes that is on its way to the worker */
   constructor(
     worker: Worker,
     slot: number,
     incarnation: number,
     deployment: Deployment,
-    doorway: Doorway,
     boot: ChildOptions<ToWorker>['boot'],
   ) {
     const { bootTimeoutSeconds, hangTimeoutMs } = deployment.config.cluster;
@@ -51,12 +58,14 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> {
         ms: hangTimeoutMs,
         exceeded: `its event loop stood still for ${hangTimeoutMs} ms (cluster.hangTimeoutMs)`,
       },
-      boot,
+      boot: (hello) => {
+        this.takesHandles = hello.takesHandles ?? false;
+        return boot(hello);
+      },
     });
-    mindChannel(worker.process, {
-      admit: (handle) => doorway.admit(handle, this),
-      sentBack: (place) => doorway.sentBack(place, this),
-    });
+    this.#worker = worker;
+    this.#listeners = listenerNames(deployment.config);
+    hearOfEnd(worker.process);
     worker.once('exit', () => {
       for (const resolve of this.#onModelsReloaded.splice(0)) resolve({});
     });
@@ -68,6 +77,29 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> {
   /** One that is spent is as outdated as one with an older config. */
   override get revision(): number {
     return this.isSpent ? 0 : this.deployment.revision;
+  }
+
+  /** Connections may come to it beside Node's messages. */
+  enableHandles(): void {
+    this.#sendHandle = handleSender(this.#worker.process);
+  }
+
+  hasListener(listener: string): boolean {
+    return this.#listeners.includes(listener);
+  }
+
+  /** Tries whether connections come to it beside Node's messages. */
+  giveTrial(handle: RawHandle): void {
+    const sendHandle = handleSender(this.#worker.process);
+    if (sendHandle === null || !this.takesHandles) throw new Error('channels between processes are not as they were');
+    sendHandle(arrivalFrame({ listener: trialListener, verdict: 'granted', address: '' }), handle);
+  }
+
+  /** To a worker that is just dying it does not come; then it is given to another one. */
+  give({ handle, listener, place }: Connection): void {
+    const arrival = { listener: this.#listeners.indexOf(listener), ...place };
+    if (this.#sendHandle === null) this.send({ kind: 'connection', arrival }, handle);
+    else this.#sendHandle(arrivalFrame(arrival), handle);
   }
 
   /** Resolves to what came of it; to nothing when the worker ends before it says so. */

@@ -1,12 +1,12 @@
-// A worker: told by the primary what to be, it loads the models, opens the port and serves until it is told to drain.
-// It reads no config and obeys no signal. When the primary is gone, Node ends it: node:cluster exits a worker whose
-// channel closes.
+// A worker: told by the primary what to be, it loads the models and serves the connections that the primary gives it,
+// until it is told to drain. It reads no config and obeys no signal. When the primary is gone, Node ends it:
+// node:cluster exits a worker whose channel closes.
 
 import type { Socket } from 'node:net';
 import { usesTls } from '../certificates.js';
-import { hearOfEnd } from '../channel.js';
 import { runningCode, runningVersion } from '../code.js';
 import type { WorkerConfig } from '../config/slices.js';
+import { maxSockets } from '../descriptors.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { threadsThatCannotEnd } from '../inference/threads/host.js';
 import { sendToPrimary } from '../ipc/channel.js';
@@ -18,13 +18,13 @@ import { Recorder } from '../metrics/recorder.js';
 import { lockName, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
-import { type RawHandle, socketOn } from '../raw-handle.js';
-import { maxSockets } from './descriptors.js';
+import { hearOfEnd, type RawHandle, socketOn } from '../raw-handle.js';
+import { Arrivals, receiveArrivals } from './arrivals.js';
+import { tryHandles } from './handle-check.js';
 import { Handoff } from './handoff.js';
 import { MemoryBudget } from './memory-budget.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Outbox } from './outbox.js';
-import { Places } from './places.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
 import { SharedSecret } from './shared-secret.js';
@@ -35,6 +35,8 @@ const maxPooledBytes = 16 << 20;
 
 ignoreTreeSignals();
 hearOfEnd(process);
+const arrivals = new Arrivals(sendToPrimary);
+const takesHandles = receiveArrivals(arrivals);
 process.once('message', (message: ToWorker) => {
   if (message.kind !== 'boot') return;
   const { config, slot } = message;
@@ -57,16 +59,17 @@ process.once('message', (message: ToWorker) => {
     process.exit(1);
   });
 });
-await sendToPrimary({ kind: 'hello', code: runningCode }).catch(() => process.exit(1)); // the primary has gone: there is nothing to be
+await sendToPrimary({ kind: 'hello', code: runningCode, takesHandles }).catch(() => process.exit(1)); // the primary has gone: there is nothing to be
 
 async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
+  const isTried = tryHandles();
   const recorder = new Recorder(servedNames(config));
   countLostLines((lines) => recorder.count('logLinesLost', lines));
   const slab = await openSlab(message, recorder, log);
   const tracing = await startTracing(message);
+  await isTried;
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
-  const places = new Places((addresses) => void sendToPrimary({ kind: 'released', addresses }).catch(() => {}));
   const outbox = new Outbox(() => slab?.write());
   const handoff = new Handoff(sendToPrimary, String(message.incarnation));
   const lanes = new Map(
@@ -78,7 +81,8 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const context = { limits: limitsOf(config), recorder, outbox, budget, pool: new BufferPool(maxPooledBytes), secret };
   const server = new WorkerServer({
     context,
-    places,
+    arrivals,
+    listeners: config.listeners,
     handoff,
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
     lanes,
@@ -115,7 +119,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const retire = async (movable: readonly string[]): Promise<void> => {
     models.drain();
     await server.retire(movable, drainTimeoutMs);
-    await sendToPrimary({ kind: 'leaving' }); // a connection may be on its way from a listener that is just closed
+    await leave();
   };
   let checked: Socket | null = null;
   const obey = async (order: ToWorker, handle: unknown): Promise<void> => {
@@ -127,8 +131,8 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
         return drain();
       case 'retire':
         return retire(order.movable);
-      case 'leave':
-        return leave();
+      case 'connection':
+        return arrivals.arrive(order.arrival, handle as RawHandle);
       case 'give':
         return server.give(order);
       case 'adopt':
@@ -152,12 +156,9 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   };
   process.on('message', obey);
 
-  const addresses = [];
-  for (const listener of config.listeners) addresses.push(await server.listen(listener, listener.settings));
   await publishing.start();
   await sendToPrimary({
     kind: 'ready',
-    addresses,
     models: models.descriptions(),
     rowBytes: models.rowBytes(),
     signatures: models.signatures(),

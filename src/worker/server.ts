@@ -1,30 +1,28 @@
-// The TCP listeners of one worker, and the connections that came through them or from another worker.
+// The connections of one worker: from the primary, which has accepted them, or from another worker.
 //
-//   accepted ─▶ a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
+//   accepted, with a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import type { AddressSettings } from '../config/addresses.js';
-import { listenError } from '../errors.js';
+import type { Socket } from 'node:net';
 import type { ConnectionState } from '../ipc/connection-state.js';
-import type { ListenAddress, ToWorker, Verdict } from '../ipc/messages.js';
-import { isReset, type RawHandle, setKeepAlive, withSharedReads } from '../raw-handle.js';
+import type { Arrival, ToWorker, Verdict } from '../ipc/messages.js';
+import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAlive, socketOn } from '../raw-handle.js';
+import type { Arrivals } from './arrivals.js';
 import { Connection, type ConnectionContext, type Lane } from './connection.js';
 import { Farewells } from './farewell.js';
 import type { Handoff, Origin } from './handoff.js';
-import type { Places } from './places.js';
 import type { TlsGate } from './tls-gate.js';
 import { UnansweredWatch } from './unanswered.js';
 
 export interface Listener {
-  readonly host: string;
-  readonly port: number;
   readonly model: string;
   readonly tls: boolean;
 }
 
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
-  readonly places: Places;
+  readonly arrivals: Arrivals;
+  /** As the primary counts them. */
+  readonly listeners: readonly Listener[];
   readonly handoff: Handoff;
   /** What listeners with TLS let clients through; null when there is none. */
   readonly gate: TlsGate | null;
@@ -46,7 +44,8 @@ type Ending = { readonly kind: 'drain' } | { readonly kind: 'retire'; readonly m
 
 export class WorkerServer {
   readonly #context: ConnectionContext;
-  readonly #places: Places;
+  readonly #arrivals: Arrivals;
+  readonly #listeners: readonly Listener[];
   readonly #handoff: Handoff;
   readonly #gate: TlsGate | null;
   readonly #lanes: ReadonlyMap<string, Lane>;
@@ -55,7 +54,6 @@ export class WorkerServer {
   readonly #onExhausted: () => void;
   readonly #farewells: Farewells;
   readonly #unanswered: UnansweredWatch;
-  readonly #servers: Server[] = [];
   readonly #connections = new Map<Connection, Origin>();
   /** Connections that have a place and are not agreed on TLS yet. */
   readonly #shakingHands = new Set<Socket>();
@@ -63,10 +61,13 @@ export class WorkerServer {
   #ending: Ending | null = null;
   #onEmpty: (() => void) | null = null;
 
-  constructor({ context, places, handoff, gate, lanes, maxSockets, keepAliveMs, onExhausted }: WorkerServerOptions) {
+  constructor(options: WorkerServerOptions) {
+    const { context, arrivals, listeners, handoff, gate, lanes, maxSockets, keepAliveMs, onExhausted } = options;
     const { limits } = context;
     this.#context = context;
-    this.#places = places;
+    this.#arrivals = arrivals;
+    this.#listeners = listeners;
+    arrivals.onServe = (arrival, handle) => this.#accept(arrival, handle);
     this.#handoff = handoff;
     this.#gate = gate;
     this.#lanes = lanes;
@@ -98,28 +99,12 @@ export class WorkerServer {
     return inFlight;
   }
 
-  /** Throws OperatorError LISTEN_FAILED, which names the settings that the address comes from. */
-  async listen(listener: Listener, settings: AddressSettings): Promise<ListenAddress> {
-    const { host, port, model } = listener;
-    const keepAlive = { keepAlive: this.#keepAliveMs > 0, keepAliveInitialDelay: this.#keepAliveMs };
-    const server = createServer({ pauseOnConnect: true, noDelay: true, ...keepAlive, allowHalfOpen: true }, (socket) =>
-      this.#accept(socket, listener),
-    );
-    this.#servers.push(server);
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(listenError(error, host, port, settings)));
-      server.listen({ host, port }, resolve);
-    });
-    server.on('error', this.#onExhausted);
-    return { host, port: (server.address() as AddressInfo).port, model };
-  }
-
-  /** Stops accepting and answers what is in flight; resolves when every connection has ended, at the latest after `timeoutMs`. */
+  /** Answers what is in flight; resolves when every connection has ended, at the latest after `timeoutMs`. */
   drain(timeoutMs: number): Promise<void> {
     return this.#end({ kind: 'drain' }, timeoutMs);
   }
 
-  /** Stops accepting and gives every connection away whose model is in `movable`; the others are drained. */
+  /** Gives every connection away whose model is in `movable`; the others are drained. */
   retire(movable: readonly string[], timeoutMs: number): Promise<void> {
     return this.#end({ kind: 'retire', movable: new Set(movable) }, timeoutMs);
   }
@@ -144,7 +129,7 @@ export class WorkerServer {
     if (arrival === null) return;
     if (arrival.state === null) {
       arrival.socket.destroy();
-      this.#places.release(arrival.address);
+      this.#arrivals.release(arrival.address);
       this.#checkEmpty();
     } else {
       this.#context.recorder.count('connectionsMoved');
@@ -155,7 +140,6 @@ export class WorkerServer {
 
   async #end(ending: Ending, timeoutMs: number): Promise<void> {
     this.#ending = ending;
-    for (const server of this.#servers) server.close();
     const empty = new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
       this.#checkEmpty();
@@ -177,35 +161,43 @@ export class WorkerServer {
   }
 
   #checkEmpty(): void {
-    const coming = this.#handoff.arriving + this.#shakingHands.size;
+    const coming = this.#arrivals.pending + this.#handoff.arriving + this.#shakingHands.size;
     if (this.#ending !== null && this.#connections.size === 0 && coming === 0) this.#onEmpty?.();
   }
 
-  #accept(socket: Socket, listener: Listener): void {
-    const { address, verdict } = this.#places.arriving;
-    if (verdict !== 'granted') this.#refuse(socket, listener, verdict);
-    else if (this.#sockets >= this.#maxSockets) {
+  #accept({ listener: index, address, verdict }: Arrival, handle: RawHandle | null): void {
+    const listener = this.#listeners[index];
+    if (listener === undefined) throw new Error(`there is no listener ${index}`);
+    if (verdict !== 'granted') this.#refuse(handle, listener, verdict);
+    else if (handle === null || this.#sockets >= this.#maxSockets) {
       this.#context.recorder.count('refusedByDescriptors');
       this.#onExhausted();
-      this.#forget(socket, address);
-    } else if (isReset(socket)) this.#forget(socket, address);
-    else if (listener.tls && this.#ending !== null) this.#forget(socket, address);
-    else if (listener.tls) this.#shakeHands(socket, listener, address);
-    else this.#begin({ socket: withSharedReads(socket), model: listener.model, address });
+      this.#forget(handle, address);
+    } else if (isReset(handle)) this.#forget(handle, address);
+    else if (listener.tls && this.#ending !== null) this.#forget(handle, address);
+    else if (listener.tls) this.#shakeHands(this.#prepared(plainSocketOn(handle)), listener, address);
+    else this.#begin({ socket: this.#prepared(socketOn(handle)), model: listener.model, address });
+    this.#checkEmpty();
+  }
+
+  #prepared(socket: Socket): Socket {
+    if (inheritsFromListener) return socket;
+    socket.setNoDelay(true);
+    if (this.#keepAliveMs > 0) socket.setKeepAlive(true, this.#keepAliveMs);
+    return socket;
   }
 
   /** Before it was served. */
-  #forget(socket: Socket, address: string): void {
-    socket.on('error', () => {}).destroy();
-    this.#places.release(address);
+  #forget(handle: RawHandle | null, address: string): void {
+    handle?.close();
+    this.#arrivals.release(address);
   }
 
   /** With an empty frame, where there is no TLS to be agreed on first. */
-  #refuse(socket: Socket, { tls }: Listener, reason: Exclude<Verdict, 'granted'>): void {
+  #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Verdict, 'granted'>): void {
     this.#context.recorder.count(reason);
-    socket.on('error', () => {});
-    if (tls) socket.destroy();
-    else this.#farewells.refuse(socket);
+    if (tls || handle === null) handle?.close();
+    else this.#farewells.refuse(socketOn(handle).on('error', () => {}));
   }
 
   #shakeHands(socket: Socket, { model }: Listener, address: string): void {
@@ -217,7 +209,7 @@ export class WorkerServer {
       else {
         secured?.destroy();
         if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');
-        this.#places.release(address);
+        this.#arrivals.release(address);
       }
       this.#checkEmpty();
     });
@@ -234,7 +226,7 @@ export class WorkerServer {
       this.#connections.delete(connection);
       this.#tellCompany();
       if (hasMoved) this.#context.recorder.count('connectionsMovedAway');
-      else this.#places.release(address); // the place of one that moves goes with it
+      else this.#arrivals.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
     };
     const lane = this.#lanes.get(model);

@@ -130,7 +130,7 @@ describe('a death in the worst moment', () => {
     expect(after).to.include({ requests_lost: requests, connections_lost: connections });
   });
 
-  it('of a worker that has just asked to listen: the primary lives', async () => {
+  it('of workers that have just said that they are ready: the primary lives', async () => {
     const folder = temporaryFolder();
     const trap = `${folder}/trap`;
     writeFileSync(
@@ -139,24 +139,28 @@ describe('a death in the worst moment', () => {
        const { send } = process;
        if (existsSync('${trap}')) process.send = (...args) => {
          send.apply(process, args);
-         if (args[0].act === 'queryServer') process.kill(process.pid, 'SIGKILL');
+         if (args[0].kind === 'ready') process.kill(process.pid, 'SIGKILL');
        };
        export default () => ({ infer: (payloads) => payloads });`,
     );
     const models = [{ name: 'trap', backend: 'module', path: `${folder}/trap.mjs` }];
     writeFileSync(`${folder}/config.json`, JSON.stringify({ models, server: { model: 'trap' } }));
+    writeFileSync(trap, ''); // for the first of all, with which the way of connections is tried, and for a later one
     const server = new TestServer({ args: ['--config', `${folder}/config.json`, '--workers', '1'] });
+    await server.event('worker died');
+    rmSync(trap);
     const [client] = await connect(await server.port(), 1);
     writeFileSync(trap, '');
     server.signal('SIGTTIN');
-    await server.event('worker died');
+    await until('its death', () => server.count('worker died') > 1);
     rmSync(trap);
     await server.event('worker added');
+    expect(server.log.filter(({ msg }) => msg.includes('through Node itself'))).to.deep.equal([]);
     client?.send(Buffer.from('x'));
     await client?.replied(1);
   });
 
-  it('of nobody: a connection that comes when the last worker has just stopped listening is closed', async () => {
+  it('of nobody: a connection that is on its way when the server drains is closed, and no other is taken', async () => {
     const gate = `${temporaryFolder()}/gate`;
     const server = gatedServer(gate, 1);
     const port = await server.port();
@@ -166,9 +170,15 @@ describe('a death in the worst moment', () => {
     await server.metricsWhen('a request in flight', ({ in_flight }) => in_flight === 1);
     const [worker] = workersOf(server);
     await stop(worker as number);
+    const [late] = await connect(port, 1);
     server.signal('SIGTERM');
     await until('the drain', () => server.log.some(({ msg }) => msg.startsWith('draining')));
-    const [late] = await connect(port, 1);
+    await until('the end of the port', () =>
+      connect(port, 1).then(
+        () => false,
+        () => true,
+      ),
+    );
     process.kill(worker as number, 'SIGCONT');
     await late?.serverEnded();
     rmSync(gate);

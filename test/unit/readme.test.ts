@@ -10,14 +10,11 @@ import { allBlocks, anchorsOf, docs, linksOf, proseOf, readmes } from '../suppor
 
 /** Files that READMEs name and that are not there yet. */
 const notYetThere = [
-  'src/primary/dispatcher.ts',
-  'src/primary/listeners.ts',
   'src/serving/memory-budget.ts',
   'src/serving/model-endpoint.ts',
   'src/serving/reply-flush.ts',
   'src/serving/request-accounting.ts',
   'src/serving/request-group.ts',
-  'src/worker/arrivals.ts',
   'src/worker/framed/connection.ts',
 ];
 

@@ -98,6 +98,11 @@ export const server = {
     format: 'keepAlive',
     default: 30,
   }),
+  acceptTimeoutSeconds: setting({
+    doc: 'Time that a new connection waits for a worker that takes it, when none lives or all have enough to do; then it is closed. Longer than a worker that died takes to be replaced.',
+    format: 'positiveSeconds',
+    default: 10,
+  }),
   maxInFlightPerConnection: setting({
     doc: 'Requests of one connection that may wait for replies; beyond it the server stops reading, and TCP slows the client down.',
     format: 'count',

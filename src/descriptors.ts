@@ -1,5 +1,5 @@
-// How many connections this process can hold, by its limit of open files. It must never reach that: a connection that is
-// sent to a process without a descriptor for it is lost on the way, and node:cluster then waits for its arrival for ever.
+// How many connections this process can hold, by its limit of open files. It should never reach that: a connection that
+// is sent to a process without a descriptor for it is lost on the way, and so is one that moves.
 
 import { readdirSync, readFileSync } from 'node:fs';
 

@@ -1,0 +1,190 @@
+// Gives each connection that the primary has accepted to the worker that has the fewest, and keeps its own hold of it
+// until the worker says that it has it: one that a worker dies or stands still with goes to another.
+//
+//   listener ─▶ admission ─▶ sent to a worker ─▶ acknowledged: closed here
+//                  └─▶ waits, while no worker can take it ─┘  (server.acceptTimeoutSeconds)
+//
+// A worker has few of them unacknowledged, so that those beyond go to workers that are quicker, or that live.
+
+import type { Place, Verdict } from '../ipc/messages.js';
+import { isReset, type RawHandle } from '../raw-handle.js';
+import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js';
+import type { Doorway } from './doorway.js';
+
+/** Connections that a worker may have been sent and not acknowledged. */
+export const maxUnacknowledged = 16;
+
+export interface Connection {
+  readonly handle: RawHandle;
+  /** Names the listener that it came through. */
+  readonly listener: string;
+  readonly place: Place;
+  readonly acceptedAt: number;
+}
+
+/** A worker, as it is seen here. */
+export interface Receiver extends ConnectionHolder {
+  /** What it was sent and has not acknowledged, the oldest first. */
+  readonly unacknowledged: Connection[];
+  /** Whether its config has this listener. */
+  hasListener(listener: string): boolean;
+  give(connection: Connection): void;
+}
+
+export interface DispatcherOptions {
+  readonly ledger: ConnectionLedger;
+  readonly doorway: Doorway;
+  /** Connections that may wait: each takes a descriptor of the primary. */
+  readonly maxWaiting: number;
+  /** How long they may. */
+  timeoutMs(): number;
+}
+
+/** Whoever waits has a place already. */
+export class Dispatcher implements ConnectionHolder {
+  connections = 0;
+  readonly peers = new Map<string, number>();
+  readonly #options: DispatcherOptions;
+  #receivers: readonly Receiver[] = [];
+  /** By listener, the oldest first. */
+  readonly #waiting = new Map<string, Connection[]>();
+  #timer: NodeJS.Timeout | undefined;
+  /** Whom the search for a receiver begins with: those with equally few take turns. */
+  #next = 0;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  /** It serves from now on. */
+  join(receiver: Receiver): void {
+    this.#receivers = [...this.#receivers, receiver];
+    this.dispatch();
+  }
+
+  /** It gets no more connections. */
+  leave(receiver: Receiver): void {
+    this.#receivers = this.#receivers.filter((one) => one !== receiver);
+  }
+
+  /** A client has connected. */
+  accept(handle: RawHandle, listener: string): void {
+    const { doorway, maxWaiting } = this.#options;
+    const receiver = this.#waiting.has(listener) ? null : this.#receiverFor(listener);
+    const place = doorway.admit(handle, receiver ?? this);
+    if (place === null) {
+      handle.close();
+      return;
+    }
+    const connection = { handle, listener, place, acceptedAt: performance.now() };
+    if (receiver !== null) this.#give(receiver, connection);
+    else if (place.verdict !== 'granted') this.#refuseInWords(connection, place.verdict);
+    else if (this.connections > maxWaiting) this.#refuse(connection, 'refusedByDescriptors');
+    else this.#wait(connection);
+  }
+
+  /** The receiver has the oldest `count` of those it was sent. */
+  acknowledged(receiver: Receiver, count: number): void {
+    for (const { handle } of receiver.unacknowledged.splice(0, count)) handle.close();
+    if (this.#waiting.size > 0) this.dispatch();
+  }
+
+  /** The receiver is gone: what it has not acknowledged goes to others. To be called before its places are free. */
+  gone(receiver: Receiver): void {
+    const { ledger } = this.#options;
+    this.leave(receiver);
+    for (const connection of receiver.unacknowledged.splice(0).toReversed()) {
+      const { address, verdict } = connection.place;
+      if (verdict !== 'granted') connection.handle.close();
+      else {
+        ledger.move(receiver, this, address);
+        this.#wait(connection, true);
+      }
+    }
+    this.dispatch();
+  }
+
+  /** Gives away what waits, as far as there is somebody to take it. */
+  dispatch(): void {
+    for (const [listener, waiting] of this.#waiting) {
+      let receiver = this.#receiverFor(listener);
+      while (receiver !== null) {
+        const connection = waiting.shift();
+        if (connection === undefined) break;
+        if (isReset(connection.handle)) this.#close(connection);
+        else {
+          this.#options.ledger.move(this, receiver, connection.place.address);
+          this.#give(receiver, connection);
+          receiver = this.#receiverFor(listener);
+        }
+      }
+      if (waiting.length === 0) this.#waiting.delete(listener);
+    }
+  }
+
+  /** The listener is closed, and those that wait behind it with it. */
+  forget(listener: string): void {
+    for (const connection of this.#waiting.get(listener) ?? []) this.#close(connection);
+    this.#waiting.delete(listener);
+  }
+
+  #receiverFor(listener: string, maxSent = maxUnacknowledged): Receiver | null {
+    const count = this.#receivers.length;
+    let best: Receiver | null = null;
+    let bestIndex = 0;
+    for (let i = 0; i < count; i++) {
+      const index = (this.#next + i) % count;
+      const receiver = this.#receivers[index] as Receiver;
+      if (receiver.unacknowledged.length >= maxSent || !receiver.hasListener(listener)) continue;
+      if (best !== null && receiver.connections >= best.connections) continue;
+      best = receiver;
+      bestIndex = index;
+    }
+    if (best !== null) this.#next = bestIndex + 1;
+    return best;
+  }
+
+  #give(receiver: Receiver, connection: Connection): void {
+    receiver.unacknowledged.push(connection);
+    receiver.give(connection);
+  }
+
+  #wait(connection: Connection, isFirst = false): void {
+    const waiting = this.#waiting.get(connection.listener) ?? [];
+    this.#waiting.set(connection.listener, waiting);
+    if (isFirst) waiting.unshift(connection);
+    else waiting.push(connection);
+    this.#timer ??= setTimeout(this.#endWaits, this.#options.timeoutMs());
+  }
+
+  readonly #endWaits = (): void => {
+    this.#timer = undefined;
+    const limitMs = this.#options.timeoutMs();
+    const now = performance.now();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const [listener, waiting] of this.#waiting) {
+      while (waiting[0] !== undefined && now - waiting[0].acceptedAt >= limitMs)
+        this.#refuse(waiting.shift() as Connection, 'refusedByWait');
+      if (waiting[0] === undefined) this.#waiting.delete(listener);
+      else nextMs = Math.min(nextMs, waiting[0].acceptedAt + limitMs - now);
+    }
+    if (this.#waiting.size > 0) this.#timer = setTimeout(this.#endWaits, nextMs);
+  };
+
+  /** There are few of those (`maxToldPerSecond`): they need not wait for what is acknowledged. */
+  #refuseInWords(connection: Connection, reason: Exclude<Verdict, 'granted'>): void {
+    const receiver = this.#receiverFor(connection.listener, Number.POSITIVE_INFINITY);
+    if (receiver === null) this.#refuse(connection, reason);
+    else this.#give(receiver, connection);
+  }
+
+  #refuse(connection: Connection, reason: Parameters<Doorway['count']>[0]): void {
+    this.#options.doorway.count(reason);
+    this.#close(connection);
+  }
+
+  #close({ handle, place }: Connection): void {
+    handle.close();
+    if (place.verdict === 'granted') this.#options.ledger.release(this, [place.address]);
+  }
+}

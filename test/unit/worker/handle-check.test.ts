@@ -1,0 +1,42 @@
+import { expect } from 'chai';
+import { OperatorError } from '#src/errors.js';
+import * as rawHandle from '#src/raw-handle.js';
+import { tryHandles } from '#src/worker/handle-check.js';
+
+describe("the check of Node's inside", () => {
+  it('finds nothing that this version lacks', () => tryHandles());
+
+  const changes: readonly (readonly [change: Partial<typeof rawHandle>, named: string])[] = [
+    [{ acceptHandles: (_, __, onFailure) => onFailure() }, 'the handle of a connection'],
+    [{ isReset: () => true }, 'the address of a client'],
+    [
+      {
+        socketOn: () => {
+          throw new TypeError('Invalid handle type');
+        },
+      },
+      'a socket on a handle',
+    ],
+    [{ rawHandleOf: () => null }, 'a socket on a handle'],
+    [{ unsentBytes: () => Number.NaN }, 'how many bytes wait to be sent'],
+    [
+      {
+        stopReading: () => {
+          throw new TypeError('handle.readStop is not a function');
+        },
+      },
+      'reading that stops and goes on',
+    ],
+  ];
+  for (const [change, named] of changes) {
+    const [part] = Object.keys(change);
+    it(`names what has changed, and the version of Node: ${part}`, async () => {
+      const error = await tryHandles({ ...rawHandle, ...change }).then(
+        () => null,
+        (reason: unknown) => reason,
+      );
+      expect(error).to.be.instanceOf(OperatorError).and.include({ code: 'NODE_CHANGED' });
+      expect((error as Error).message).to.include(`Node ${process.version} has changed inside: ${named} cannot be had`);
+    });
+  }
+});
