@@ -17,6 +17,8 @@ export interface RowSource {
 export interface BatchEntry {
   /** When the last of its bytes came, in milliseconds of the monotonic clock. */
   readonly arrivedAt: number;
+  /** Requests that its rows are of. */
+  readonly requests: number;
   readonly rows: number;
   /** Index of its first row. */
   readonly first: number;

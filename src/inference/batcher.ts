@@ -101,9 +101,10 @@ export class Batcher {
     this.#open = new Batch(model.inputBytes);
   }
 
-  /** Bytes that a row must have, or null when any number will do. */
-  get inputBytes(): number | null {
-    return this.#lease.model.inputBytes;
+  /** Whether the model that takes the next row takes one of so many bytes. */
+  admits(rowBytes: number): boolean {
+    const { inputBytes } = this.#lease.model;
+    return inputBytes === null || rowBytes === inputBytes;
   }
 
   /** Bytes of a reply, as those of the last batch were; 0 before there was one. */
@@ -212,7 +213,7 @@ export class Batcher {
   #closeOpen(closedBy: CloseReason): void {
     this.#lease.outstanding++;
     this.#closed.push({ batch: this.#open, lease: this.#lease, closedBy });
-    this.#open = new Batch(this.inputBytes, this.#memories.pop());
+    this.#open = new Batch(this.#lease.model.inputBytes, this.#memories.pop());
     this.#isDelayOver = false;
     clearTimeout(this.#delayTimer);
     this.#delayTimer = undefined;

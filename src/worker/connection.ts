@@ -1,6 +1,6 @@
 // One client's connection: bytes → requests → the open batch → replies in order → bytes.
 //
-//   'data' ─▶ decoder ─▶ decode(): rows join the open batch as segments ─▶ … ─▶ onSettled() ─▶ flush() ─▶ write
+//   'data' ─▶ decoder ─▶ decode(): submitted to the endpoint ─▶ … ─▶ encodeReplies() ─▶ sendReplies() ─▶ write
 //
 // Promises: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
 // requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
@@ -10,23 +10,20 @@
 
 import type { Duplex } from 'node:stream';
 import { maxSecretBytes } from '../config/formats.js';
-import type { Batch } from '../inference/batch.js';
-import type { Batcher } from '../inference/batcher.js';
 import type { ConnectionState } from '../ipc/connection-state.js';
-import type { ModelRecorder, Recorder, WorkerCounter } from '../metrics/recorder.js';
+import type { Recorder, WorkerCounter } from '../metrics/recorder.js';
 import type { BufferPool } from '../protocol/buffer-pool.js';
-import { emptyFrame, FrameDecoder, type FrameStatus, type LengthFieldSize } from '../protocol/frames.js';
+import { emptyFrame, FrameDecoder, type LengthFieldSize } from '../protocol/frames.js';
+import type { ModelEndpoint, SubmitStop } from '../serving/model-endpoint.js';
+import type { RequestAccounting, RequestClient } from '../serving/request-accounting.js';
+import type { RequestGroup } from '../serving/request-group.js';
 import { farewell } from './farewell.js';
-import type { Holder, MemoryBudget } from './memory-budget.js';
-import type { Outbox, Sender } from './outbox.js';
+import { repliesSize, writeReplies } from './framed/reply-encoder.js';
 import { Outflow } from './outflow.js';
-import { type Refusal, repliesSize, Segment, writeReplies } from './segment.js';
 import type { SharedSecret } from './shared-secret.js';
 
 export interface ConnectionLimits {
   readonly lengthFieldSize: LengthFieldSize;
-  readonly maxPayloadBytes: number;
-  readonly maxInFlight: number;
   readonly maxWriteBufferBytes: number;
   readonly payloadTimeoutMs: number;
   /** 0: none. */
@@ -34,18 +31,10 @@ export interface ConnectionLimits {
   readonly writeTimeoutMs: number;
 }
 
-/** Where a connection's requests go: the model behind its listener. */
-export interface Lane {
-  readonly batcher: Batcher;
-  readonly recorder: ModelRecorder;
-}
-
 /** What all connections of a worker share. */
 export interface ConnectionContext {
   readonly limits: ConnectionLimits;
   readonly recorder: Recorder;
-  readonly outbox: Outbox;
-  readonly budget: MemoryBudget;
   /** Memory for frames that come in pieces, and for replies. */
   readonly pool: BufferPool;
   /** What the first frame must be; null: it is a request like the others. */
@@ -55,30 +44,18 @@ export interface ConnectionContext {
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 type PauseReason = Extract<WorkerCounter, `pausedBy${string}`>;
 /** Why input is left for later. */
-type Stop = PauseReason | 'turn';
+type Stop = PauseReason | SubmitStop;
 
-/** What one connection may bring to a turn of the event loop: others, with little, shall not wait for thousands. */
-const maxRequestsATurn = 256;
-/** Of requests and of their replies. */
-const maxBytesATurn = 32 * 1024;
-
-export class Connection implements Sender, Holder {
+export class Connection implements RequestClient {
   readonly #socket: Duplex;
-  readonly #lane: Lane;
+  readonly #endpoint: ModelEndpoint;
+  readonly #requests: RequestAccounting;
   readonly #limits: ConnectionLimits;
   readonly #recorder: Recorder;
-  readonly #outbox: Outbox;
-  readonly #budget: MemoryBudget;
   readonly #secret: SharedSecret | null;
   readonly #outflow: Outflow;
   readonly #onClose: (hasMoved: boolean) => void;
   readonly #decoder: FrameDecoder;
-  #pending: Segment[] = [];
-  #inFlight = 0;
-  /** Bytes of those of them that wait for a model, and that their replies will have. */
-  #waitingBytes = 0;
-  /** What the budget was told last. */
-  #held = 0;
   /** No further input is taken: the client has ended, broken the protocol or run out of time, or we drain. */
   #isInputOver = false;
   #isClosed = false;
@@ -104,24 +81,23 @@ export class Connection implements Sender, Holder {
    */
   constructor(
     socket: Duplex,
-    lane: Lane,
-    { limits, recorder, outbox, budget, secret, pool }: ConnectionContext,
+    endpoint: ModelEndpoint,
+    { limits, recorder, secret, pool }: ConnectionContext,
     onClose: (hasMoved: boolean) => void,
     moved: ConnectionState | null = null,
   ) {
     this.#socket = socket;
-    this.#lane = lane;
+    this.#endpoint = endpoint;
     this.#limits = limits;
     this.#recorder = recorder;
-    this.#outbox = outbox;
-    this.#budget = budget;
     this.#secret = secret;
     this.#outflow = new Outflow(socket, pool);
     this.#isTrusted = moved?.isTrusted ?? secret === null;
     this.#onClose = onClose;
+    const { maxPayloadBytes } = endpoint.limits;
     this.#decoder = new FrameDecoder(
       limits.lengthFieldSize,
-      this.#isTrusted ? limits.maxPayloadBytes : Math.min(limits.maxPayloadBytes, maxSecretBytes),
+      this.#isTrusted ? maxPayloadBytes : Math.min(maxPayloadBytes, maxSecretBytes),
       pool,
     );
     socket.on('data', this.#onData);
@@ -131,7 +107,7 @@ export class Connection implements Sender, Holder {
       this.#closeReason ??= code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';
     });
     socket.once('close', this.#onSocketClose);
-    budget.join();
+    this.#requests = endpoint.connect(this);
     if (moved !== null) this.#adopt(moved);
   }
 
@@ -151,7 +127,7 @@ export class Connection implements Sender, Holder {
 
   /** Requests that wait for their replies. */
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#requests.inFlight;
   }
 
   /** When it last read something or answered something, by the monotonic clock. */
@@ -239,7 +215,7 @@ export class Connection implements Sender, Holder {
     } else if (
       this.#limits.idleTimeoutMs > 0 &&
       this.#frameBegunAt === 0 &&
-      this.#inFlight === 0 &&
+      this.#requests.inFlight === 0 &&
       now - this.#activeAt >= this.#limits.idleTimeoutMs
     ) {
       this.#finishInput('closedByIdleTimeout');
@@ -250,12 +226,9 @@ export class Connection implements Sender, Holder {
     return this.#frameBegunAt > 0 && now - this.#frameBegunAt >= this.#limits.payloadTimeoutMs;
   }
 
-  /** The model has answered, or a deadline has passed, for one of the pending segments. */
-  readonly #onSettled = (): void => {
-    if (this.#isClosed) return;
-    this.#flush();
+  onAnswered(): void {
     this.#advance();
-  };
+  }
 
   readonly #onData = (chunk: Buffer): void => {
     if (this.#isInputOver) return;
@@ -274,29 +247,18 @@ export class Connection implements Sender, Holder {
   readonly #onSocketClose = (): void => {
     this.#isClosed = true;
     this.#isInputOver = true;
-    this.#budget.leave(this, this.#held);
+    this.#requests.close();
     if (this.#hasMoved) {
       this.#decoder.close();
       this.#onClose(true);
       return;
     }
-    if (this.#inFlight > 0) this.#abandon();
     this.#recorder.count(this.#closeReason ?? 'closedByClient');
     if (this.#decoder.bufferedBytes > 0) this.#recorder.count('framesTruncated');
     this.#decoder.close();
-    this.#inFlight = 0;
-    this.#pending = [];
     this.#onQuiet?.(false);
     this.#onClose(false);
   };
-
-  /** Nobody waits for these replies any more; rows that are still queued give their places back. */
-  #abandon(): void {
-    this.#lane.recorder.count('abandoned', this.#inFlight);
-    for (const segment of this.#pending) {
-      if (typeof segment.target !== 'string') this.#lane.batcher.cancel(segment.target, segment);
-    }
-  }
 
   #finishInput(reason: CloseReason): void {
     if (this.#isInputOver) return;
@@ -307,7 +269,7 @@ export class Connection implements Sender, Holder {
 
   /** Why nothing more is taken now, beside memory. */
   #blockedBy(): PauseReason | null {
-    if (this.#inFlight >= this.#limits.maxInFlight) return 'pausedByInFlight';
+    if (this.#requests.places <= 0) return 'pausedByInFlight';
     if (this.#outflow.bytes < this.#limits.maxWriteBufferBytes) return null;
     // Only a stream that needs it announces 'drain', which is what lets us go on; so does the end of leaving.
     return this.#socket.writableNeedDrain || this.#outflow.isLeaving ? 'pausedByWriteBuffer' : null;
@@ -315,14 +277,14 @@ export class Connection implements Sender, Holder {
 
   /** Whether all requests that were taken are answered and their replies written. */
   get #isQuiet(): boolean {
-    return this.#pending.length === 0 && !this.#outflow.isLeaving;
+    return this.#requests.isEmpty && !this.#outflow.isLeaving;
   }
 
   /** Takes as much of the input as the limits allow, and closes when all of it is done. */
   #advance(): void {
     if (this.#isClosed || this.#isSayingFarewell) return;
     if (this.#onQuiet !== null) {
-      this.#flush();
+      this.#requests.answer();
       if (this.#isQuiet) this.#onQuiet(true);
       return;
     }
@@ -330,7 +292,7 @@ export class Connection implements Sender, Holder {
     let mayRead: boolean;
     do {
       stop = this.#isYielding ? 'turn' : this.#decode();
-      this.#flush();
+      this.#requests.answer();
       mayRead = this.#hold();
     } while (stop !== null && stop !== 'turn' && mayRead && this.#blockedBy() === null);
     if (stop === 'turn') this.#goOnNextTurn();
@@ -353,9 +315,7 @@ export class Connection implements Sender, Holder {
 
   /** Tells the budget what is held; false when nothing more may be read. */
   #hold(): boolean {
-    const before = this.#held;
-    this.#held = this.#decoder.bufferedBytes + this.#waitingBytes + this.#outflow.bytes;
-    return this.#budget.hold(this, this.#held, before);
+    return this.#requests.hold(this.#decoder.bufferedBytes + this.#outflow.bytes);
   }
 
   /** Counts once for each reason that the connection is paused for, one after the other. */
@@ -373,78 +333,33 @@ export class Connection implements Sender, Holder {
 
   /** Moves whole frames from the decoder to the model; returns what stopped it, or null when there are no more. */
   #decode(): Stop | null {
-    const { batcher, recorder } = this.#lane;
-    const { inputBytes, replyBytes } = batcher;
-    const places = this.#limits.maxInFlight - this.#inFlight;
-    const affordable = this.#affordable(replyBytes);
-    const most = Math.min(places, affordable, maxRequestsATurn);
-    let segment: Segment | null = null;
-    let requests = 0;
-    let bytes = 0;
-    let stop: Stop | null = this.#blockedBy();
-    while (stop === null) {
-      if (requests >= most || bytes >= maxBytesATurn) {
-        stop = requests >= affordable ? 'pausedByMemory' : requests >= places ? 'pausedByInFlight' : 'turn';
-        break;
-      }
-      const status = this.#decoder.next();
-      if (status === 'incomplete') break;
-      if (!this.#isTrusted) {
-        if (this.#trusts(status)) continue;
-        break;
-      }
-      if (status === 'too-large') {
-        this.#refuseTooLarge();
-        break;
-      }
-      const { source, start, end } = this.#decoder;
-      const isBadInput = inputBytes !== null && end - start !== inputBytes;
-      const target = isBadInput ? 'refusedBadInput' : (batcher.openBatch() ?? 'refusedQueueFull');
-      if (segment === null || segment.target !== target) {
-        segment?.keep();
-        segment = this.#beginSegment(target);
-      }
-      if (typeof target !== 'string') {
-        target.add(source, start, end);
-        segment.bytes += end - start + replyBytes;
-        bytes += end - start + replyBytes;
-      }
-      segment.rows++;
-      requests++;
-      this.#inFlight++;
-    }
-    segment?.keep();
-    this.#waitingBytes += bytes;
-    if (requests > 0) recorder.count('received', requests);
-    this.#watchFrame(requests > 0);
-    return stop;
+    const stop = this.#blockedBy();
+    if (stop !== null || (!this.#isTrusted && !this.#readSecret())) return stop;
+    const before = this.#requests.inFlight;
+    const end = this.#endpoint.submit(this.#requests, this.#decoder, this.#arrivedAt);
+    const hasTaken = this.#requests.inFlight > before;
+    if (end === 'too-large') this.#refuseTooLarge();
+    this.#watchFrame(hasTaken);
+    return end === 'incomplete' || end === 'too-large' ? null : end;
   }
 
-  /** Requests whose replies there is memory for: they are not there yet, and must find it. */
-  #affordable(replyBytes: number): number {
-    const room = this.#budget.room(this, this.#held);
-    return room <= 0 ? 0 : Math.ceil(room / replyBytes);
-  }
-
-  /** The first frame must be the secret; with any other the connection ends. */
-  #trusts(status: FrameStatus): boolean {
+  /** The first frame must be the secret; with any other the connection ends. Returns whether it has come. */
+  #readSecret(): boolean {
+    const status = this.#decoder.next();
     const { source, start, end } = this.#decoder;
     if (status === 'frame' && this.#secret?.matches(source.subarray(start, end))) {
       this.#isTrusted = true;
-      this.#decoder.maxPayloadBytes = this.#limits.maxPayloadBytes;
+      this.#decoder.maxPayloadBytes = this.#endpoint.limits.maxPayloadBytes;
       return true;
+    }
+    if (status === 'incomplete') {
+      this.#watchFrame(false);
+      return false;
     }
     this.#isInputOver = true;
     this.#closeReason = 'closedBySecret';
     this.#close(emptyFrame(this.#limits.lengthFieldSize));
     return false;
-  }
-
-  #beginSegment(target: Batch | Refusal): Segment {
-    const segment = new Segment(target, this.#arrivedAt, this.#onSettled);
-    this.#pending.push(segment);
-    if (typeof target !== 'string') target.enter(segment);
-    return segment;
   }
 
   #watchFrame(hasMoved: boolean): void {
@@ -457,51 +372,30 @@ export class Connection implements Sender, Holder {
     if (this.#closeReason === 'closedByPayloadTooLarge') return;
     this.#isInputOver = true;
     this.#closeReason = 'closedByPayloadTooLarge';
-    this.#lane.recorder.count('received');
-    this.#beginSegment('refusedPayloadTooLarge').rows = 1;
-    this.#inFlight++;
+    this.#endpoint.refuse(this.#requests, 'refusedPayloadTooLarge', this.#arrivedAt);
   }
 
-  /** Writes the replies that are next in order and ready, all in one piece. */
-  #flush(): void {
+  /** All in one piece. */
+  encodeReplies(groups: readonly RequestGroup[], now: number): void {
     const { lengthFieldSize } = this.#limits;
-    const { recorder } = this.#lane;
-    let settled = 0;
     let size = 0;
-    for (const segment of this.#pending) {
-      if (!segment.isSettled) break;
-      size += repliesSize(segment, lengthFieldSize);
-      settled++;
-    }
-    if (settled === 0) return;
+    for (const group of groups) size += repliesSize(group, lengthFieldSize);
     const out = this.#outflow.take(size);
-    const now = performance.now();
     let at = 0;
-    for (const segment of this.#pending.splice(0, settled)) {
-      const failed = writeReplies(segment, out, at, lengthFieldSize);
-      at += repliesSize(segment, lengthFieldSize);
-      this.#inFlight -= segment.rows;
-      this.#waitingBytes -= segment.bytes;
-      if (typeof segment.target === 'string') recorder.count(segment.target, failed);
-      else if (failed > 0) recorder.count('failed', failed);
-      if (failed < segment.rows) this.#answered(segment.rows - failed, now - segment.arrivedAt);
+    for (const group of groups) {
+      group.failed = writeReplies(group, out, at, lengthFieldSize);
+      at += repliesSize(group, lengthFieldSize);
     }
     this.#recorder.count('bytesSent', size);
     this.#activeAt = now;
-    if (this.#outflow.post(out)) this.#outbox.post(this);
+    this.#outflow.post(out);
   }
 
-  /** Lets the replies leave; to be called by the outbox. */
-  send(): void {
+  sendReplies(): void {
     this.#outflow.leave();
     if (this.#isClosed) return;
     if (this.#pausedBy !== null || this.#isInputOver || this.#onQuiet !== null) this.#advance();
     else if (!this.#hold()) this.#pause('pausedByMemory');
-  }
-
-  #answered(requests: number, durationMs: number): void {
-    this.#lane.recorder.count('answered', requests);
-    this.#lane.recorder.time('latency', durationMs, requests);
   }
 
   #close(lastBytes?: Buffer): void {

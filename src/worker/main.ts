@@ -19,12 +19,13 @@ import { lockName, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
 import { hearOfEnd, type RawHandle, socketOn } from '../raw-handle.js';
+import { MemoryBudget } from '../serving/memory-budget.js';
+import { ModelEndpoint } from '../serving/model-endpoint.js';
+import { ReplyFlush } from '../serving/reply-flush.js';
 import { Arrivals, receiveArrivals } from './arrivals.js';
 import { tryHandles } from './handle-check.js';
 import { Handoff } from './handoff.js';
-import { MemoryBudget } from './memory-budget.js';
 import { servedNames, WorkerModels } from './models.js';
-import { Outbox } from './outbox.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
 import { SharedSecret } from './shared-secret.js';
@@ -70,22 +71,28 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const tracing = await startTracing(message);
   await isTried;
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
-  const outbox = new Outbox(() => slab?.write());
   const handoff = new Handoff(sendToPrimary, String(message.incarnation));
-  const lanes = new Map(
-    servedNames(config).map((name) => [name, { batcher: models.get(name).batcher, recorder: recorder.model(name) }]),
+  const shared = {
+    limits: requestLimitsOf(config),
+    budget: new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024),
+    flush: new ReplyFlush(() => slab?.write()),
+  };
+  const endpoints = new Map(
+    servedNames(config).map((name) => [
+      name,
+      new ModelEndpoint({ batcher: models.get(name).batcher, recorder: recorder.model(name), ...shared }),
+    ]),
   );
-  const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
   const { sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
-  const context = { limits: limitsOf(config), recorder, outbox, budget, pool: new BufferPool(maxPooledBytes), secret };
+  const context = { limits: limitsOf(config), recorder, pool: new BufferPool(maxPooledBytes), secret };
   const server = new WorkerServer({
     context,
     arrivals,
     listeners: config.listeners,
     handoff,
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
-    lanes,
+    endpoints,
     maxSockets: maxSockets(),
     keepAliveMs: config.server.keepAliveSeconds * 1000,
     onExhausted: everySoOften(10_000, () =>
@@ -203,11 +210,13 @@ async function openSlab(
   }
 }
 
+function requestLimitsOf({ server }: WorkerConfig) {
+  return { maxPayloadBytes: server.maxPayloadSizeKb * 1024, maxInFlight: server.maxInFlightPerConnection };
+}
+
 function limitsOf({ server }: WorkerConfig) {
   return {
     lengthFieldSize: server.lengthFieldSize,
-    maxPayloadBytes: server.maxPayloadSizeKb * 1024,
-    maxInFlight: server.maxInFlightPerConnection,
     maxWriteBufferBytes: server.maxWriteBufferKb * 1024,
     payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
     idleTimeoutMs: server.idleTimeoutSeconds * 1000,

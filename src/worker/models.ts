@@ -157,7 +157,7 @@ export class WorkerModels {
       recorder.count(closeCounters[closedBy]);
       recorder.time('runTime', runMs);
       if (retriedRows > 0) recorder.count('retriedRows', retriedRows);
-      for (const { arrivedAt, rows } of batch.entries) recorder.time('queueTime', startedAt - arrivedAt, rows);
+      for (const { arrivedAt, requests } of batch.entries) recorder.time('queueTime', startedAt - arrivedAt, requests);
       const error = failureIn(outcome);
       if (error === undefined) return;
       unloggedFailures++;

@@ -43,16 +43,12 @@ export class Outflow {
     return this.#pool.takeBriefly(bytes);
   }
 
-  /** Keeps replies until `leave`; returns whether they are the only ones. */
-  post(replies: Buffer): boolean {
+  /** Keeps replies until `leave`. */
+  post(replies: Buffer): void {
     this.#leavingBytes += replies.length;
-    if (this.#leaving.length > 0) {
-      this.#leaving.push(replies);
-      return false;
-    }
     // `[one]` takes room for one; what is pushed to an empty array, for seventeen.
-    this.#leaving = [replies];
-    return true;
+    if (this.#leaving.length > 0) this.#leaving.push(replies);
+    else this.#leaving = [replies];
   }
 
   /** Writes what was posted, in one piece. */

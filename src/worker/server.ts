@@ -6,8 +6,9 @@ import type { Socket } from 'node:net';
 import type { ConnectionState } from '../ipc/connection-state.js';
 import type { Arrival, ToWorker, Verdict } from '../ipc/messages.js';
 import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAlive, socketOn } from '../raw-handle.js';
+import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { Arrivals } from './arrivals.js';
-import { Connection, type ConnectionContext, type Lane } from './connection.js';
+import { Connection, type ConnectionContext } from './connection.js';
 import { Farewells } from './farewell.js';
 import type { Handoff, Origin } from './handoff.js';
 import type { TlsGate } from './tls-gate.js';
@@ -27,7 +28,7 @@ export interface WorkerServerOptions {
   /** What listeners with TLS let clients through; null when there is none. */
   readonly gate: TlsGate | null;
   /** By model, where requests go. */
-  readonly lanes: ReadonlyMap<string, Lane>;
+  readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
   /** Connections that the process has descriptors for. */
   readonly maxSockets: number;
   /** Silence after which the kernel asks whether a client is still there; 0: it never asks. */
@@ -48,7 +49,7 @@ export class WorkerServer {
   readonly #listeners: readonly Listener[];
   readonly #handoff: Handoff;
   readonly #gate: TlsGate | null;
-  readonly #lanes: ReadonlyMap<string, Lane>;
+  readonly #endpoints: ReadonlyMap<string, ModelEndpoint>;
   readonly #maxSockets: number;
   readonly #keepAliveMs: number;
   readonly #onExhausted: () => void;
@@ -62,7 +63,7 @@ export class WorkerServer {
   #onEmpty: (() => void) | null = null;
 
   constructor(options: WorkerServerOptions) {
-    const { context, arrivals, listeners, handoff, gate, lanes, maxSockets, keepAliveMs, onExhausted } = options;
+    const { context, arrivals, listeners, handoff, gate, endpoints, maxSockets, keepAliveMs, onExhausted } = options;
     const { limits } = context;
     this.#context = context;
     this.#arrivals = arrivals;
@@ -70,7 +71,7 @@ export class WorkerServer {
     arrivals.onServe = (arrival, handle) => this.#accept(arrival, handle);
     this.#handoff = handoff;
     this.#gate = gate;
-    this.#lanes = lanes;
+    this.#endpoints = endpoints;
     this.#maxSockets = maxSockets;
     this.#keepAliveMs = keepAliveMs;
     this.#onExhausted = onExhausted;
@@ -229,9 +230,9 @@ export class WorkerServer {
       else this.#arrivals.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
     };
-    const lane = this.#lanes.get(model);
-    if (lane === undefined) throw new Error(`the model ${model} is not served`);
-    const connection = new Connection(socket, lane, this.#context, onClose, state);
+    const endpoint = this.#endpoints.get(model);
+    if (endpoint === undefined) throw new Error(`the model ${model} is not served`);
+    const connection = new Connection(socket, endpoint, this.#context, onClose, state);
     this.#connections.set(connection, origin);
     this.#tellCompany();
     connection.start();
@@ -239,7 +240,7 @@ export class WorkerServer {
   }
 
   #tellCompany(): void {
-    for (const { batcher } of this.#lanes.values()) batcher.expectCompany(this.#connections.size > 1);
+    for (const { batcher } of this.#endpoints.values()) batcher.expectCompany(this.#connections.size > 1);
   }
 
   readonly #checkTimeouts = (): void => {

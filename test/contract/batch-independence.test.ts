@@ -209,6 +209,7 @@ async function answers(served: ServedModel, rows: readonly Buffer[]): Promise<re
         if (batch === null) throw new Error('the queue is full');
         const entry = {
           arrivedAt: performance.now(),
+          requests: 1,
           rows: 1,
           first: batch.rows,
           moved: () => {},

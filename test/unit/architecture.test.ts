@@ -24,7 +24,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'serving',
-    may: ['inference', 'metrics', 'errors.ts', 'thrown.ts', 'in-time.ts'],
+    may: ['inference', 'metrics', 'errors.ts', 'thrown.ts', 'in-time.ts', 'soon.ts'],
     because: 'a request is served alike whatever protocol and process it came by',
     withoutNode: ['net', 'tls', 'http', 'https', 'http2', 'dgram', 'cluster', 'child_process'],
   },

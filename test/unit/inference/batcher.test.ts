@@ -67,6 +67,7 @@ const holding =
 /** One request of one letter, and what became of it: the reply, 'failed', 'expired'. */
 class Asker implements BatchEntry {
   readonly arrivedAt = performance.now();
+  readonly requests = 1;
   rows = 0;
   first: number;
   batch: Batch;

@@ -293,6 +293,7 @@ describe('a new version of a model', () => {
     const settled = new Promise<void>((resolve) => {
       batch.enter({
         arrivedAt: performance.now(),
+        requests: 1,
         rows: 1,
         first: 0,
         moved: () => {},

@@ -6,13 +6,14 @@ import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { BufferPool } from '#src/protocol/buffer-pool.js';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
+import { MemoryBudget } from '#src/serving/memory-budget.js';
+import { ModelEndpoint, type RequestLimits } from '#src/serving/model-endpoint.js';
+import { ReplyFlush } from '#src/serving/reply-flush.js';
 import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/connection.js';
-import { MemoryBudget } from '#src/worker/memory-budget.js';
-import { Outbox } from '#src/worker/outbox.js';
 import { SharedSecret } from '#src/worker/shared-secret.js';
 import { withClock } from '../../support/clock.js';
 
-const limits: ConnectionLimits = {
+const limits: ConnectionLimits & RequestLimits = {
   lengthFieldSize: 4,
   maxPayloadBytes: 1000,
   maxInFlight: 8,
@@ -56,10 +57,15 @@ class Wire extends Duplex {
   }
 }
 
+interface Guards {
+  readonly budget: MemoryBudget;
+  readonly secret: ConnectionContext['secret'];
+}
+
 function serve(
   model: Partial<Model> = {},
-  changes: Partial<ConnectionLimits> = {},
-  guards: Partial<Pick<ConnectionContext, 'budget' | 'secret'>> = {},
+  changes: Partial<typeof limits> = {},
+  { budget = new MemoryBudget(1 << 20), secret = null }: Partial<Guards> = {},
 ) {
   const wire = new Wire();
   const recorder = new Recorder(['m']);
@@ -78,18 +84,17 @@ function serve(
     close: async () => {},
     ...model,
   };
-  const lane = { batcher: new Batcher(echo, batching), recorder: recorder.model('m') };
+  const served = { ...limits, ...changes };
+  const endpoint = new ModelEndpoint({
+    batcher: new Batcher(echo, batching),
+    recorder: recorder.model('m'),
+    limits: served,
+    budget,
+    flush: new ReplyFlush(() => {}),
+  });
   let isClosed = false;
-  const context = {
-    limits: { ...limits, ...changes },
-    recorder,
-    outbox: new Outbox(() => {}),
-    budget: new MemoryBudget(1 << 20),
-    secret: null,
-    pool: new BufferPool(1 << 20),
-    ...guards,
-  };
-  const connection = new Connection(wire, lane, context, () => {
+  const context = { limits: served, recorder, secret, pool: new BufferPool(1 << 20) };
+  const connection = new Connection(wire, endpoint, context, () => {
     isClosed = true;
   });
   return {

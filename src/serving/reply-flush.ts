@@ -8,7 +8,7 @@ export interface Sender {
   send(): void;
 }
 
-export class Outbox {
+export class ReplyFlush {
   readonly #beforeLeaving: () => void;
   #senders: Sender[] = [];
 

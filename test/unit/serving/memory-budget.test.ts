@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { type Holder, MemoryBudget, maxTurns } from '#src/worker/memory-budget.js';
+import { type Holder, MemoryBudget, maxTurns } from '#src/serving/memory-budget.js';
 
 const kib = 1024;
 
