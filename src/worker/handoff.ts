@@ -20,7 +20,7 @@ import {
   stopReading,
   unsentBytes,
 } from '../raw-handle.js';
-import type { Connection } from './connection.js';
+import type { Connection } from './framed/connection.js';
 
 /** Connections that move at once: more would stand still for longer, each waiting for the others. */
 const maxAtOnce = 16;

@@ -23,12 +23,12 @@ import { MemoryBudget } from '../serving/memory-budget.js';
 import { ModelEndpoint } from '../serving/model-endpoint.js';
 import { ReplyFlush } from '../serving/reply-flush.js';
 import { Arrivals, receiveArrivals } from './arrivals.js';
+import { SharedSecret } from './framed/shared-secret.js';
 import { tryHandles } from './handle-check.js';
 import { Handoff } from './handoff.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
-import { SharedSecret } from './shared-secret.js';
 import { TlsGate } from './tls-gate.js';
 
 /** Memory that is kept for frames to come in pieces. */

@@ -7,7 +7,7 @@
 import { fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { descriptorOf } from '../raw-handle.js';
-import type { Connection } from './connection.js';
+import type { Connection } from './framed/connection.js';
 import type { Origin } from './handoff.js';
 
 /**

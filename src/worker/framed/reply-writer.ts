@@ -2,15 +2,15 @@
 // written to the socket and may not have left it. What the kernel has taken goes back to the pool.
 
 import type { Duplex } from 'node:stream';
-import type { BufferPool } from '../protocol/buffer-pool.js';
-import { unsentBytes } from '../raw-handle.js';
+import type { BufferPool } from '../../protocol/buffer-pool.js';
+import { unsentBytes } from '../../raw-handle.js';
 
 interface Written {
   readonly bytes: Buffer;
   readonly isPooled: boolean;
 }
 
-export class Outflow {
+export class ReplyWriter {
   readonly #socket: Duplex;
   readonly #pool: BufferPool;
   #leaving: Buffer[] = [];

@@ -9,9 +9,9 @@ import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { MemoryBudget } from '#src/serving/memory-budget.js';
 import { ModelEndpoint, type RequestLimits } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
-import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/connection.js';
-import { SharedSecret } from '#src/worker/shared-secret.js';
-import { withClock } from '../../support/clock.js';
+import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/framed/connection.js';
+import { SharedSecret } from '#src/worker/framed/shared-secret.js';
+import { withClock } from '../../../support/clock.js';
 
 const limits: ConnectionLimits & RequestLimits = {
   lengthFieldSize: 4,

@@ -1,0 +1,388 @@
+// One client's connection in frames: bytes → requests → the model's endpoint → replies in order → bytes.
+//
+//   'data' ─▶ RequestReader ─▶ endpoint.submit() ─▶ … ─▶ encodeReplies() ─▶ sendReplies() ─▶ ReplyWriter ─▶ socket
+//
+//   open ──▶ ending ──▶ lingering ──▶ closed       ending: the client has ended, broken the protocol or run out of
+//    │ ▲                                 ▲         time, or we drain. lingering: all is answered, and the client must
+//    ▼ │ cancelled                       │         close its side. The socket may close in each.
+//   quiescing ───────────────────────────┘ it goes on in another worker
+//
+// Promises: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
+// requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
+// what the client sends then stays in the kernel, and TCP slows it down.
+// Works on any duplex stream; it does not listen and knows no cluster. What 'data' brings is its own only until it
+// returns: the next read, of any connection, may use the same memory.
+
+import type { Duplex } from 'node:stream';
+import type { ConnectionState } from '../../ipc/connection-state.js';
+import type { Recorder, WorkerCounter } from '../../metrics/recorder.js';
+import type { BufferPool } from '../../protocol/buffer-pool.js';
+import { emptyFrame, type LengthFieldSize } from '../../protocol/frames.js';
+import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js';
+import type { RequestAccounting, RequestClient } from '../../serving/request-accounting.js';
+import type { RequestGroup } from '../../serving/request-group.js';
+import { farewell } from '../farewell.js';
+import { repliesSize, writeReplies } from './reply-encoder.js';
+import { ReplyWriter } from './reply-writer.js';
+import { RequestReader } from './request-reader.js';
+import type { SharedSecret } from './shared-secret.js';
+import { isFrameOverdue, type TimeoutLimits, timeoutOf } from './timeouts.js';
+
+export interface ConnectionLimits extends TimeoutLimits {
+  readonly lengthFieldSize: LengthFieldSize;
+  readonly maxWriteBufferBytes: number;
+  readonly writeTimeoutMs: number;
+}
+
+/** What all connections of a worker share. */
+export interface ConnectionContext {
+  readonly limits: ConnectionLimits;
+  readonly recorder: Recorder;
+  /** Memory for frames that come in pieces, and for replies. */
+  readonly pool: BufferPool;
+  /** What the first frame must be; null: it is a request like the others. */
+  readonly secret: SharedSecret | null;
+}
+
+type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
+/** Why input is left for later. */
+type Stop = SubmitStop | Extract<WorkerCounter, 'pausedByWriteBuffer'>;
+
+type Phase =
+  /** Takes requests. */
+  | { readonly kind: 'open' }
+  /** Takes no more input; it closes when what came in whole is answered. */
+  | { readonly kind: 'ending' }
+  /**
+   * Takes no more requests: it is to go on in another worker. `onQuiet` is told that all is answered, or that it has
+   * closed before.
+   */
+  | { readonly kind: 'quiescing'; readonly isInputOver: boolean; readonly onQuiet: (isOpen: boolean) => void }
+  /** Has said its last, and waits for the client to close its side. */
+  | { readonly kind: 'lingering' }
+  /** The socket has closed, or the connection goes on elsewhere. */
+  | { readonly kind: 'closed' };
+
+export class Connection implements RequestClient {
+  readonly #socket: Duplex;
+  readonly #limits: ConnectionLimits;
+  readonly #recorder: Recorder;
+  readonly #requests: RequestAccounting;
+  readonly #reader: RequestReader;
+  readonly #writer: ReplyWriter;
+  readonly #onClose: (hasMoved: boolean) => void;
+  #phase: Phase = { kind: 'open' };
+  /** Why it closes, as soon as that is known. */
+  #closeReason: CloseReason | null = null;
+  #pausedBy: Stop | null = null;
+  /** Whether others have their turn before it goes on. */
+  #isYielding = false;
+  /** Whether anything has come since it was last allowed to read. */
+  #hasRead = false;
+  readonly #openedAt = performance.now();
+  #activeAt: number;
+
+  /**
+   * @param onClose told whether the connection goes on in another worker
+   * @param moved the state of a connection that began in another worker
+   */
+  constructor(
+    socket: Duplex,
+    endpoint: ModelEndpoint,
+    { limits, recorder, secret, pool }: ConnectionContext,
+    onClose: (hasMoved: boolean) => void,
+    moved: ConnectionState | null = null,
+  ) {
+    this.#socket = socket;
+    this.#limits = limits;
+    this.#recorder = recorder;
+    this.#onClose = onClose;
+    this.#activeAt = moved?.activeAt ?? this.#openedAt;
+    const { lengthFieldSize } = limits;
+    this.#requests = endpoint.connect(this);
+    this.#reader = new RequestReader({
+      endpoint,
+      requests: this.#requests,
+      lengthFieldSize,
+      secret,
+      pool,
+      state: moved,
+    });
+    this.#writer = new ReplyWriter(socket, pool);
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('drain', this.#onDrain);
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+      this.#closeReason ??= code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';
+    });
+    socket.once('close', this.#onSocketClose);
+    if (moved !== null) this.#writer.adopt(moved.unsent);
+  }
+
+  /** Begins to read. */
+  start(): void {
+    this.#socket.resume();
+    this.#advance();
+  }
+
+  /** Requests that wait for their replies. */
+  get inFlight(): number {
+    return this.#requests.inFlight;
+  }
+
+  /** When it last read something or answered something, by the monotonic clock. */
+  get activeAt(): number {
+    return this.#activeAt;
+  }
+
+  /** Takes no more input, answers what came in whole, and closes. */
+  drain(): void {
+    this.#finishInput('closedByDrain');
+  }
+
+  /** Cuts the connection; requests in flight are not answered. */
+  destroy(): void {
+    this.#closeReason ??= 'closedByDrain';
+    this.#socket.destroy();
+  }
+
+  /** Whether it can go on in another worker: it is neither ending nor on its way already. */
+  get canMove(): boolean {
+    return this.#phase.kind === 'open';
+  }
+
+  /**
+   * Takes no more requests; what the socket has read already is kept for the other worker. Resolves when all that was
+   * taken is answered and written: to true, or to false when the connection has closed before. To be called only when
+   * it can move.
+   */
+  quiesce(): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#phase = { kind: 'quiescing', isInputOver: false, onQuiet: resolve };
+      this.#socket.pause();
+      while (this.#socket.readableLength > 0) this.#socket.read(); // each comes as 'data'
+      this.#advance();
+    });
+  }
+
+  /** Goes on as before `quiesce`. */
+  stay(): void {
+    if (this.#phase.kind !== 'quiescing') return;
+    this.#phase = { kind: this.#phase.isInputOver ? 'ending' : 'open' };
+    this.#pausedBy = null;
+    this.start();
+  }
+
+  /**
+   * The connection goes on elsewhere; this end of it is closed without a word to the client.
+   * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
+   */
+  depart(unsentBytes: number): ConnectionState {
+    const unsent = this.#writer.lastWritten(unsentBytes);
+    this.#phase = { kind: 'closed' };
+    this.#socket.destroy();
+    return { ...this.#reader.state, unsent, activeAt: this.#activeAt };
+  }
+
+  resumeReading(): void {
+    this.#hasRead = false;
+    this.#advance();
+  }
+
+  /** Others wait for the memory that it holds: a slow sender that has nothing to say when it is asked has had its time. */
+  endTurn(): void {
+    const isOverdue = isFrameOverdue(this.#reader.frameBegunAt, this.#limits, performance.now());
+    if (!this.#hasRead && isOverdue) this.#finishInput('closedByPayloadTimeout');
+    else this.#advance();
+  }
+
+  /** Enforces the time limits; to be called every so often with the monotonic clock. */
+  checkTimeouts(now: number): void {
+    if (this.#writer.isStuck(now, this.#limits.writeTimeoutMs)) {
+      this.#closeReason ??= 'closedByWriteTimeout';
+      this.#socket.destroy();
+      return;
+    }
+    if (this.#phase.kind !== 'open') return;
+    const subject = {
+      openedAt: this.#openedAt,
+      activeAt: this.#activeAt,
+      frameBegunAt: this.#reader.frameBegunAt,
+      isTrusted: this.#reader.isTrusted,
+      isPaused: this.#pausedBy !== null,
+      inFlight: this.#requests.inFlight,
+    };
+    const timeout = timeoutOf(subject, this.#limits, now);
+    if (timeout !== null) this.#finishInput(timeout);
+  }
+
+  /** All in one piece. */
+  encodeReplies(groups: readonly RequestGroup[], now: number): void {
+    const { lengthFieldSize } = this.#limits;
+    let size = 0;
+    for (const group of groups) size += repliesSize(group, lengthFieldSize);
+    const out = this.#writer.take(size);
+    let at = 0;
+    for (const group of groups) {
+      group.failed = writeReplies(group, out, at, lengthFieldSize);
+      at += repliesSize(group, lengthFieldSize);
+    }
+    this.#recorder.count('bytesSent', size);
+    this.#activeAt = now;
+    this.#writer.post(out);
+  }
+
+  sendReplies(): void {
+    this.#writer.leave();
+    if (this.#phase.kind !== 'open' || this.#pausedBy !== null) this.#advance();
+    else if (!this.#hold()) this.#pause('pausedByMemory');
+  }
+
+  onAnswered(): void {
+    this.#advance();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    const phase = this.#phase;
+    if (phase.kind !== 'open' && (phase.kind !== 'quiescing' || phase.isInputOver)) return;
+    this.#recorder.count('bytesReceived', chunk.length);
+    this.#activeAt = performance.now();
+    this.#hasRead = true;
+    this.#reader.push(chunk, this.#activeAt);
+    this.#advance();
+    this.#reader.keep();
+  };
+
+  readonly #onEnd = (): void => this.#finishInput('closedByClient');
+
+  readonly #onDrain = (): void => this.#advance();
+
+  readonly #onSocketClose = (): void => {
+    const phase = this.#phase;
+    const hasMoved = phase.kind === 'closed'; // before its socket: see `depart`
+    this.#phase = { kind: 'closed' };
+    this.#requests.close();
+    if (!hasMoved) {
+      this.#recorder.count(this.#closeReason ?? 'closedByClient');
+      if (this.#reader.bufferedBytes > 0) this.#recorder.count('framesTruncated');
+    }
+    this.#reader.close();
+    if (phase.kind === 'quiescing') phase.onQuiet(false);
+    this.#onClose(hasMoved);
+  };
+
+  #finishInput(reason: CloseReason): void {
+    const phase = this.#phase;
+    if (phase.kind === 'open') this.#phase = { kind: 'ending' };
+    else if (phase.kind === 'quiescing' && !phase.isInputOver) this.#phase = { ...phase, isInputOver: true };
+    else return;
+    this.#closeReason ??= reason;
+    this.#advance();
+  }
+
+  /** Goes as far as its phase and the limits allow. */
+  #advance(): void {
+    const phase = this.#phase;
+    switch (phase.kind) {
+      case 'open':
+      case 'ending':
+        this.#takeInput();
+        return;
+      case 'quiescing':
+        this.#requests.answer();
+        if (this.#isQuiet) phase.onQuiet(true);
+    }
+  }
+
+  /** Takes as much of the input as the limits allow; one that is ending has its end when all of it is done. */
+  #takeInput(): void {
+    let stop: Stop | null;
+    let mayRead: boolean;
+    do {
+      stop = this.#isYielding ? 'turn' : this.#read();
+      this.#requests.answer();
+      mayRead = this.#hold();
+    } while (stop !== null && stop !== 'turn' && mayRead && this.#blockedBy() === null);
+    if (stop === 'turn') this.#goOnNextTurn();
+    const { kind } = this.#phase;
+    if (kind === 'ending' && stop === null && this.#isQuiet) this.#linger();
+    if (kind !== 'open') return;
+    if (stop !== null) this.#pause(stop);
+    else if (!mayRead) this.#pause('pausedByMemory');
+    else if (this.#pausedBy !== null) this.#resume();
+  }
+
+  /** Moves whole frames to the model; returns what stopped it, or null when there are no more. */
+  #read(): Stop | null {
+    const blockedBy = this.#blockedBy();
+    if (blockedBy !== null) return blockedBy;
+    const end = this.#reader.read();
+    switch (end) {
+      case 'incomplete':
+        return null;
+      case 'too-large':
+        this.#refuseTooLarge();
+        return null;
+      case 'wrong-secret':
+        this.#closeReason = 'closedBySecret';
+        this.#linger(emptyFrame(this.#limits.lengthFieldSize));
+        return null;
+      default:
+        return end;
+    }
+  }
+
+  /** Why nothing more is taken now, beside memory. */
+  #blockedBy(): Stop | null {
+    if (this.#requests.places <= 0) return 'pausedByInFlight';
+    if (this.#writer.bytes < this.#limits.maxWriteBufferBytes) return null;
+    // Only a stream that needs it announces 'drain', which is what lets us go on; so does the end of leaving.
+    return this.#socket.writableNeedDrain || this.#writer.isLeaving ? 'pausedByWriteBuffer' : null;
+  }
+
+  /** Its empty frame is the connection's last reply. The decoder says it again each time that it is asked. */
+  #refuseTooLarge(): void {
+    if (this.#closeReason === 'closedByPayloadTooLarge') return;
+    this.#phase = { kind: 'ending' };
+    this.#closeReason = 'closedByPayloadTooLarge';
+    this.#reader.refuseTooLarge();
+  }
+
+  /** Whether all requests that were taken are answered and their replies written. */
+  get #isQuiet(): boolean {
+    return this.#requests.isEmpty && !this.#writer.isLeaving;
+  }
+
+  /** Others have their turn first. */
+  #goOnNextTurn(): void {
+    if (this.#isYielding) return;
+    this.#isYielding = true;
+    setImmediate(() => {
+      this.#isYielding = false;
+      this.#advance();
+    });
+  }
+
+  /** Tells the budget what is held; false when nothing more may be read. */
+  #hold(): boolean {
+    return this.#requests.hold(this.#reader.bufferedBytes + this.#writer.bytes);
+  }
+
+  /** Counts once for each reason that the connection is paused for, one after the other. */
+  #pause(reason: Stop): void {
+    if (this.#pausedBy === reason) return;
+    this.#pausedBy = reason;
+    if (reason !== 'turn') this.#recorder.count(reason);
+    this.#socket.pause();
+  }
+
+  #resume(): void {
+    this.#pausedBy = null;
+    this.#socket.resume();
+  }
+
+  #linger(lastBytes?: Buffer): void {
+    this.#phase = { kind: 'lingering' };
+    farewell(this.#socket, this.#limits.payloadTimeoutMs, lastBytes);
+  }
+}

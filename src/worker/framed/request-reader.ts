@@ -1,0 +1,126 @@
+// From the bytes of one connection to requests: whole frames are submitted to the endpoint, as many as it takes. The rest
+// waits here, and so does what has come of a frame that is not whole. Where there is a shared secret, the first frame
+// must be it.
+
+import { maxSecretBytes } from '../../config/formats.js';
+import type { ConnectionState } from '../../ipc/connection-state.js';
+import type { BufferPool } from '../../protocol/buffer-pool.js';
+import { FrameDecoder, type LengthFieldSize } from '../../protocol/frames.js';
+import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js';
+import type { RequestAccounting } from '../../serving/request-accounting.js';
+import type { SharedSecret } from './shared-secret.js';
+
+/** Why reading has stopped. `incomplete`: no whole frame is left; after `too-large` and `wrong-secret` it cannot go on. */
+export type ReadEnd = 'incomplete' | 'too-large' | 'wrong-secret' | SubmitStop;
+
+/** What another worker needs to go on where a reader has stopped. */
+export type ReaderState = Pick<ConnectionState, 'unread' | 'arrivedAt' | 'frameBegunAt' | 'isTrusted'>;
+
+export interface RequestReaderOptions {
+  readonly endpoint: ModelEndpoint;
+  readonly requests: RequestAccounting;
+  readonly lengthFieldSize: LengthFieldSize;
+  /** What the first frame must be; null: it is a request like the others. */
+  readonly secret: SharedSecret | null;
+  readonly pool: BufferPool;
+  /** Null: it begins here. */
+  readonly state: ReaderState | null;
+}
+
+export class RequestReader {
+  readonly #endpoint: ModelEndpoint;
+  readonly #requests: RequestAccounting;
+  readonly #secret: SharedSecret | null;
+  readonly #decoder: FrameDecoder;
+  #isTrusted: boolean;
+  #arrivedAt: number;
+  #frameBegunAt: number;
+
+  constructor({ endpoint, requests, lengthFieldSize, secret, pool, state }: RequestReaderOptions) {
+    const { maxPayloadBytes } = endpoint.limits;
+    this.#endpoint = endpoint;
+    this.#requests = requests;
+    this.#secret = secret;
+    this.#isTrusted = state?.isTrusted ?? secret === null;
+    this.#arrivedAt = state?.arrivedAt ?? 0;
+    this.#frameBegunAt = state?.frameBegunAt ?? 0;
+    const maxBytes = this.#isTrusted ? maxPayloadBytes : Math.min(maxPayloadBytes, maxSecretBytes);
+    this.#decoder = new FrameDecoder(lengthFieldSize, maxBytes, pool);
+    if (state !== null && state.unread.length > 0) this.#decoder.push(state.unread);
+  }
+
+  get isTrusted(): boolean {
+    return this.#isTrusted;
+  }
+
+  /** When the frame that is not whole yet was begun; 0 when there is none. */
+  get frameBegunAt(): number {
+    return this.#frameBegunAt;
+  }
+
+  /** Bytes that no request was made of yet. */
+  get bufferedBytes(): number {
+    return this.#decoder.bufferedBytes;
+  }
+
+  get state(): ReaderState {
+    return {
+      unread: this.#decoder.unread(),
+      arrivedAt: this.#arrivedAt,
+      frameBegunAt: this.#frameBegunAt,
+      isTrusted: this.#isTrusted,
+    };
+  }
+
+  /** Takes the bytes that came next; `chunk` must not change before `keep`. */
+  push(chunk: Buffer, now: number): void {
+    this.#arrivedAt = now;
+    this.#decoder.push(chunk);
+  }
+
+  /** Copies what it still needs of the last chunk, which may then be used for something else. */
+  keep(): void {
+    this.#decoder.keep();
+  }
+
+  /** Submits whole frames as long as the endpoint takes them. */
+  read(): ReadEnd {
+    if (!this.#isTrusted) {
+      const status = this.#readSecret();
+      if (status !== null) return status;
+    }
+    const before = this.#requests.inFlight;
+    const end = this.#endpoint.submit(this.#requests, this.#decoder, this.#arrivedAt);
+    this.#watchFrame(this.#requests.inFlight > before);
+    return end;
+  }
+
+  /** A frame that was too large counts as a request that was refused. */
+  refuseTooLarge(): void {
+    this.#endpoint.refuse(this.#requests, 'refusedPayloadTooLarge', this.#arrivedAt);
+  }
+
+  /** Nothing more will come, or be asked for. */
+  close(): void {
+    this.#decoder.close();
+  }
+
+  /** Null when the client has shown it. */
+  #readSecret(): 'incomplete' | 'wrong-secret' | null {
+    const status = this.#decoder.next();
+    const { source, start, end } = this.#decoder;
+    if (status === 'incomplete') {
+      this.#watchFrame(false);
+      return status;
+    }
+    if (status === 'too-large' || !this.#secret?.matches(source.subarray(start, end))) return 'wrong-secret';
+    this.#isTrusted = true;
+    this.#decoder.maxPayloadBytes = this.#endpoint.limits.maxPayloadBytes;
+    return null;
+  }
+
+  #watchFrame(hasMoved: boolean): void {
+    if (!this.#decoder.isMidFrame) this.#frameBegunAt = 0;
+    else if (hasMoved || this.#frameBegunAt === 0) this.#frameBegunAt = performance.now();
+  }
+}
