@@ -52,7 +52,7 @@ export interface FinishedBatch {
 /** Hears of every batch just before its replies leave. */
 export type BatchObserver = (finished: FinishedBatch) => void;
 
-/** A model and the batches that still need it. */
+/** A model and the batches that still need it. Rows may share a run when they were taken under the same lease, and only then. */
 interface Lease {
   readonly model: Model;
   /** Rows in one call of it. */

@@ -20,7 +20,7 @@ import {
   stopReading,
   unsentBytes,
 } from '../raw-handle.js';
-import type { Connection } from './framed/connection.js';
+import type { ServedConnection } from './protocols.js';
 
 /** Connections that move at once: more would stand still for longer, each waiting for the others. */
 const maxAtOnce = 16;
@@ -51,7 +51,7 @@ export class Handoff {
   }
 
   /** Resolves to whether the connection has gone to another worker; when not, it goes on here unless it has closed. */
-  async moveAway(connection: Connection, origin: Origin): Promise<boolean> {
+  async moveAway(connection: ServedConnection, origin: Origin): Promise<boolean> {
     await this.#turn();
     try {
       return this.canMove(connection, origin) && (await this.#move(connection, origin));
@@ -62,7 +62,7 @@ export class Handoff {
   }
 
   /** One with TLS cannot: its keys are in this process. */
-  canMove(connection: Connection, { socket }: Origin): boolean {
+  canMove(connection: ServedConnection, { socket }: Origin): boolean {
     return connection.canMove && rawHandleOf(socket) !== null;
   }
 
@@ -71,7 +71,7 @@ export class Handoff {
     this.#moving++;
   }
 
-  async #move(connection: Connection, { socket, model, address }: Origin): Promise<boolean> {
+  async #move(connection: ServedConnection, { socket, model, address }: Origin): Promise<boolean> {
     stopReading(socket);
     const handle = (await connection.quiesce()) ? rawHandleOf(socket) : null;
     if (handle === null) return false;

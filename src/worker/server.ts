@@ -9,8 +9,9 @@ import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAl
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { Arrivals } from './arrivals.js';
 import { Farewells } from './farewell.js';
-import { Connection, type ConnectionContext } from './framed/connection.js';
+import type { ConnectionContext } from './framed/connection.js';
 import type { Handoff, Origin } from './handoff.js';
+import { protocolOf, type ServedConnection } from './protocols.js';
 import type { TlsGate } from './tls-gate.js';
 import { UnansweredWatch } from './unanswered.js';
 
@@ -55,7 +56,7 @@ export class WorkerServer {
   readonly #onExhausted: () => void;
   readonly #farewells: Farewells;
   readonly #unanswered: UnansweredWatch;
-  readonly #connections = new Map<Connection, Origin>();
+  readonly #connections = new Map<ServedConnection, Origin>();
   /** Connections that have a place and are not agreed on TLS yet. */
   readonly #shakingHands = new Set<Socket>();
   readonly #sweep: NodeJS.Timeout;
@@ -155,7 +156,7 @@ export class WorkerServer {
     clearInterval(this.#sweep);
   }
 
-  async #endConnection(connection: Connection, origin: Origin): Promise<void> {
+  async #endConnection(connection: ServedConnection, origin: Origin): Promise<void> {
     const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(origin.model);
     if (isMovable && (await this.#handoff.moveAway(connection, origin))) return;
     connection.drain();
@@ -232,7 +233,7 @@ export class WorkerServer {
     };
     const endpoint = this.#endpoints.get(model);
     if (endpoint === undefined) throw new Error(`the model ${model} is not served`);
-    const connection = new Connection(socket, endpoint, this.#context, onClose, state);
+    const connection = protocolOf('framed')(socket, endpoint, this.#context, onClose, state);
     this.#connections.set(connection, origin);
     this.#tellCompany();
     connection.start();

@@ -7,8 +7,8 @@
 import { fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { descriptorOf } from '../raw-handle.js';
-import type { Connection } from './framed/connection.js';
 import type { Origin } from './handoff.js';
+import type { ServedConnection } from './protocols.js';
 
 /**
  * Times that the kernel has sent the same bytes in vain, or asked a client without room for them. The pause before each
@@ -36,7 +36,7 @@ export class UnansweredWatch {
   }
 
   /** Cuts those that are gone, as the kernel would. To be called every so often with the monotonic clock. */
-  async look(now: number, connections: ReadonlyMap<Connection, Origin>): Promise<void> {
+  async look(now: number, connections: ReadonlyMap<ServedConnection, Origin>): Promise<void> {
     if (now < this.#nextAt) return;
     const quiet = [...connections].filter(([connection]) => this.#isQuiet(connection, now));
     this.#nextAt = quiet.length === 0 ? now + this.#intervalMs : Number.POSITIVE_INFINITY;
@@ -54,7 +54,7 @@ export class UnansweredWatch {
     }
   }
 
-  #isQuiet({ activeAt }: Connection, now: number): boolean {
+  #isQuiet({ activeAt }: ServedConnection, now: number): boolean {
     const quietMs = now - activeAt;
     return quietMs >= this.#keepAliveMs && quietMs < this.#keepAliveMs + maxQuietMs;
   }

@@ -1,0 +1,423 @@
+// Whatever protocol requests come by, they are answered, refused and counted alike.
+
+import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { Batcher, type BatcherLimits } from '#src/inference/batcher.js';
+import type { Model } from '#src/inference/model.js';
+import { Recorder } from '#src/metrics/recorder.js';
+import { BufferPool } from '#src/protocol/buffer-pool.js';
+import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
+import { MemoryBudget } from '#src/serving/memory-budget.js';
+import { ModelEndpoint } from '#src/serving/model-endpoint.js';
+import { ReplyFlush } from '#src/serving/reply-flush.js';
+import { type OpenConnection, protocolOf, type ServedConnection } from '#src/worker/protocols.js';
+import { LineConnection } from '../support/line-protocol.js';
+import { endProcesses, workersOf } from '../support/processes.js';
+import { TestServer } from '../support/server.js';
+import { until } from '../support/until.js';
+
+interface Protocol {
+  readonly name: string;
+  readonly open: OpenConnection;
+  /** What a server needs in its environment to speak it. */
+  readonly env: Readonly<Record<string, string>>;
+  encode(payload: string): Buffer;
+  /** Whole replies; an empty one for a request that failed. */
+  decode(bytes: Buffer): readonly string[];
+}
+
+const framed: Protocol = {
+  name: 'framed',
+  open: protocolOf('framed'),
+  env: {},
+  encode: (payload) => encodeFrame(Buffer.from(payload, 'latin1'), 4),
+  decode: (bytes) => {
+    const decoder = new FrameDecoder(4, 1 << 20);
+    const replies: string[] = [];
+    decoder.push(bytes);
+    while (decoder.next() === 'frame') replies.push(decoder.source.toString('latin1', decoder.start, decoder.end));
+    return replies;
+  },
+};
+
+const lines: Protocol = {
+  name: 'line',
+  open: (socket, endpoint, _, onClose) => new LineConnection(socket, endpoint, () => onClose(false)),
+  env: { NODE_OPTIONS: `--import=${fileURLToPath(new URL('../support/serve-lines.js', import.meta.url))}` },
+  encode: (payload) => Buffer.from(`${payload}\n`, 'latin1'),
+  decode: (bytes) => bytes.toString('latin1').split('\n').slice(0, -1),
+};
+
+class Client {
+  readonly socket: Socket;
+  readonly closed: Promise<unknown>;
+  readonly #protocol: Protocol;
+  readonly #chunks: Buffer[] = [];
+  sent = 0;
+  #bytes = 0;
+
+  constructor(protocol: Protocol, port: number) {
+    this.#protocol = protocol;
+    this.socket = createConnection({ host: '127.0.0.1', port, noDelay: true, allowHalfOpen: true });
+    this.socket
+      .on('error', () => {})
+      .on('data', (chunk) => {
+        this.#bytes += chunk.length;
+        this.#chunks.push(chunk);
+      });
+    this.socket.on('end', () => this.socket.end());
+    this.closed = new Promise((resolve) => this.socket.once('close', resolve));
+  }
+
+  get replies(): readonly string[] {
+    return this.#protocol.decode(Buffer.concat(this.#chunks));
+  }
+
+  /** How many replies have come, where all are alike. */
+  count(reply: string): number {
+    return Math.floor(this.#bytes / this.#protocol.encode(reply).length);
+  }
+
+  send(...payloads: readonly string[]): void {
+    this.sent += payloads.length;
+    this.socket.write(Buffer.concat(payloads.map((payload) => this.#protocol.encode(payload))));
+  }
+
+  async replied(count: number): Promise<readonly string[]> {
+    await until(`${count} replies of ${this.replies.length}`, () => this.replies.length >= count, { intervalMs: 2 });
+    return this.replies;
+  }
+}
+
+/** Answers with what it is asked, in capitals; `!` fails alone. While it is shut, runs wait. */
+class GatedModel implements Model {
+  readonly outputBytes = null;
+  readonly fixedRows = null;
+  readonly runsAloneBecause = null;
+  readonly mayReplyWithInput = false;
+  readonly concurrency = 1;
+  readonly sample = null;
+  readonly description = 'gated';
+  readonly inputBytes: number | null;
+  runs = 0;
+  #shut: Promise<void> | null = null;
+  open = (): void => {};
+
+  constructor(inputBytes: number | null) {
+    this.inputBytes = inputBytes;
+  }
+
+  shut(): void {
+    this.#shut = new Promise((resolve) => {
+      this.open = () => {
+        this.#shut = null;
+        resolve();
+      };
+    });
+  }
+
+  run: Model['run'] = async (batch) => {
+    const payloads = Array.from({ length: batch.rows }, (_, i) => batch.payload(i).toString('latin1'));
+    this.runs++;
+    await this.#shut;
+    const rows = payloads.map((text) => (text === '!' ? new Error(text) : Buffer.from(text.toUpperCase(), 'latin1')));
+    return { kind: 'rows', rows };
+  };
+
+  async close(): Promise<void> {}
+}
+
+const limits = {
+  lengthFieldSize: 4,
+  maxPayloadBytes: 1000,
+  maxInFlight: 64,
+  maxWriteBufferBytes: 1 << 20,
+  payloadTimeoutMs: 60_000,
+  idleTimeoutMs: 0,
+  writeTimeoutMs: 60_000,
+} as const;
+
+const batching = { maxBatchSize: 8, maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
+
+type Changes = Partial<BatcherLimits & { maxInFlight: number; inputBytes: number }>;
+
+/** The protocol on a port, before a model, with nothing else. */
+class Rig {
+  readonly model: GatedModel;
+  readonly connections = new Set<ServedConnection>();
+  readonly budget = new MemoryBudget(1 << 20);
+  readonly #protocol: Protocol;
+  readonly #recorder = new Recorder(['m']);
+  readonly #server: Server;
+  readonly #clients: Client[] = [];
+  /** What was counted as answered when replies were last let go. */
+  safelyAnswered = 0;
+
+  private constructor(
+    protocol: Protocol,
+    changes: Partial<BatcherLimits & { maxInFlight: number; inputBytes: number }>,
+  ) {
+    this.#protocol = protocol;
+    this.model = new GatedModel(changes.inputBytes ?? null);
+    const served = { ...limits, ...changes };
+    const endpoint = new ModelEndpoint({
+      batcher: new Batcher(this.model, { ...batching, ...changes }),
+      recorder: this.#recorder.model('m'),
+      limits: served,
+      budget: this.budget,
+      flush: new ReplyFlush(() => {
+        this.safelyAnswered = this.counts.answered;
+      }),
+    });
+    const context = { limits: served, recorder: this.#recorder, pool: new BufferPool(1 << 20), secret: null };
+    this.#server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true }, (socket) => {
+      const connection = protocol.open(socket, endpoint, context, () => this.connections.delete(connection), null);
+      this.connections.add(connection);
+      connection.start();
+    });
+  }
+
+  static async open(protocol: Protocol, changes: Changes = {}): Promise<Rig> {
+    const rig = new Rig(protocol, changes);
+    await new Promise<void>((resolve) => rig.#server.listen(0, '127.0.0.1', resolve));
+    return rig;
+  }
+
+  client(): Client {
+    const client = new Client(this.#protocol, (this.#server.address() as AddressInfo).port);
+    this.#clients.push(client);
+    return client;
+  }
+
+  get counts() {
+    const { m } = this.#recorder.snapshot().models;
+    if (m === undefined) throw new Error('the model has no counts');
+    return m;
+  }
+
+  /** Received, less what came of it and what is in flight: 0 at every moment. */
+  get imbalance(): number {
+    const {
+      received,
+      answered,
+      failed,
+      refusedBadInput,
+      refusedQueueFull,
+      refusedPayloadTooLarge,
+      expired,
+      abandoned,
+    } = this.counts;
+    const over = answered + failed + refusedBadInput + refusedQueueFull + refusedPayloadTooLarge + expired + abandoned;
+    return received - over - [...this.connections].reduce((sum, { inFlight }) => sum + inFlight, 0);
+  }
+
+  received(count: number): Promise<boolean> {
+    return until(`${count} requests`, () => this.counts.received === count, { intervalMs: 2 });
+  }
+
+  async close(): Promise<void> {
+    this.model.open();
+    for (const { socket } of this.#clients) socket.destroy();
+    await until('the end of all connections', () => this.connections.size === 0, { intervalMs: 2 });
+    await new Promise((resolve) => this.#server.close(resolve));
+    expect(this.imbalance, 'the audit').to.equal(0);
+    expect(this.counts.latency.reduce((sum, count, i) => sum + (i % 2) * count, 0)).to.equal(this.counts.answered);
+    expect(this.budget.used, 'memory held by nobody').to.equal(0);
+  }
+}
+
+function keepsTheContract(protocol: Protocol): void {
+  describe(`the ${protocol.name} protocol`, () => {
+    const rigs: Rig[] = [];
+    const open = async (...[changes]: Parameters<typeof Rig.open> extends [unknown, (infer C)?] ? [C?] : never) => {
+      const rig = await Rig.open(protocol, changes);
+      rigs.push(rig);
+      return rig;
+    };
+    afterEach(async () => {
+      for (const rig of rigs.splice(0)) await rig.close();
+      await endProcesses();
+    });
+
+    it('answers each request once, in order, those that fail in their places, however the bytes are cut', async () => {
+      const payload = fc.constantFrom('a', 'b', '!', 'wrong');
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(payload, { maxLength: 40 }),
+          fc.array(fc.nat(), { maxLength: 6 }),
+          async (all, at) => {
+            const rig = await open({ inputBytes: 1 });
+            const client = rig.client();
+            const bytes = Buffer.concat(all.map((text) => protocol.encode(text)));
+            const cuts = [...new Set(at.map((place) => place % (bytes.length + 1)))].sort((a, b) => a - b);
+            for (const [i, begin] of [0, ...cuts].entries()) {
+              await new Promise((resolve) => client.socket.write(bytes.subarray(begin, cuts[i]), resolve));
+              expect(rig.imbalance).to.equal(0);
+            }
+            const replies = await client.replied(all.length);
+            expect(replies).to.deep.equal(
+              all.map((text) => (text.length === 1 && text !== '!' ? text.toUpperCase() : '')),
+            );
+            const failed = all.filter((text) => text === '!').length;
+            const refusedBadInput = all.filter((text) => text === 'wrong').length;
+            const answered = all.length - failed - refusedBadInput;
+            expect(rig.counts).to.include({ received: all.length, answered, failed, refusedBadInput });
+            await rigs.pop()?.close();
+          },
+        ),
+        { numRuns: 15 },
+      );
+    });
+
+    it('refuses what finds the queue full, and answers the rest', async () => {
+      const rig = await open({ maxQueue: 8 });
+      rig.model.shut();
+      const first = rig.client();
+      first.send('x');
+      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      const second = rig.client();
+      second.send(...'abcdefghij');
+      await rig.received(11);
+      rig.model.open();
+      expect(await second.replied(10)).to.deep.equal([...'ABCDEFGH', '', '']);
+      expect(rig.counts).to.include({ answered: 9, refusedQueueFull: 2 });
+    });
+
+    it('refuses a payload over the limit after answering those before it, and closes', async () => {
+      const rig = await open();
+      const client = rig.client();
+      client.send('a', 'x'.repeat(1001), 'b');
+      await client.closed;
+      expect(client.replies).to.deep.equal(['A', '']);
+      expect(rig.counts).to.include({ received: 2, answered: 1, refusedPayloadTooLarge: 1 });
+    });
+
+    it('answers in vain what is past its deadline, while the run before it still lasts', async () => {
+      const rig = await open({ deadlineMs: 100 });
+      rig.model.shut();
+      const first = rig.client();
+      first.send('x');
+      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      const second = rig.client();
+      second.send('a', 'b');
+      expect(await second.replied(2)).to.deep.equal(['', '']);
+      expect(rig.counts).to.include({ expired: 2, answered: 0 });
+      expect(rig.model.runs).to.equal(1);
+    });
+
+    it('takes no more requests than may be in flight, and the rest when replies have left', async () => {
+      const rig = await open({ maxInFlight: 4 });
+      rig.model.shut();
+      const client = rig.client();
+      client.send(...'abcdefghij');
+      await rig.received(4);
+      const [connection] = rig.connections;
+      expect(connection?.inFlight).to.equal(4);
+      rig.model.open();
+      expect(await client.replied(10)).to.deep.equal([...'ABCDEFGHIJ']);
+      expect(rig.counts).to.include({ received: 10, answered: 10 });
+    });
+
+    it('counts as abandoned what a client leaves behind, and gives its places to others', async () => {
+      const rig = await open({ maxQueue: 8 });
+      rig.model.shut();
+      const first = rig.client();
+      first.send('x');
+      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      const gone = rig.client();
+      gone.send(...'abcdefgh');
+      await rig.received(9);
+      gone.socket.resetAndDestroy();
+      await until('the end of the connection', () => rig.connections.size === 1, { intervalMs: 2 });
+      expect(rig.counts).to.include({ abandoned: 8 });
+      const next = rig.client();
+      next.send(...'klmnopqr');
+      await rig.received(17);
+      rig.model.open();
+      expect(await next.replied(8)).to.deep.equal([...'KLMNOPQR']);
+      expect(rig.counts).to.include({ answered: 9, refusedQueueFull: 0 });
+    });
+
+    it('has what it answered counted, and the counts safe, before a reply leaves', async () => {
+      const rig = await open();
+      const client = rig.client();
+      for (let i = 1; i <= 20; i++) {
+        client.send('a');
+        await client.replied(i);
+        expect(rig.safelyAnswered).to.equal(i);
+      }
+    });
+
+    it('drains: answers what came in whole, takes no more, and closes', async () => {
+      const rig = await open();
+      rig.model.shut();
+      const client = rig.client();
+      client.send('a', 'b');
+      await rig.received(2);
+      for (const connection of rig.connections) connection.drain();
+      client.send('late');
+      rig.model.open();
+      await client.closed;
+      expect(client.replies).to.deep.equal(['A', 'B']);
+      expect(rig.counts).to.include({ received: 2, answered: 2 });
+    });
+
+    it('has exact totals through workers that are killed, and drains without losing a request', async function () {
+      this.timeout(60_000);
+      const env = { ...protocol.env, MODEL: 'dummy', RESPONSE_SIZE: '5', WORKERS: '2' };
+      const server = new TestServer({ env });
+      const port = await server.port();
+      const reply = 'XXXXX';
+      const clients: Client[] = [];
+      let isOver = false;
+      const keepAsking = async (): Promise<void> => {
+        while (!isOver) {
+          const client = new Client(protocol, port);
+          clients.push(client);
+          const answered = (): void => {
+            const free = 8 - client.sent + client.count(reply);
+            if (isOver) client.socket.end();
+            else if (free > 0) client.send(...Array.from({ length: free }, () => 'x'));
+          };
+          client.socket.on('connect', answered).on('data', answered);
+          await client.closed;
+        }
+      };
+      const asking = Array.from({ length: 4 }, keepAsking);
+      const replies = (): number => clients.reduce((sum, client) => sum + client.count(reply), 0);
+      for (let kills = 1; kills <= 2; kills++) {
+        const wanted = replies() + 200;
+        await until('more replies', () => replies() >= wanted);
+        process.kill(workersOf(server)[0] as number, 'SIGKILL');
+        await until('the replacement', () => server.count('worker replaced') === kills);
+      }
+      isOver = true;
+      for (const { socket } of clients) if (!socket.destroyed) socket.end();
+      await Promise.all(asking);
+      const got = replies();
+      const lost = clients.reduce((sum, client) => sum + client.sent - client.count(reply), 0);
+      const metrics = await server.metricsWhen(
+        'totals that agree',
+        ({ audit_imbalance, in_flight, models: [model], latency_ms }) =>
+          audit_imbalance === 0 &&
+          in_flight === 0 &&
+          model !== undefined &&
+          latency_ms.count === model.answered &&
+          model.answered >= got,
+      );
+      expect(metrics.models[0]?.answered).to.be.within(got, got + lost);
+      const last = new Client(protocol, port);
+      last.send('x');
+      await last.replied(1);
+      server.signal('SIGTERM');
+      last.send(...'xyz');
+      await last.closed;
+      expect(last.replies.every((text) => text === reply)).to.equal(true);
+      expect(await server.ended()).to.deep.equal({ code: 0, signal: null });
+    });
+  });
+}
+
+for (const protocol of [framed, lines]) keepsTheContract(protocol);

@@ -1,0 +1,13 @@
+// `node --import` of this in the processes of a server: its workers speak lines instead of frames.
+
+import { protocols } from '#src/worker/protocols.js';
+import { LineConnection } from './line-protocol.js';
+
+protocols.set(
+  'framed',
+  (socket, endpoint, { recorder }, onClose) =>
+    new LineConnection(socket, endpoint, () => {
+      recorder.count('closedByClient');
+      onClose(false);
+    }),
+);
