@@ -8,16 +8,6 @@ import { temporaryFolder } from '../support/folder.js';
 import { root } from '../support/processes.js';
 import { allBlocks, anchorsOf, docs, linksOf, proseOf, readmes } from '../support/readmes.js';
 
-/** Files that READMEs name and that are not there yet. */
-const notYetThere = [
-  'src/serving/memory-budget.ts',
-  'src/serving/model-endpoint.ts',
-  'src/serving/reply-flush.ts',
-  'src/serving/request-accounting.ts',
-  'src/serving/request-group.ts',
-  'src/worker/framed/connection.ts',
-];
-
 describe('the READMEs', () => {
   const files = Object.keys(readmes);
 
@@ -37,7 +27,6 @@ describe('the READMEs', () => {
 
   it('link to files and headings that exist', () => {
     for (const { file, link, path, anchor } of files.flatMap(linksOf)) {
-      if (notYetThere.includes(path)) continue;
       expect(existsSync(`${root}${path}`), `${file}: ${link}`).to.equal(true);
       if (anchor !== '') expect(anchorsOf(path), `${file}: ${link}`).to.include(anchor);
     }
@@ -51,7 +40,7 @@ describe('the READMEs', () => {
         .map((path) => (isSource(file, path) ? join(dirname(file), path) : path))
         .filter((path) => !existsSync(`${root}${path}`)),
     );
-    expect(missing.filter((path) => !notYetThere.includes(path))).to.deep.equal([]);
+    expect(missing).to.deep.equal([]);
   });
 
   it('are reached from the first one', () => {
@@ -74,10 +63,6 @@ describe('the READMEs', () => {
       loadConfig({ file: config, env: {}, workingDirectory: root });
     });
   }
-
-  it('await only files that are not there', () => {
-    expect(notYetThere.filter((path) => existsSync(`${root}${path}`))).to.deep.equal([]);
-  });
 });
 
 /** In src/README.md, paths start at its folder. */
