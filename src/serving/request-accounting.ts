@@ -64,7 +64,9 @@ export class RequestAccounting implements Sender {
   /** The group that its next requests join, with the endpoint to fill it. */
   begin(target: Batch | RequestRefusal, arrivedAt: number): RequestGroup {
     const group = new RequestGroup(target, arrivedAt, this.#onSettled);
-    this.#pending.push(group);
+    // `[one]` takes room for one; what is pushed to an empty array, for seventeen.
+    if (this.#pending.length > 0) this.#pending.push(group);
+    else this.#pending = [group];
     if (typeof target !== 'string') target.enter(group);
     return group;
   }
@@ -85,7 +87,7 @@ export class RequestAccounting implements Sender {
       settled++;
     }
     if (settled === 0) return;
-    const groups = this.#pending.splice(0, settled);
+    const groups = this.#takeFirst(settled);
     const now = performance.now();
     this.#client.encodeReplies(groups, now);
     for (const group of groups) this.#count(group, now);
@@ -120,6 +122,13 @@ export class RequestAccounting implements Sender {
     for (const group of this.#pending) if (typeof group.target !== 'string') batcher.cancel(group.target, group);
     this.#inFlight = 0;
     this.#pending = [];
+  }
+
+  #takeFirst(count: number): readonly RequestGroup[] {
+    if (count < this.#pending.length) return this.#pending.splice(0, count);
+    const all = this.#pending;
+    this.#pending = [];
+    return all;
   }
 
   /** The model has answered, or a deadline has passed, for one of the groups. */
