@@ -3,7 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { ServerStatus } from '#src/operations.js';
+import type { ServerStatus } from '#src/control/protocol.js';
 import { maxUnacknowledged } from '#src/primary/dispatcher.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses } from '../support/processes.js';
