@@ -60,7 +60,7 @@ export interface WorkerBoot {
   readonly run: string;
   readonly slot: number;
   readonly incarnation: number;
-  /** Where it keeps its counts in a slab; null: nowhere. */
+  /** Where it keeps its counts in a counter file; null: nowhere. */
   readonly slabFolder: string | null;
   /** Who takes them over; null where there is no /proc. */
   readonly primary: ProcessIdentity | null;

@@ -31,14 +31,14 @@ interface Touched {
 
 /** Counts the requests and the batches of one model. */
 export class ModelRecorder {
-  readonly #slab: Float64Array;
+  readonly #counters: Float64Array;
   readonly #touched: Touched;
   readonly #at: Readonly<Record<ModelCounter, number>>;
   readonly #batchRowsAt: number;
   readonly #histogramAt: Readonly<Record<ModelHistogram, number>>;
 
-  constructor(slab: Float64Array, touched: Touched, countersAt: number, histogramsAt: number) {
-    this.#slab = slab;
+  constructor(counters: Float64Array, touched: Touched, countersAt: number, histogramsAt: number) {
+    this.#counters = counters;
     this.#touched = touched;
     this.#at = indexes(modelCounters, countersAt);
     this.#batchRowsAt = countersAt + modelCounters.length;
@@ -67,18 +67,18 @@ export class ModelRecorder {
   snapshot(): ModelCounts {
     const stride = modelHistograms.length;
     return {
-      ...values(this.#at, this.#slab),
-      ...eachHistogram((name) => toSparse(this.#slab, this.#histogramAt[name], stride)),
-      batchRows: [...this.#slab.subarray(this.#batchRowsAt, this.#batchRowsAt + batchRowsBuckets)],
+      ...values(this.#at, this.#counters),
+      ...eachHistogram((name) => toSparse(this.#counters, this.#histogramAt[name], stride)),
+      batchRows: [...this.#counters.subarray(this.#batchRowsAt, this.#batchRowsAt + batchRowsBuckets)],
     };
   }
 
   #add(at: number, by: number): void {
-    this.#slab[at] = (this.#slab[at] as number) + by;
+    this.#counters[at] = (this.#counters[at] as number) + by;
   }
 }
 
-/** What stands for the order and the sizes of all counters: a slab of another layout cannot be read. */
+/** What stands for the order and the sizes of all counters: a counter file of another layout cannot be read. */
 export const recorderLayout = [
   ...workerCounters,
   '|',
@@ -91,34 +91,34 @@ export const recorderLayout = [
 
 export class Recorder {
   readonly modelNames: readonly string[];
-  readonly #slab: Float64Array;
+  readonly #counters: Float64Array;
   readonly #touched: Touched = { from: 0, to: 0 };
   readonly #countersEnd: number;
   readonly #at = indexes(workerCounters, 0);
   readonly #models = new Map<string, ModelRecorder>();
 
-  /** @param slab counts to go on from, of a recorder of the same models: what `slab` was; by default none. */
-  constructor(modelNames: readonly string[], slab?: Float64Array) {
+  /** @param counter file counts to go on from, of a recorder of the same models: what `counter file` was; by default none. */
+  constructor(modelNames: readonly string[], counters?: Float64Array) {
     this.#countersEnd = workerCounters.length + modelNames.length * countersSize;
     const size = this.#countersEnd + modelNames.length * histogramsSize;
-    if (slab !== undefined && slab.length !== size)
-      throw new RangeError(`${slab.length} counts cannot be those of ${modelNames.length} models`);
+    if (counters !== undefined && counters.length !== size)
+      throw new RangeError(`${counters.length} counts cannot be those of ${modelNames.length} models`);
     this.modelNames = modelNames;
-    this.#slab = slab ?? new Float64Array(size);
+    this.#counters = counters ?? new Float64Array(size);
     this.#touched.to = size;
     for (const [i, name] of modelNames.entries()) {
       const countersAt = workerCounters.length + i * countersSize;
       const histogramsAt = this.#countersEnd + i * histogramsSize;
-      this.#models.set(name, new ModelRecorder(this.#slab, this.#touched, countersAt, histogramsAt));
+      this.#models.set(name, new ModelRecorder(this.#counters, this.#touched, countersAt, histogramsAt));
     }
   }
 
   /** All counts, as they lie in memory. */
-  get slab(): Float64Array {
-    return this.#slab;
+  get counters(): Float64Array {
+    return this.#counters;
   }
 
-  /** Calls `write` with the ranges of `slab` that may have changed since it was called last. */
+  /** Calls `write` with the ranges of `counter file` that may have changed since it was called last. */
   takeTouched(write: (from: number, to: number) => void): void {
     const { from, to } = this.#touched;
     // A second call costs more than some hundred bytes between the two.
@@ -128,13 +128,13 @@ export class Recorder {
       write(from, to);
       write(0, this.#countersEnd);
     }
-    this.#touched.from = this.#slab.length;
+    this.#touched.from = this.#counters.length;
     this.#touched.to = 0;
   }
 
   count(counter: WorkerCounter, by = 1): void {
     const at = this.#at[counter];
-    this.#slab[at] = (this.#slab[at] as number) + by;
+    this.#counters[at] = (this.#counters[at] as number) + by;
   }
 
   model(name: string): ModelRecorder {
@@ -145,7 +145,7 @@ export class Recorder {
 
   snapshot(): WorkerCounts {
     const models = Object.fromEntries([...this.#models].map(([name, model]) => [name, model.snapshot()]));
-    return { ...values(this.#at, this.#slab), models };
+    return { ...values(this.#at, this.#counters), models };
   }
 }
 
@@ -153,7 +153,7 @@ function indexes<Name extends string>(names: readonly Name[], offset: number): R
   return Object.fromEntries(names.map((name, i) => [name, offset + i])) as Record<Name, number>;
 }
 
-function values<Name extends string>(at: Readonly<Record<Name, number>>, slab: Float64Array): Record<Name, number> {
-  const entries = Object.entries<number>(at).map(([name, i]) => [name, slab[i]]);
+function values<Name extends string>(at: Readonly<Record<Name, number>>, counters: Float64Array): Record<Name, number> {
+  const entries = Object.entries<number>(at).map(([name, i]) => [name, counters[i]]);
   return Object.fromEntries(entries) as Record<Name, number>;
 }

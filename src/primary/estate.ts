@@ -1,10 +1,17 @@
-// What workers leave behind. Each keeps its counts in a slab that outlives it; the primary takes them over exactly once,
-// and removes the slab only when what it held is safe: in the node's ledger or, without one, published. So nothing is
+// What workers leave behind. Each keeps its counts in a counter file that outlives it; the primary takes them over exactly once,
+// and removes the counter file only when what it held is safe: in the node's ledger or, without one, published. So nothing is
 // lost if the primary dies as well: then the next primary of the node takes over what it finds.
 
+import {
+  type CounterFileOwner,
+  counterFilePath,
+  type DepartedCounterFile,
+  lockName,
+  readCounterFile,
+  removeCounterFile,
+} from '../metrics/counter-file.js';
 import { removeLock } from '../metrics/lock.js';
 import { departed, unsettledOf } from '../metrics/merge.js';
-import { type DepartedSlab, lockName, readSlab, removeSlab, type SlabOwner, slabFile } from '../metrics/slab.js';
 import { type WorkerCounts, type WorkerRecord, workerRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 
@@ -12,29 +19,29 @@ export class Estate {
   readonly #folder: string | null;
   /** Ids of records that the node's record contains, until that has been published. */
   #unpublished: readonly string[] = [];
-  /** Slabs whose counts the node's record has, until that is safe. */
+  /** Counter files whose counts the node's record has, until that is safe. */
   #unsafe: readonly string[] = [];
 
-  /** @param folder null: workers keep no slabs */
+  /** @param folder null: workers keep no counter files */
   constructor(folder: string | null) {
     this.#folder = folder;
   }
 
   /** The counts of a worker that is gone; null when it left none. */
-  take(owner: SlabOwner): WorkerCounts | null {
+  take(owner: CounterFileOwner): WorkerCounts | null {
     if (this.#folder === null) {
       this.retire([recordIdOf(owner)]);
       return null;
     }
     removeLock(this.#folder, lockName(owner));
-    return this.takeFile(owner, slabFile(this.#folder, owner));
+    return this.takeFile(owner, counterFilePath(this.#folder, owner));
   }
 
-  /** The same, where the slab has been found. */
-  takeFile(owner: SlabOwner, file: string): WorkerCounts | null {
+  /** The same, where the counter file has been found. */
+  takeFile(owner: CounterFileOwner, file: string): WorkerCounts | null {
     this.retire([recordIdOf(owner)]);
     if (!this.#unsafe.includes(file)) this.#unsafe = [...this.#unsafe, file];
-    return readSlab(file)?.counts ?? null;
+    return readCounterFile(file)?.counts ?? null;
   }
 
   /** Records that the node's record contains from now on. */
@@ -47,14 +54,14 @@ export class Estate {
     return this.#unpublished;
   }
 
-  /** The slabs that wait for `safe`. */
+  /** The counter files that wait for `safe`. */
   get unsafe(): readonly string[] {
     return this.#unsafe;
   }
 
-  /** What these slabs held is safe elsewhere. */
+  /** What these counter files held is safe elsewhere. */
   safe(files: readonly string[]): void {
-    for (const file of files) removeSlab(file);
+    for (const file of files) removeCounterFile(file);
     this.#unsafe = this.#unsafe.filter((file) => !files.includes(file));
   }
 
@@ -64,25 +71,25 @@ export class Estate {
   }
 }
 
-const recordIdOf = ({ node, run, slot, incarnation }: SlabOwner): string =>
+const recordIdOf = ({ node, run, slot, incarnation }: CounterFileOwner): string =>
   workerRecordId(node, run, slot, incarnation);
 
 /** Publishes the last counts of an orphan under its own name. Where its node had folded it already, that does no harm. */
-export async function publishOrphan(slab: DepartedSlab, publisher: RecordPublisher): Promise<void> {
-  const counts = readSlab(slab.file)?.counts;
+export async function publishOrphan(counterFile: DepartedCounterFile, publisher: RecordPublisher): Promise<void> {
+  const counts = readCounterFile(counterFile.file)?.counts;
   if (counts === undefined) return;
   // After every record that it published itself.
-  const record = orphanRecord({ ...slab, counts: departed(counts) }, Number.MAX_SAFE_INTEGER);
+  const record = orphanRecord({ ...counterFile, counts: departed(counts) }, Number.MAX_SAFE_INTEGER);
   await publisher.publish({ record, retires: [] });
-  removeSlab(slab.file);
+  removeCounterFile(counterFile.file);
 }
 
 /** What an orphan counted so far, as a record of its own, where Redis has none of it: before all that it published. */
-export function earlyOrphanRecord(slab: DepartedSlab): WorkerRecord {
-  return orphanRecord(slab, 0);
+export function earlyOrphanRecord(counterFile: DepartedCounterFile): WorkerRecord {
+  return orphanRecord(counterFile, 0);
 }
 
-function orphanRecord({ owner, pid, counts }: DepartedSlab, sequence: number): WorkerRecord {
+function orphanRecord({ owner, pid, counts }: DepartedCounterFile, sequence: number): WorkerRecord {
   const { node, run, slot, incarnation } = owner;
   return {
     kind: 'worker',

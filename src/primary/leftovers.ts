@@ -1,4 +1,4 @@
-// Slabs of servers that have ended without a word: killed, or gone with their container. The next primary of their node,
+// Counter files of servers that have ended without a word: killed, or gone with their container. The next primary of their node,
 // which has the ledger of their run, takes them over; where there is none, whoever counts for the same cluster publishes
 // them, so that nothing is lost. Whatever nobody will ask for is removed, so that nothing piles up in memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
 //
@@ -10,8 +10,15 @@ import { readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs
 import { join } from 'node:path';
 import { embeddedIdentity } from '../config/describe.js';
 import type { Log } from '../log.js';
+import {
+  type CounterFileName,
+  claimedName,
+  type DepartedCounterFile,
+  parseCounterFileName,
+  readCounterFile,
+  removeCounterFile,
+} from '../metrics/counter-file.js';
 import { isHeld, lockEnding, unbornEnding } from '../metrics/lock.js';
-import { claimedName, type DepartedSlab, parseSlabName, readSlab, removeSlab, type SlabName } from '../metrics/slab.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { isRunningHere, type ProcessIdentity } from '../process-identity.js';
 import { earlyOrphanRecord, publishOrphan } from './estate.js';
@@ -25,7 +32,7 @@ const unbornMs = 60_000;
 export interface Heir {
   hasRun(run: string): boolean;
   /** Takes over what a worker of such a run counted, and removes the file when that is safe. */
-  take(slab: DepartedSlab): void;
+  take(counterFile: DepartedCounterFile): void;
 }
 
 export interface LeftoversOptions {
@@ -65,16 +72,19 @@ export class Leftovers {
       asked.set(name, answer);
       return answer;
     };
-    for (const slab of names.flatMap((name) => parseSlabName(name) ?? [])) {
-      if (slab.run === run || (isStart && !heir.hasRun(slab.run))) continue;
+    for (const counterFile of names.flatMap((name) => parseCounterFileName(name) ?? [])) {
+      if (counterFile.run === run || (isStart && !heir.hasRun(counterFile.run))) continue;
       const owners =
-        slab.claimedBy === run ? [slab.run] : [slab.run, ...(slab.claimedBy === null ? [] : [slab.claimedBy])];
+        counterFile.claimedBy === run
+          ? [counterFile.run]
+          : [counterFile.run, ...(counterFile.claimedBy === null ? [] : [counterFile.claimedBy])];
       const areOwned = await Promise.all(owners.map(lives));
       if (areOwned.includes(true)) continue;
-      if (!(await lives(slab.worker))) await this.#settle(slab);
+      if (!(await lives(counterFile.worker))) await this.#settle(counterFile);
       else {
-        this.#endHung(slab);
-        const living = isStart || !heir.hasRun(slab.run) ? null : readSlab(join(folder, slab.name));
+        this.#endHung(counterFile);
+        const living =
+          isStart || !heir.hasRun(counterFile.run) ? null : readCounterFile(join(folder, counterFile.name));
         // Nobody else may know of it by now.
         if (living !== null) await publisher.publish({ record: earlyOrphanRecord(living), retires: [] });
       }
@@ -89,27 +99,27 @@ export class Leftovers {
     }
   }
 
-  async #settle(name: SlabName): Promise<void> {
+  async #settle(name: CounterFileName): Promise<void> {
     const { folder, cluster, node, heir, publisher, takeOverMs, retentionMs, log } = this.#options;
     const file = join(folder, name.name);
-    const slab = readSlab(file);
+    const counterFile = readCounterFile(file);
     // Of another version, or of a worker that was killed before it had written it.
-    if (slab === null) return this.#removeIfOlder(name.name, retentionMs);
-    const { owner } = slab;
-    if (owner.cluster === embeddedIdentity) return removeSlab(file); // what it counted has ended with it
+    if (counterFile === null) return this.#removeIfOlder(name.name, retentionMs);
+    const { owner } = counterFile;
+    if (owner.cluster === embeddedIdentity) return removeCounterFile(file); // what it counted has ended with it
     if (owner.cluster !== cluster) {
       if (!this.#isOlder(name.name, retentionMs)) return;
       log.warn(
         { node: owner.node, file },
         'counters of a server that never came back are removed: nobody of its cluster is here',
       );
-      return removeSlab(file);
+      return removeCounterFile(file);
     }
     if (owner.node !== node && this.#deadForMs(name) < takeOverMs) return;
     const claimed = this.#claim(name);
     if (claimed === null) return;
-    if (heir.hasRun(owner.run)) heir.take({ ...slab, file: claimed });
-    else await publishOrphan({ ...slab, file: claimed }, publisher);
+    if (heir.hasRun(owner.run)) heir.take({ ...counterFile, file: claimed });
+    else await publishOrphan({ ...counterFile, file: claimed }, publisher);
     this.#deadSince.delete(name.worker);
     log.info(
       { node: owner.node, run: owner.run, slot: owner.slot },
@@ -118,7 +128,7 @@ export class Leftovers {
   }
 
   /** Null when somebody else was quicker. */
-  #claim(name: SlabName): string | null {
+  #claim(name: CounterFileName): string | null {
     const { folder, run } = this.#options;
     const claimed = join(folder, claimedName(name, run));
     try {
@@ -130,21 +140,22 @@ export class Leftovers {
     }
   }
 
-  #deadForMs({ worker }: SlabName): number {
+  #deadForMs({ worker }: CounterFileName): number {
     const since = this.#deadSince.get(worker) ?? performance.now();
     this.#deadSince.set(worker, since);
     return performance.now() - since;
   }
 
   /** It ends by itself when its primary has gone, unless it hangs. One of another container we could not even name. */
-  #endHung({ name }: SlabName): void {
+  #endHung({ name }: CounterFileName): void {
     const { folder, cluster, node } = this.#options;
     if (performance.now() - this.#startedAt < orphanGraceMs) return;
-    const slab: DepartedSlab | null = readSlab(join(folder, name));
-    if (slab?.owner.cluster !== cluster || slab.owner.node !== node || slab.identity === null) return;
+    const counterFile: DepartedCounterFile | null = readCounterFile(join(folder, name));
+    if (counterFile?.owner.cluster !== cluster || counterFile.owner.node !== node || counterFile.identity === null)
+      return;
     // Its lock may have been taken away while it lives: by whoever cleans up, or at the end of its user's session.
-    if (slab.primary !== null && isRunningHere(slab.primary)) return;
-    if (isWorker(slab.identity)) process.kill(slab.identity.pid, 'SIGKILL');
+    if (counterFile.primary !== null && isRunningHere(counterFile.primary)) return;
+    if (isWorker(counterFile.identity)) process.kill(counterFile.identity.pid, 'SIGKILL');
   }
 
   #isOlder(name: string, ms: number): boolean {

@@ -5,8 +5,8 @@ import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { Log } from '../log.js';
+import type { DepartedCounterFile } from '../metrics/counter-file.js';
 import type { WorkerCounter } from '../metrics/counters.js';
-import type { DepartedSlab } from '../metrics/slab.js';
 import { nodeRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { Estate } from './estate.js';
@@ -15,7 +15,7 @@ import { Leftovers } from './leftovers.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { WorkerHandle } from './worker-handle.js';
 
-/** One that was just starting when its primary was killed may open its slab as late as this: until then each publication looks. */
+/** One that was just starting when its primary was killed may open its counter file as late as this: until then each publication looks. */
 const latestOrphanMs = 10_000;
 /** And later only so often, for what other servers leave behind. */
 const sweepEveryMs = 5000;
@@ -29,7 +29,7 @@ export interface NodePublishingOptions {
   readonly publisher: RecordPublisher;
   /** Whether what is published outlives this process tree. */
   readonly isLasting: boolean;
-  /** Where slabs are; null: nowhere. */
+  /** Where counter files are; null: nowhere. */
   readonly folder: string | null;
   readonly log: Log;
 }
@@ -69,7 +69,10 @@ export class NodePublishing {
             cluster: this.#cluster,
             node: this.#node,
             publisher,
-            heir: { hasRun: (earlier) => record.hasContained(earlier), take: (slab) => this.#takeOver(slab) },
+            heir: {
+              hasRun: (earlier) => record.hasContained(earlier),
+              take: (counterFile) => this.#takeOver(counterFile),
+            },
             // When the aggregators have folded that node away, it is too late.
             takeOverMs: Math.min(metrics.takeOverSeconds, metrics.nodeRetentionSeconds / 2) * 1000,
             retentionMs: metrics.leftoverRetentionDays * 86_400_000,
@@ -177,7 +180,7 @@ export class NodePublishing {
     }
   }
 
-  #takeOver({ owner, file }: DepartedSlab): void {
+  #takeOver({ owner, file }: DepartedCounterFile): void {
     const counts = this.#estate.takeFile(owner, file);
     if (counts !== null) this.#options.record.foldEarlier(owner.run, owner.incarnation, counts);
     this.#saveSoon();

@@ -1,13 +1,13 @@
-// The folder of slabs: made and looked at once, by the primary, before it has a worker that would fail there.
+// The folder of counter files: made and looked at once, by the primary, before it has a worker that would fail there.
 
 import type { Config } from '../config/load.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { makeOwnFolder } from '../folder.js';
 import type { Log } from '../log.js';
+import { defaultSlabFolder } from '../metrics/counter-file.js';
 import { holdLock } from '../metrics/lock.js';
-import { defaultSlabFolder } from '../metrics/slab.js';
 
-/** The folder, with this run's lock in it; null when there shall be or can be no slabs. Throws OperatorError CONFIG_INVALID. */
+/** The folder, with this run's lock in it; null when there shall be or can be no counter files. Throws OperatorError CONFIG_INVALID. */
 export async function openSlabFolder(
   { metrics }: Pick<Config, 'metrics'>,
   run: string,

@@ -13,9 +13,9 @@ import { sendToPrimary } from '../ipc/channel.js';
 import type { ToWorker, WorkerBoot } from '../ipc/messages.js';
 import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
 import { countLostLines, createLog, type Log } from '../log.js';
+import { CounterFile, lockName } from '../metrics/counter-file.js';
 import { holdLock } from '../metrics/lock.js';
 import { Recorder } from '../metrics/recorder.js';
-import { lockName, Slab } from '../metrics/slab.js';
 import type { Tracing } from '../otlp.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
 import { hearOfEnd, type RawHandle, socketOn } from '../raw-handle.js';
@@ -67,15 +67,15 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const isTried = tryHandles();
   const recorder = new Recorder(servedNames(config));
   countLostLines((lines) => recorder.count('logLinesLost', lines));
-  const slab = await openSlab(message, recorder, log);
+  const counterFile = await openCounterFile(message, recorder, log);
   const tracing = await startTracing(message);
   await isTried;
-  const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => slab?.write());
+  const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => counterFile?.write());
   const handoff = new Handoff(sendToPrimary, String(message.incarnation));
   const shared = {
     limits: requestLimitsOf(config),
     budget: new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024),
-    flush: new ReplyFlush(() => slab?.write()),
+    flush: new ReplyFlush(() => counterFile?.write()),
   };
   const endpoints = new Map(
     servedNames(config).map((name) => [
@@ -103,12 +103,12 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     ),
   });
   const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
-  const publishing = new Publishing(message, recorder, gauges, () => slab?.write());
+  const publishing = new Publishing(message, recorder, gauges, () => counterFile?.write());
   onServing(gauges);
 
   const drainTimeoutMs = config.server.drainTimeoutSeconds * 1000;
   const leave = async (): Promise<void> => {
-    slab?.write();
+    counterFile?.write();
     await publishing.end();
     await models.close();
     await tracing?.close();
@@ -191,19 +191,19 @@ async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | nul
 }
 
 /** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */
-async function openSlab(
+async function openCounterFile(
   { config, run, slot, incarnation, slabFolder, primary }: WorkerBoot,
   recorder: Recorder,
   log: Log,
-): Promise<Slab | null> {
+): Promise<CounterFile | null> {
   if (slabFolder === null) return null;
   const owner = { cluster: config.cluster.identity, node: config.cluster.node, run, slot, incarnation };
   const hasNone = (error: unknown): void =>
     log.warn({ err: error }, 'no room for counters that outlive this worker: a kill may lose its last counts');
   try {
-    // First the lock: a slab without one is of a worker that is dead.
+    // First the lock: a counter file without one is of a worker that is dead.
     await holdLock(slabFolder, lockName(owner));
-    return new Slab(slabFolder, owner, recorder, { primary, onFailure: hasNone });
+    return new CounterFile(slabFolder, owner, recorder, { primary, onFailure: hasNone });
   } catch (error) {
     hasNone(error);
     return null;

@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { ServerStatus } from '#src/control/protocol.js';
-import { readSlabs } from '#src/metrics/slab.js';
+import { readCounterFiles } from '#src/metrics/counter-file.js';
 import { startNode } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
 import { freePort, isRunning, root, workersOf } from '../support/processes.js';
@@ -75,9 +75,9 @@ export class ChaosNode {
     return pids;
   }
 
-  /** Those of them that have a slab: one that stood still before would be known to its own primary alone. */
+  /** Those of them that have a counter file: one that stood still before would be known to its own primary alone. */
   get begun(): readonly number[] {
-    const begun = new Set(readSlabs(`${this.#folder}/slabs`).map(({ pid }) => pid));
+    const begun = new Set(readCounterFiles(`${this.#folder}/slabs`).map(({ pid }) => pid));
     return this.workers.filter((pid) => begun.has(pid));
   }
 
@@ -133,10 +133,10 @@ export class ChaosNode {
     const faults = code === 0 ? [] : [`${this.name} ended with ${code}`];
     const orphans = [...this.#seen].filter(isRunning);
     if (orphans.length > 0) faults.push(`orphans of ${this.name} are left: ${orphans.join(', ')}`);
-    const slabs = `${this.#folder}/slabs`;
+    const counterFiles = `${this.#folder}/slabs`;
     // What its runs have counted stays with it.
     const isKept = (name: string): boolean => name.endsWith('.ledger');
-    const left = existsSync(slabs) ? readdirSync(slabs) : [];
+    const left = existsSync(counterFiles) ? readdirSync(counterFiles) : [];
     const ledgers = left.filter(isKept);
     if (ledgers.length !== 1) faults.push(`${this.name} has ${ledgers.length} ledgers: ${ledgers.join(', ')}`);
     const leftovers = left.filter((name) => !isKept(name));

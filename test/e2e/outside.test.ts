@@ -19,24 +19,21 @@ const cli = `${root}dist/cli.js`;
 interface Home {
   readonly env: NodeJS.ProcessEnv;
   readonly temporary: string;
-  readonly slabs: string;
+  readonly counterFiles: string;
   /** What was put where it should not be. */
   left(): readonly string[];
 }
 
 function emptyHome(extra: Readonly<Record<string, string>> = {}): Home {
   const folder = mkdtempSync(join(temporaryFolder(), 'h'));
-  const [home, cache, temporary, slabs] = ['home', 'cache', 'tmp', 'slabs'].map((name) => join(folder, name)) as [
-    string,
-    string,
-    string,
-    string,
-  ];
+  const [home, cache, temporary, counterFiles] = ['home', 'cache', 'tmp', 'slabs'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string, string];
   for (const path of [home, cache, temporary]) mkdirSync(path);
   return {
-    env: { ...cleanEnv(extra), HOME: home, XDG_CACHE_HOME: cache, TMPDIR: temporary, SLAB_FOLDER: slabs },
+    env: { ...cleanEnv(extra), HOME: home, XDG_CACHE_HOME: cache, TMPDIR: temporary, SLAB_FOLDER: counterFiles },
     temporary,
-    slabs,
+    counterFiles,
     left: () => [home, cache, temporary].flatMap((path) => readdirSync(path, { recursive: true, encoding: 'utf8' })),
   };
 }
@@ -48,9 +45,9 @@ function expectNothingElse(footprint: Footprint, home: Home, peers: readonly str
   const known = new Set([...bound, ...peers, '/var/run/nscd/socket', '/run/nscd/socket']);
   const control = join(home.temporary, `ml-tcp-server-${process.getuid?.()}`);
   const isNamed = (path: string): boolean =>
-    path === '/dev/null' || path.startsWith(home.slabs) || path === control || path.startsWith(`${control}/`);
+    path === '/dev/null' || path.startsWith(home.counterFiles) || path === control || path.startsWith(`${control}/`);
   // Beside its counters are the locks of those who write them, which are asked whether they are held.
-  const isOwn = (peer: string): boolean => peer.startsWith(control) || peer.startsWith(home.slabs);
+  const isOwn = (peer: string): boolean => peer.startsWith(control) || peer.startsWith(home.counterFiles);
   expect(connected.filter((peer) => !known.has(peer) && !isOwn(peer))).to.deep.equal([]);
   expect(bound.filter((address) => !address.startsWith('127.0.0.1:'))).to.deep.equal([]);
   expect(written.filter((path) => !isNamed(path))).to.deep.equal([]);
@@ -115,7 +112,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
       expectNothingElse(served, home, []);
       const offered = [host, ...ports.map((port) => `127.0.0.1:${port}`)];
       expect(served.bound).to.include.members(offered);
-      expect(served.written.some((path) => path.startsWith(home.slabs))).to.equal(true);
+      expect(served.written.some((path) => path.startsWith(home.counterFiles))).to.equal(true);
       for (const footprint of seen) expectNothingElse(footprint, { ...home, left: clients.left }, offered);
       expect(seen.flatMap(({ connected }) => connected)).to.include.members(offered);
     });

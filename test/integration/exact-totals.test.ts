@@ -179,11 +179,11 @@ describe('exact totals, embedded, through restarts', () => {
   it('begin anew, unless a folder for the ledger is set: then they go on', async function () {
     this.timeout(40_000);
     const folder = temporaryFolder();
-    const slabs = { SLAB_FOLDER: `${folder}/slabs` };
-    const ledger = { ...slabs, LEDGER_FOLDER: `${folder}/a/b` };
+    const counterFiles = { SLAB_FOLDER: `${folder}/slabs` };
+    const ledger = { ...counterFiles, LEDGER_FOLDER: `${folder}/a/b` };
     const runs = [
-      [slabs, 10, 'SIGTERM'],
-      [slabs, 10, 'SIGTERM'],
+      [counterFiles, 10, 'SIGTERM'],
+      [counterFiles, 10, 'SIGTERM'],
       [ledger, 10, 'SIGTERM'],
       [ledger, 20, 'SIGKILL'],
       [ledger, 30, 'SIGTERM'],

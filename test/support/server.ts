@@ -32,12 +32,12 @@ export interface ServerOptions {
   readonly hasLogPipe?: boolean;
 }
 
-const slabs = temporaryFolder();
+const counterFiles = temporaryFolder();
 
 /** Environment without settings that the machine of the test may have. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { PATH, HOME, TMPDIR } = process.env;
-  return { PATH, HOME, TMPDIR, SLAB_FOLDER: slabs, ...extra };
+  return { PATH, HOME, TMPDIR, SLAB_FOLDER: counterFiles, ...extra };
 }
 
 export class TestServer extends TestProcess {

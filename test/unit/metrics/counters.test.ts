@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { ClusterView } from '#src/aggregator/cluster-view.js';
 import { metricFamilies } from '#src/aggregator/prometheus.js';
+import { CounterFile, counterFilePath, readCounterFile } from '#src/metrics/counter-file.js';
 import {
   type Counter,
   counterFamilies,
@@ -13,7 +14,6 @@ import {
 import { formatText } from '#src/metrics/exposition.js';
 import { addCounts, departed, noCounts, noModelCounts, unsettled } from '#src/metrics/merge.js';
 import { Recorder } from '#src/metrics/recorder.js';
-import { readSlab, Slab, slabFile } from '#src/metrics/slab.js';
 import type { WorkerCounts } from '#src/metrics/snapshot.js';
 import { temporaryFolder } from '../../support/folder.js';
 import { snapshotOf, workerRecord } from '../../support/records.js';
@@ -26,8 +26,8 @@ describe('a row of the table of counters', () => {
   /** From a worker's memory by its file to its primary, and from there as a record to an aggregator. */
   function travelled(recorder: Recorder): WorkerCounts {
     const owner = { cluster: 'c', node: 'n', run: 'r', slot: 0, incarnation: 1 };
-    new Slab(folder, owner, recorder).close();
-    const counts = readSlab(slabFile(folder, owner))?.counts;
+    new CounterFile(folder, owner, recorder).close();
+    const counts = readCounterFile(counterFilePath(folder, owner))?.counts;
     return JSON.parse(JSON.stringify(addCounts(noCounts(), counts ?? noCounts()))) as WorkerCounts;
   }
 

@@ -18,8 +18,8 @@ import { expect } from 'chai';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { clusterIdentity } from '#src/config/describe.js';
 import { loadConfig } from '#src/config/load.js';
+import { CounterFile, counterFilePath } from '#src/metrics/counter-file.js';
 import { Recorder } from '#src/metrics/recorder.js';
-import { Slab, slabFile } from '#src/metrics/slab.js';
 import { ask, startNode, TestAggregator } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, isRunning, workersOf } from '../support/processes.js';
@@ -29,7 +29,8 @@ import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
 const answered = ({ models }: Metrics): number => models.reduce((sum, model) => sum + model.answered, 0);
-const slabsIn = (folder: string): readonly string[] => readdirSync(folder).filter((name) => name.endsWith('.slab'));
+const counterFilesIn = (folder: string): readonly string[] =>
+  readdirSync(folder).filter((name) => name.endsWith('.slab'));
 
 let runs = 0;
 interface Leftover {
@@ -46,8 +47,8 @@ function leave(folder: string, { cluster = 'embedded', node = 'n', answered = 1,
   const recorder = new Recorder(['dummy']);
   recorder.model('dummy').count('received', answered);
   recorder.model('dummy').count('answered', answered);
-  new Slab(folder, owner, recorder).close();
-  const file = slabFile(folder, owner);
+  new CounterFile(folder, owner, recorder).close();
+  const file = counterFilePath(folder, owner);
   const bytes = readFileSync(file);
   const header = JSON.parse(bytes.toString('utf8', 0, bytes.indexOf(0)));
   bytes.fill(0, 0, 4096);
@@ -65,7 +66,7 @@ const aged = (file: string, days: number): string => {
   return file;
 };
 
-describe('the folder of slabs', () => {
+describe('the folder of counter files', () => {
   afterEach(endProcesses);
 
   const refused: Record<string, readonly [prepare: () => string, reason: string]> = {
@@ -143,7 +144,7 @@ describe('the folder of slabs', () => {
       await ask(server, 3);
       await server.metricsWhen('three requests', (metrics) => answered(metrics) === 3);
       expect(server.count('worker died')).to.equal(0);
-      expect(slabsIn(folder)).to.deep.equal([]);
+      expect(counterFilesIn(folder)).to.deep.equal([]);
       await server.event('no room for counters that outlive this worker: a kill may lose its last counts');
       server.signal('SIGTERM');
       expect(await server.ended()).to.deep.equal({ code: 0, signal: null });
@@ -159,7 +160,7 @@ describe('the folder of slabs', () => {
   });
 });
 
-describe('slabs of other servers', () => {
+describe('counter files of other servers', () => {
   afterEach(endProcesses);
 
   it('in another container that shares the folder and the name of the host are left alone while it lives', async function () {
@@ -177,7 +178,7 @@ describe('slabs of other servers', () => {
     await ask(a, 100);
     await a.metricsWhen('a hundred requests', (metrics) => answered(metrics) === 100);
     const files = readdirSync(folder);
-    expect(slabsIn(folder)).to.have.lengthOf(2);
+    expect(counterFilesIn(folder)).to.have.lengthOf(2);
     const b = start(container);
     await ask(b, 1);
     await b.metricsWhen('its own request alone', (metrics) => answered(metrics) === 1);
@@ -193,7 +194,7 @@ describe('slabs of other servers', () => {
     // And when A goes with its whole container, nothing of it stays.
     a.signal('SIGKILL');
     await a.ended();
-    await until('only what is of B', () => slabsIn(folder).length === 2, { timeoutMs: 10_000 });
+    await until('only what is of B', () => counterFilesIn(folder).length === 2, { timeoutMs: 10_000 });
   });
 
   it('whose pids others have now are taken care of, and those others live on', async () => {
@@ -207,7 +208,7 @@ describe('slabs of other servers', () => {
     leave(folder, { node: 'another', identity: { pid: 1 } });
     const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '1', NODE_NAME: 'same', SLAB_FOLDER: folder } });
     await server.event('ready');
-    await until('only what is of the server', () => slabsIn(folder).length === 1);
+    await until('only what is of the server', () => counterFilesIn(folder).length === 1);
     expect(isRunning(pid)).to.equal(true);
     other.kill('SIGKILL');
   });
@@ -220,7 +221,7 @@ describe('slabs of other servers', () => {
     const [worker = 0] = workersOf(first);
     process.kill(worker, 'SIGSTOP');
     // One that says it is another process: it is not to be touched, whatever runs under its number.
-    const file = join(folder, slabsIn(folder)[0] as string);
+    const file = join(folder, counterFilesIn(folder)[0] as string);
     const own = readFileSync(file);
     const doubtful = Buffer.from(own);
     const header = JSON.parse(own.toString('utf8', 0, own.indexOf(0)));
@@ -235,7 +236,7 @@ describe('slabs of other servers', () => {
     expect(existsSync(file)).to.equal(true);
     writeFileSync(file, own);
     await until('its end', () => !isRunning(worker));
-    await until('the end of its slab', () => !existsSync(file));
+    await until('the end of its counter file', () => !existsSync(file));
   });
 
   it('whose primary lives is left alone, though somebody has removed the locks of that', async () => {
@@ -298,7 +299,7 @@ describe('slabs of other servers', () => {
     const successors = [1, 2].map(() => startNode({ ...env, NODE_NAME: 'n', WORKERS: '1' }, { args }));
     for (const successor of successors) await successor.event('ready');
     await aggregator.when('all that was counted', (metrics) => answered(metrics) === 1230);
-    await until('no slab but of the living', () => slabsIn(folder).length === 2, { timeoutMs: 10_000 });
+    await until('no counter file but of the living', () => counterFilesIn(folder).length === 2, { timeoutMs: 10_000 });
     const published = successors.map((server) =>
       server.count('counters of a worker whose server was killed are published'),
     );

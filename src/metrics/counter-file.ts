@@ -11,7 +11,7 @@ import { Recorder, recorderLayout } from './recorder.js';
 import type { WorkerCounts } from './snapshot.js';
 
 /** Whose counts they are. */
-export interface SlabOwner {
+export interface CounterFileOwner {
   /** Differs for clusters that do not share their totals. */
   readonly cluster: string;
   readonly node: string;
@@ -20,7 +20,7 @@ export interface SlabOwner {
   readonly incarnation: number;
 }
 
-interface Header extends SlabOwner {
+interface Header extends CounterFileOwner {
   readonly pid: number;
   readonly identity: ProcessIdentity | null;
   readonly primary: ProcessIdentity | null;
@@ -31,23 +31,23 @@ interface Header extends SlabOwner {
 const headerBytes = 4096;
 const ending = '.slab';
 
-/** Where slabs lie when config does not say: in memory where the machine has a file system for that. */
+/** Where counter files lie when config does not say: in memory where the machine has a file system for that. */
 export function defaultSlabFolder(): string {
   const parent = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
   return join(parent, `ml-tcp-server-${process.getuid?.() ?? 'user'}`);
 }
 
-export function slabFile(folder: string, owner: SlabOwner): string {
+export function counterFilePath(folder: string, owner: CounterFileOwner): string {
   return join(folder, `${lockName(owner)}${ending}`);
 }
 
 /** The lock that a worker holds while it lives; that of its primary has the name of the run. */
-export function lockName({ run, slot, incarnation }: Pick<SlabOwner, 'run' | 'slot' | 'incarnation'>): string {
+export function lockName({ run, slot, incarnation }: Pick<CounterFileOwner, 'run' | 'slot' | 'incarnation'>): string {
   return `${run}-${slot}-${incarnation}`;
 }
 
-/** What the name of a slab says, whether it can be read or not. */
-export interface SlabName {
+/** What the name of a counter file says, whether it can be read or not. */
+export interface CounterFileName {
   readonly name: string;
   readonly run: string;
   /** The lock of the worker that wrote it. */
@@ -56,25 +56,25 @@ export interface SlabName {
   readonly claimedBy: string | null;
 }
 
-/** Null when it is no name of a slab. */
-export function parseSlabName(name: string): SlabName | null {
+/** Null when it is no name of a counter file. */
+export function parseCounterFileName(name: string): CounterFileName | null {
   const [, worker, run, claimedBy = null] = /^((.+)-\d+-\d+)(?:\.([^.]+))?\.slab$/.exec(name) ?? [];
   return worker === undefined || run === undefined ? null : { name, run, worker, claimedBy };
 }
 
 /** The name of one that `run` has taken over. */
-export function claimedName({ worker }: SlabName, run: string): string {
+export function claimedName({ worker }: CounterFileName, run: string): string {
   return `${worker}.${run}${ending}`;
 }
 
-export interface SlabOptions {
+export interface CounterFileOptions {
   /** Who takes the counts over; null where nobody does, or that cannot be told. */
   readonly primary?: ProcessIdentity | null;
   /** Called once, when it can be written no more; there is no file then. */
   readonly onFailure?: (error: unknown) => void;
 }
 
-export class Slab {
+export class CounterFile {
   readonly #path: string;
   readonly #recorder: Recorder;
   readonly #counts: Uint8Array;
@@ -84,18 +84,18 @@ export class Slab {
   /** Throws Error when the file cannot be made: no space, or no right to write there. */
   constructor(
     folder: string,
-    owner: SlabOwner,
+    owner: CounterFileOwner,
     recorder: Recorder,
-    { primary = null, onFailure = () => {} }: SlabOptions = {},
+    { primary = null, onFailure = () => {} }: CounterFileOptions = {},
   ) {
     const { pid } = process;
     const models = recorder.modelNames;
     const header: Header = { ...owner, pid, identity: ownIdentity(), primary, models, layout: recorderLayout };
-    const { buffer, byteOffset, byteLength } = recorder.slab;
+    const { buffer, byteOffset, byteLength } = recorder.counters;
     this.#recorder = recorder;
     this.#counts = new Uint8Array(buffer, byteOffset, byteLength);
     this.#onFailure = onFailure;
-    this.#path = slabFile(folder, owner);
+    this.#path = counterFilePath(folder, owner);
     const page = Buffer.alloc(headerBytes);
     if (page.write(JSON.stringify(header)) === headerBytes) throw new Error('the names of the models are too long');
     this.#file = openSync(this.#path, 'wx', 0o600);
@@ -137,7 +137,7 @@ export class Slab {
       // Some file systems tell of earlier errors here.
     }
     this.#file = null;
-    removeSlab(this.#path);
+    removeCounterFile(this.#path);
   }
 }
 
@@ -150,9 +150,9 @@ function writeAll(file: number, bytes: Uint8Array, at: number, end: number, posi
   }
 }
 
-export interface DepartedSlab {
+export interface DepartedCounterFile {
   readonly file: string;
-  readonly owner: SlabOwner;
+  readonly owner: CounterFileOwner;
   readonly pid: number;
   /** Null where there is no /proc. */
   readonly identity: ProcessIdentity | null;
@@ -160,8 +160,8 @@ export interface DepartedSlab {
   readonly counts: WorkerCounts;
 }
 
-/** Null when there is no such file, or it cannot be read as a slab of this version. */
-export function readSlab(file: string): DepartedSlab | null {
+/** Null when there is no such file, or it cannot be read as a counter file of this version. */
+export function readCounterFile(file: string): DepartedCounterFile | null {
   try {
     const bytes = readFileSync(file);
     const text = bytes.toString('utf8', 0, headerBytes);
@@ -177,14 +177,14 @@ export function readSlab(file: string): DepartedSlab | null {
   }
 }
 
-/** All slabs that lie in the folder. */
-export function readSlabs(folder: string): readonly DepartedSlab[] {
+/** All counter files that lie in the folder. */
+export function readCounterFiles(folder: string): readonly DepartedCounterFile[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
     .filter((name) => name.endsWith(ending))
-    .flatMap((name) => readSlab(join(folder, name)) ?? []);
+    .flatMap((name) => readCounterFile(join(folder, name)) ?? []);
 }
 
-export function removeSlab(file: string): void {
+export function removeCounterFile(file: string): void {
   rmSync(file, { force: true });
 }

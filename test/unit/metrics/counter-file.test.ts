@@ -2,16 +2,16 @@ import { appendFileSync, closeSync, existsSync, readdirSync, readlinkSync, trunc
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { CounterFile, counterFilePath, readCounterFile, readCounterFiles } from '#src/metrics/counter-file.js';
 import { modelCounters, modelHistograms, workerCounters } from '#src/metrics/counters.js';
 import { Recorder } from '#src/metrics/recorder.js';
-import { readSlab, readSlabs, Slab, slabFile } from '#src/metrics/slab.js';
 import { temporaryFolder } from '../../support/folder.js';
 
 const names = ['digits', 'other'];
 let slots = 0;
 const ownerOf = (folder: string) => {
   const owner = { cluster: 'c', node: 'n', run: 'r', slot: slots++, incarnation: 1 };
-  return { owner, file: slabFile(folder, owner) };
+  return { owner, file: counterFilePath(folder, owner) };
 };
 
 const action = fc.oneof(
@@ -36,7 +36,7 @@ const action = fc.oneof(
   fc.record({ kind: fc.constant('write' as const) }),
 );
 
-describe('the counts in a slab', () => {
+describe('the counts in a counter file', () => {
   const folder = temporaryFolder();
 
   it('are those that were counted before they were written last, whatever that was', () => {
@@ -44,7 +44,7 @@ describe('the counts in a slab', () => {
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
         const recorder = new Recorder(names);
         const { owner, file } = ownerOf(folder);
-        const slab = new Slab(folder, owner, recorder);
+        const counterFile = new CounterFile(folder, owner, recorder);
         let written = recorder.snapshot();
         for (const act of actions) {
           if (act.kind === 'worker') recorder.count(act.counter, act.by);
@@ -52,37 +52,37 @@ describe('the counts in a slab', () => {
           else if (act.kind === 'time') recorder.model(act.model).time(act.histogram, act.ms);
           else if (act.kind === 'batch') recorder.model(act.model).batch(act.rows);
           else {
-            slab.write();
+            counterFile.write();
             written = recorder.snapshot();
           }
         }
-        slab.close();
-        expect(readSlab(file)).to.deep.include({ owner, pid: process.pid, counts: written });
+        counterFile.close();
+        expect(readCounterFile(file)).to.deep.include({ owner, pid: process.pid, counts: written });
       }),
     );
   });
 
   it('are not read from a file that is none, cut short, or of another version', () => {
     const { owner, file } = ownerOf(folder);
-    new Slab(folder, owner, new Recorder(names)).close();
-    expect(readSlab(join(folder, 'missing'))).to.equal(null);
+    new CounterFile(folder, owner, new Recorder(names)).close();
+    expect(readCounterFile(join(folder, 'missing'))).to.equal(null);
     for (const bytes of ['', 'nonsense', '{"layout":"other"}\0']) {
       writeFileSync(join(folder, 'other.slab'), bytes);
-      expect(readSlab(join(folder, 'other.slab'))).to.equal(null);
+      expect(readCounterFile(join(folder, 'other.slab'))).to.equal(null);
     }
     truncateSync(file, 5000);
-    expect(readSlab(file)).to.equal(null);
+    expect(readCounterFile(file)).to.equal(null);
     appendFileSync(file, Buffer.alloc(1_000_000));
-    expect(readSlab(file)).to.equal(null);
+    expect(readCounterFile(file)).to.equal(null);
   });
 
   it('of all workers are found, and nothing else', () => {
     const own = temporaryFolder();
     const { owner } = ownerOf(own);
-    new Slab(own, owner, new Recorder([])).close();
+    new CounterFile(own, owner, new Recorder([])).close();
     writeFileSync(join(own, 'notes.txt'), 'x');
-    expect(readSlabs(own).map((slab) => slab.owner)).to.deep.equal([owner]);
-    expect(readSlabs(join(own, 'missing'))).to.deep.equal([]);
+    expect(readCounterFiles(own).map((counterFile) => counterFile.owner)).to.deep.equal([owner]);
+    expect(readCounterFiles(join(own, 'missing'))).to.deep.equal([]);
     expect(readdirSync(own)).to.have.lengthOf(2);
   });
 
@@ -91,11 +91,11 @@ describe('the counts in a slab', () => {
     const { owner, file } = ownerOf(own);
     const failures: unknown[] = [];
     const recorder = new Recorder(names);
-    const slab = new Slab(own, owner, recorder, { onFailure: (error) => failures.push(error) });
+    const counterFile = new CounterFile(own, owner, recorder, { onFailure: (error) => failures.push(error) });
     recorder.count('framesTruncated');
     closeSync(openDescriptors().find((descriptor) => readlinkSync(`/proc/self/fd/${descriptor}`) === file) as number);
-    slab.write();
-    slab.write();
+    counterFile.write();
+    counterFile.write();
     expect(failures).to.have.lengthOf(1);
     expect(readdirSync(own)).to.deep.equal([]);
   });
