@@ -1,7 +1,7 @@
 // Compaction of the records, by the aggregator that leads: it removes superseded records and replaces those of each run
 // that is gone by a single one. Two aggregators may do it at once without harm: Redis checks each step.
 
-import { addCounts, type Census, noCounts, type Remains } from '../metrics/merge.js';
+import { addCounts, type LiveRecords, noCounts, type Remains } from '../metrics/merge.js';
 import {
   type BaseRecord,
   type GoneRecord,
@@ -29,21 +29,21 @@ type OwnRecord = NodeRecord | WorkerRecord;
 /** @param silent runs that have published nothing for so long that they are taken to be gone */
 export async function tidy(
   source: Pick<RedisSource, 'remove' | 'replace'>,
-  { census, now }: Pick<ClusterState, 'census' | 'now'>,
+  { live, now }: Pick<ClusterState, 'live' | 'now'>,
   silent: ReadonlySet<string>,
   maxGone = maxGoneRuns,
 ): Promise<void> {
-  if (census.covered.length > 0) await source.remove(census.covered);
+  if (live.superseded.length > 0) await source.remove(live.superseded);
   for (const run of silent) {
-    const own = [...census.nodes, ...census.workers].filter((record) => record.run === run);
+    const own = [...live.nodes, ...live.workers].filter((record) => record.run === run);
     const [first] = own;
     if (first === undefined) continue;
-    const before = census.gone.find(({ record }) => record.run === run) ?? null;
+    const before = live.gone.find(({ record }) => record.run === run) ?? null;
     await source.replace(goneRecord(first, own, before, now), before?.record ?? null, own);
   }
-  for (const { record, trimmed, isBack } of census.gone)
+  for (const { record, trimmed, isBack } of live.gone)
     if (trimmed !== null && !(isBack && silent.has(record.run))) await source.replace(trimmed, record, []);
-  await compact(source, census, maxGone);
+  await compact(source, live, maxGone);
 }
 
 /** The one record that replaces all records of a run. */
@@ -78,11 +78,11 @@ function goneRecord(
 }
 
 /** Folds the oldest gone runs into the base when there are too many. */
-async function compact(source: Pick<RedisSource, 'replace'>, census: Census, maxGone: number): Promise<void> {
-  const excess = census.gone.length - maxGone;
+async function compact(source: Pick<RedisSource, 'replace'>, live: LiveRecords, maxGone: number): Promise<void> {
+  const excess = live.gone.length - maxGone;
   if (excess <= 0) return;
-  const before = census.base;
-  const oldest = census.gone
+  const before = live.base;
+  const oldest = live.gone
     .filter(({ isBack }) => !isBack)
     .sort((a, b) => (a.record.run < b.record.run ? -1 : 1)) // they begin with the time of their start
     .slice(0, excess);

@@ -5,10 +5,10 @@
 import { type Counter, type CounterFamily, counters, countersWith, type ReasonOf } from '../metrics/counters.js';
 import { batchRowsLabel, bucketStartMs, countOf, quantilesMs, type SparseHistogram } from '../metrics/histogram.js';
 import {
-  type Census,
   CountsSum,
-  census,
   errorsOf,
+  type LiveRecords,
+  liveRecordsOf,
   noModelCounts,
   sumOf,
   totalCounts,
@@ -27,7 +27,7 @@ import { RateWindow } from './rate-window.js';
 export interface ClusterState {
   readonly metrics: ViewedMetrics;
   readonly counts: WorkerCounts;
-  readonly census: Census;
+  readonly live: LiveRecords;
   /** By record id, milliseconds since it was renewed. */
   readonly ages: ReadonlyMap<string, number>;
   /** Milliseconds since the epoch, by the clock that ages are measured with. */
@@ -53,7 +53,7 @@ export class ClusterView {
   /** @param now milliseconds of the monotonic clock */
   update({ records, now: wallNow }: RecordsSnapshot, now: number): ClusterState {
     const ages = new Map(records.map(({ record, ageMs }) => [record.id, ageMs]));
-    const counting = census(records.map(({ record }) => record));
+    const counting = liveRecordsOf(records.map(({ record }) => record));
     const counts = totalCounts(counting);
     const losses = this.#losses.note(counting, counts, now);
     const current = this.#metrics(counts, counting, ages, now, wallNow);
@@ -61,12 +61,12 @@ export class ClusterView {
     this.#rates.forgetBefore(now);
     const models = Object.keys(counts.models).map(modelKey);
     this.#latencies.keepOnly(new Set(['cluster', ...models, ...counting.workers.map(({ id }) => id)]));
-    return { metrics, counts, census: counting, ages, now: wallNow };
+    return { metrics, counts, live: counting, ages, now: wallNow };
   }
 
   #metrics(
     counts: WorkerCounts,
-    { nodes, workers, gone }: Census,
+    { nodes, workers, gone }: LiveRecords,
     ages: ReadonlyMap<string, number>,
     now: number,
     wallNow: number,

@@ -2,7 +2,7 @@
 // aggregator has observed is news: not what was lost before it started, nor what a node brings back that could not be
 // reached, nor what one record takes over from another.
 
-import type { Census } from '../metrics/merge.js';
+import type { LiveRecords } from '../metrics/merge.js';
 import type { NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';
 
 export interface Loss {
@@ -30,7 +30,7 @@ export class Losses {
    * @param total what the cluster has counted; @param now milliseconds of the monotonic clock
    * @returns what was lost since the last call
    */
-  note({ nodes, workers }: Pick<Census, 'nodes' | 'workers'>, total: WorkerCounts, now: number): readonly Loss[] {
+  note({ nodes, workers }: Pick<LiveRecords, 'nodes' | 'workers'>, total: WorkerCounts, now: number): readonly Loss[] {
     const records = [...nodes, ...workers].map((record) => ({ record, lost: lostOf(countsOf(record)) }));
     const known = lostOf(total);
     const left = minus(known, this.#highest);

@@ -15,7 +15,7 @@ import {
 } from '../metrics/counters.js';
 import type { MetricFamily, Sample } from '../metrics/exposition.js';
 import { batchRowsLabel, bucketMiddleMs, countOf, type SparseHistogram } from '../metrics/histogram.js';
-import type { Census } from '../metrics/merge.js';
+import type { LiveRecords } from '../metrics/merge.js';
 import type { ModelCounts, WorkerRecord } from '../metrics/snapshot.js';
 import type { ClusterState } from './cluster-view.js';
 import type { ModelMetrics, NodeMetrics } from './metrics.js';
@@ -146,7 +146,7 @@ export const familySources: readonly FamilySource[] = [
     name: 'mltcp_worker_restarts_total',
     type: 'counter',
     help: 'Workers that died and were replaced.',
-    samples: ({ census }) => restartsByNode(census),
+    samples: ({ live }) => restartsByNode(live),
   },
   {
     name: 'mltcp_node_up',
@@ -242,8 +242,8 @@ function perModel(value: (model: ModelMetrics) => number): FamilySource['samples
 }
 
 function perWorker(value: (worker: WorkerRecord) => number): FamilySource['samples'] {
-  return ({ census }) =>
-    census.workers.map((worker) => ({
+  return ({ live }) =>
+    live.workers.map((worker) => ({
       labels: { node: worker.node, slot: String(worker.slot) },
       value: value(worker),
     }));
@@ -298,7 +298,7 @@ function histogramSamples(
   ];
 }
 
-function restartsByNode({ base, nodes, gone }: Census): readonly Sample[] {
+function restartsByNode({ base, nodes, gone }: LiveRecords): readonly Sample[] {
   const restarts = new Map(Object.entries(base?.restarts ?? {}));
   const add = (node: string, count: number): void => void restarts.set(node, (restarts.get(node) ?? 0) + count);
   for (const node of nodes) add(node.node, node.restarts + node.earlierRestarts);

@@ -91,7 +91,7 @@ export function sumOf<Name extends Counter>(
 }
 
 /** Which records count. */
-export interface Census {
+export interface LiveRecords {
   readonly base: BaseRecord | null;
   /** Runs of nodes that no other record contains. */
   readonly nodes: readonly NodeRecord[];
@@ -100,7 +100,7 @@ export interface Census {
   /** Of runs that are gone, or were taken for gone: what the records above do not count. */
   readonly gone: readonly Remains[];
   /** Records that others contain by now: they may be removed. */
-  readonly covered: readonly MetricsRecord[];
+  readonly superseded: readonly MetricsRecord[];
 }
 
 /** What counts of a gone record. */
@@ -119,7 +119,7 @@ export interface Remains {
   readonly trimmed: GoneRecord | null;
 }
 
-export function census(records: readonly MetricsRecord[]): Census {
+export function liveRecordsOf(records: readonly MetricsRecord[]): LiveRecords {
   const base = records.find((record) => record.kind === 'base') ?? null;
   const based = new Set(base?.runs);
   const contained = containedRuns(records);
@@ -151,7 +151,7 @@ export function census(records: readonly MetricsRecord[]): Census {
     return remainsOf(record, own, contained.has(record.run), isContained) ?? [];
   });
   const counting = new Set<MetricsRecord>([...nodes, ...workers, ...gone.map(({ record }) => record)]);
-  return { base, nodes, workers, gone, covered: records.filter((r) => r.kind !== 'base' && !counting.has(r)) };
+  return { base, nodes, workers, gone, superseded: records.filter((r) => r.kind !== 'base' && !counting.has(r)) };
 }
 
 /** By run, what other records contain of it. One that is itself contained elsewhere is in that record with all it has. */
@@ -238,7 +238,7 @@ function withoutContained(
 }
 
 /** Everything that the cluster has counted, living and departed. */
-export function totalCounts({ base, nodes, workers, gone }: Omit<Census, 'covered'>): WorkerCounts {
+export function totalCounts({ base, nodes, workers, gone }: Omit<LiveRecords, 'superseded'>): WorkerCounts {
   const sum = new CountsSum();
   if (base !== null) sum.add(base.counts);
   for (const node of nodes) sum.add(node.departed);

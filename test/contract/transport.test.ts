@@ -4,7 +4,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { census, totalCounts } from '#src/metrics/merge.js';
+import { liveRecordsOf, totalCounts } from '#src/metrics/merge.js';
 import type { MetricsRecord } from '#src/metrics/snapshot.js';
 import { IpcRelay } from '#src/metrics/transport/ipc.js';
 import { clusterKeys, RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
@@ -33,7 +33,7 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
 
     const read = async (from = source): Promise<readonly MetricsRecord[]> =>
       (await from.read()).records.map(({ record }) => record);
-    const received = async (): Promise<number> => totalCounts(census(await read())).models.m?.received ?? 0;
+    const received = async (): Promise<number> => totalCounts(liveRecordsOf(await read())).models.m?.received ?? 0;
     const seen = (what: string, isSeen: (records: readonly MetricsRecord[]) => boolean, from = source) =>
       until(what, async () => isSeen(await read(from)));
 

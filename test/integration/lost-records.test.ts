@@ -6,7 +6,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
 import { tidy } from '#src/aggregator/caretaker.js';
-import { census, totalCounts } from '#src/metrics/merge.js';
+import { liveRecordsOf, totalCounts } from '#src/metrics/merge.js';
 import { workerRecordId } from '#src/metrics/snapshot.js';
 import { type ClusterKeys, clusterKeys, RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
 import { connectRedis, type RedisClient } from '#src/metrics/transport/redis-connection.js';
@@ -118,12 +118,12 @@ class ModelAggregator {
   /** @returns the total; @param silent runs that it takes for gone */
   async poll(truth: number, silent?: ReadonlySet<string>): Promise<number> {
     const { records, now } = await this.#source.read();
-    const counting = census(records.map(({ record }) => record));
+    const counting = liveRecordsOf(records.map(({ record }) => record));
     const total = totalCounts(counting).models.m?.received ?? 0;
     expect(total, 'a total that never falls').to.be.at.least(this.#highest);
     expect(total, 'a total that counts nothing twice').to.be.at.most(truth);
     this.#highest = total;
-    if (silent !== undefined) await tidy(this.#source, { census: counting, now }, silent);
+    if (silent !== undefined) await tidy(this.#source, { live: counting, now }, silent);
     return total;
   }
 

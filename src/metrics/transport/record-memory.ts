@@ -1,7 +1,7 @@
 // What a reader knows of all records, so that totals never fall because a store forgot: a record counts until
 // another one contains it, not until it disappears.
 
-import { census } from '../merge.js';
+import { liveRecordsOf } from '../merge.js';
 import type { MetricsRecord } from '../snapshot.js';
 import type { AgedRecord } from './transport.js';
 
@@ -35,7 +35,7 @@ export class RecordMemory {
       if (known === undefined || known.record.sequence < record.sequence)
         newest.set(record.id, { record, renewedAt: now - this.#ageOf(known, ageMs, now) });
     }
-    for (const { id } of census([...newest.values()].map(({ record }) => record)).covered) {
+    for (const { id } of liveRecordsOf([...newest.values()].map(({ record }) => record)).superseded) {
       if (!inStore.has(id)) newest.delete(id);
     }
     this.#known = newest;

@@ -145,8 +145,8 @@ export class RedisSource implements RecordSource {
   }
 
   /** Removes records that others contain by now. */
-  async remove(covered: readonly MetricsRecord[]): Promise<void> {
-    const pairs = covered.flatMap(({ id, sequence }) => [id, sequence]);
+  async remove(superseded: readonly MetricsRecord[]): Promise<void> {
+    const pairs = superseded.flatMap(({ id, sequence }) => [id, sequence]);
     await this.#redis.eval(removeScript, 1, this.#key, ...pairs);
   }
 

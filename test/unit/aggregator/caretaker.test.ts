@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { tidy } from '#src/aggregator/caretaker.js';
-import { census, totalCounts } from '#src/metrics/merge.js';
+import { liveRecordsOf, totalCounts } from '#src/metrics/merge.js';
 import type { MetricsRecord } from '#src/metrics/snapshot.js';
 import { countsOf, nodeRecord, workerRecord } from '../../support/records.js';
 
@@ -12,8 +12,8 @@ class Store {
     this.records = records;
   }
 
-  async remove(covered: readonly MetricsRecord[]): Promise<void> {
-    this.records = this.records.filter((record) => !covered.includes(record));
+  async remove(superseded: readonly MetricsRecord[]): Promise<void> {
+    this.records = this.records.filter((record) => !superseded.includes(record));
   }
 
   async replace(
@@ -26,11 +26,11 @@ class Store {
   }
 
   async tidy(silent: readonly string[], maxGone?: number): Promise<void> {
-    await tidy(this, { census: census(this.records), now: 0 }, new Set(silent), maxGone);
+    await tidy(this, { live: liveRecordsOf(this.records), now: 0 }, new Set(silent), maxGone);
   }
 
   get total(): number {
-    return totalCounts(census(this.records)).models.m?.received ?? 0;
+    return totalCounts(liveRecordsOf(this.records)).models.m?.received ?? 0;
   }
 }
 
@@ -46,7 +46,7 @@ describe('the records of runs that are gone', () => {
     const store = new Store([nodeRecord({ run: 'r' }), { ...open, gauges: { ...open.gauges, inFlight: 2 } }]);
     await store.tidy(['r']);
     expect(store.records.map(({ id }) => id)).to.deep.equal(['gone:a:r']);
-    expect(census(store.records).gone.map(({ inFlight }) => inFlight)).to.deep.equal([2]);
+    expect(liveRecordsOf(store.records).gone.map(({ inFlight }) => inFlight)).to.deep.equal([2]);
   });
 
   it('are the same again after a run has come back and gone once more', async () => {
@@ -82,7 +82,7 @@ describe('the records of runs that are gone', () => {
     expect(store.total).to.equal(1007);
     store.records = [...store.records.filter((one) => one !== later), { ...later, sequence: 2, contains: [] }];
     expect(store.total).to.equal(1007);
-    expect(census(store.records).gone.map(({ restarts }) => restarts)).to.deep.equal([0]);
+    expect(liveRecordsOf(store.records).gone.map(({ restarts }) => restarts)).to.deep.equal([0]);
   });
 
   it('are added up, the oldest first, where there are too many; a late record of one counts no more', async () => {
@@ -92,7 +92,7 @@ describe('the records of runs that are gone', () => {
     await store.tidy(runs, 2);
     expect(store.records.map(({ id }) => id).sort()).to.deep.equal(['base', 'gone:r3:r3', 'gone:r4:r4']);
     expect(store.total).to.equal(1511);
-    expect(census(store.records).base?.restarts).to.deep.equal({ r1: 1, r2: 1 });
+    expect(liveRecordsOf(store.records).base?.restarts).to.deep.equal({ r1: 1, r2: 1 });
     store.records = [...store.records, ...records];
     expect(store.total).to.equal(1511);
   });

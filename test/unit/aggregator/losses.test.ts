@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { Losses } from '#src/aggregator/losses.js';
-import { census, totalCounts } from '#src/metrics/merge.js';
+import { liveRecordsOf, totalCounts } from '#src/metrics/merge.js';
 import type { MetricsRecord, NodeRecord } from '#src/metrics/snapshot.js';
 import { countsOf, nodeRecord, workerRecord } from '../../support/records.js';
 
@@ -15,7 +15,7 @@ const node = (name: string, requests: number, fields: Partial<NodeRecord> = {}):
 function newsOf(...looks: readonly (readonly MetricsRecord[])[]): readonly string[] {
   const losses = new Losses();
   const told = looks.map((records, i) => {
-    const seen = census(records);
+    const seen = liveRecordsOf(records);
     return losses.note(seen, totalCounts(seen), 1000 * i);
   });
   return (told.at(-1) ?? []).map(({ node: name, requests, connections }) => `${name} ${requests} ${connections}`);

@@ -1,5 +1,12 @@
 import { expect } from 'chai';
-import { addCounts, census, departed, noCounts, noModelCounts, totalCounts as totalOf } from '#src/metrics/merge.js';
+import {
+  addCounts,
+  departed,
+  liveRecordsOf,
+  noCounts,
+  noModelCounts,
+  totalCounts as totalOf,
+} from '#src/metrics/merge.js';
 import type { BaseRecord, MetricsRecord, WorkerCounts } from '#src/metrics/snapshot.js';
 import { goneRecord, nodeRecord, workerRecord } from '../../support/records.js';
 
@@ -8,7 +15,7 @@ const counts = (received: number, model = 'digits'): WorkerCounts => ({
   models: { [model]: { ...noModelCounts(), received, latency: [100, received] } },
 });
 
-const totalCounts = (records: readonly MetricsRecord[]): WorkerCounts => totalOf(census(records));
+const totalCounts = (records: readonly MetricsRecord[]): WorkerCounts => totalOf(liveRecordsOf(records));
 
 describe('merged totals', () => {
   it('are the sum over living workers, departed ones and machines', () => {
@@ -29,7 +36,7 @@ describe('merged totals', () => {
     const late = workerRecord({ node: 'a', run: 'a1', slot: 0, incarnation: 1, counts: counts(10) });
     const node = nodeRecord({ node: 'a', run: 'a1', departed: counts(10), folded: { upTo: 1, except: [] } });
     expect(totalCounts([late, node]).models.digits?.received).to.equal(10);
-    expect(census([late, node])).to.deep.include({ workers: [], covered: [late] });
+    expect(liveRecordsOf([late, node])).to.deep.include({ workers: [], superseded: [late] });
   });
 
   it('count a worker on whose successor has gone before it', () => {
@@ -37,7 +44,7 @@ describe('merged totals', () => {
     const node = nodeRecord({ departed: counts(5), folded: { upTo: 3, except: [1] } });
     const successor = workerRecord({ incarnation: 3, counts: counts(5) });
     expect(totalCounts([old, node, successor]).models.digits?.received).to.equal(15);
-    expect(census([old, node, successor]).covered).to.deep.equal([successor]);
+    expect(liveRecordsOf([old, node, successor]).superseded).to.deep.equal([successor]);
   });
 
   it('count what was in flight and open in a worker that died as lost, once, and nothing of one that ended in order', () => {
@@ -71,7 +78,7 @@ describe('merged totals', () => {
     const base: BaseRecord = { kind: 'base', id: 'base', sequence: 1, counts: counts(15), restarts: {}, runs: ['old'] };
     const records = [base, old, oldWorker, nodeRecord({ run: 'new', departed: counts(1) })];
     expect(totalCounts(records).models.digits?.received).to.equal(16);
-    expect(census(records).covered).to.have.members([old, oldWorker]);
+    expect(liveRecordsOf(records).superseded).to.have.members([old, oldWorker]);
   });
 
   describe('of runs that another run of the node has taken over', () => {
@@ -84,7 +91,7 @@ describe('merged totals', () => {
       const second = nodeRecord({ run: 'second', departed: counts(100), contains });
       const records = [first, folded, second, workerRecord({ run: 'second', counts: counts(1) })];
       expect(totalCounts(records).models.digits?.received).to.equal(101);
-      expect(census(records).covered).to.have.members([first, folded]);
+      expect(liveRecordsOf(records).superseded).to.have.members([first, folded]);
     });
 
     it('but for workers that the later run has not found: those that ended with their machine', () => {
@@ -115,7 +122,7 @@ describe('merged totals', () => {
         contains: [{ run: 'first', upTo: 3, except: [] }],
       });
       expect(totalCounts([gone, took, first, living]).models.digits?.received).to.equal(110);
-      expect(census([gone, took]).covered).to.deep.equal([gone]);
+      expect(liveRecordsOf([gone, took]).superseded).to.deep.equal([gone]);
     });
   });
 
@@ -158,16 +165,16 @@ describe('merged totals', () => {
     it('do not change by old versions of its records, of a restored dump', () => {
       const old = [node(9, 90), worker(1, 10, 20), worker(2, 3, 4)];
       expect(totalCounts([gone, ...old]).models.digits?.received).to.equal(130);
-      expect(census([gone, ...old]).covered).to.have.members(old);
-      expect(census([gone, ...old]).nodes).to.deep.equal([]);
+      expect(liveRecordsOf([gone, ...old]).superseded).to.have.members(old);
+      expect(liveRecordsOf([gone, ...old]).nodes).to.deep.equal([]);
     });
 
     it('never fall while it comes back piece by piece, and are exact when it is whole', () => {
       const back = [worker(1, 11, 50), node(11, 101), worker(2, 11, 10)];
       const totals = back.map((_, i) => totalCounts([gone, ...back.slice(0, i + 1)]).models.digits?.received);
       expect(totals).to.deep.equal([160, 161, 161]);
-      expect(census([gone, ...back]).covered).to.deep.equal([gone]);
-      expect(census([gone, ...back]).nodes).to.have.lengthOf(1);
+      expect(liveRecordsOf([gone, ...back]).superseded).to.deep.equal([gone]);
+      expect(liveRecordsOf([gone, ...back]).nodes).to.have.lengthOf(1);
     });
   });
 
