@@ -12,7 +12,7 @@ import { RedisLease } from '../metrics/transport/redis-lease.js';
 import { RedisSeries } from '../metrics/transport/redis-series.js';
 import { RedisSubscription } from '../metrics/transport/redis-subscription.js';
 import { RedisValues } from '../metrics/transport/redis-values.js';
-import { tidy } from './caretaker.js';
+import { compact } from './compaction.js';
 import { lateMs } from './freshness.js';
 import type { HistoryStore } from './history.js';
 import { type HistoryPoint, historySeconds } from './history-point.js';
@@ -104,7 +104,7 @@ export async function joinTeam(
     count: () => broadcast.countSubscribers(`${keys.socketIo}-request#/#`),
     care: async (observer) => {
       if (!lease.isHeld || observer.isStale) return;
-      await tidy(source, observer.state, observer.silence.silentFor(retentionMs));
+      await compact(source, observer.state, observer.silence.silentFor(retentionMs));
     },
     close: async () => {
       await lease.release();

@@ -5,7 +5,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
-import { tidy } from '#src/aggregator/caretaker.js';
+import { compact } from '#src/aggregator/compaction.js';
 import { liveRecordsOf, totalCounts } from '#src/metrics/merge.js';
 import { workerRecordId } from '#src/metrics/snapshot.js';
 import { type ClusterKeys, clusterKeys, RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
@@ -123,7 +123,7 @@ class ModelAggregator {
     expect(total, 'a total that never falls').to.be.at.least(this.#highest);
     expect(total, 'a total that counts nothing twice').to.be.at.most(truth);
     this.#highest = total;
-    if (silent !== undefined) await tidy(this.#source, { live: counting, now }, silent);
+    if (silent !== undefined) await compact(this.#source, { live: counting, now }, silent);
     return total;
   }
 

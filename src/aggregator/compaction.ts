@@ -27,7 +27,7 @@ const maxBaseRuns = 10_000;
 type OwnRecord = NodeRecord | WorkerRecord;
 
 /** @param silent runs that have published nothing for so long that they are taken to be gone */
-export async function tidy(
+export async function compact(
   source: Pick<RedisSource, 'remove' | 'replace'>,
   { live, now }: Pick<ClusterState, 'live' | 'now'>,
   silent: ReadonlySet<string>,
@@ -43,7 +43,7 @@ export async function tidy(
   }
   for (const { record, trimmed, isBack } of live.gone)
     if (trimmed !== null && !(isBack && silent.has(record.run))) await source.replace(trimmed, record, []);
-  await compact(source, live, maxGone);
+  await foldOldest(source, live, maxGone);
 }
 
 /** The one record that replaces all records of a run. */
@@ -78,7 +78,7 @@ function goneRecord(
 }
 
 /** Folds the oldest gone runs into the base when there are too many. */
-async function compact(source: Pick<RedisSource, 'replace'>, live: LiveRecords, maxGone: number): Promise<void> {
+async function foldOldest(source: Pick<RedisSource, 'replace'>, live: LiveRecords, maxGone: number): Promise<void> {
   const excess = live.gone.length - maxGone;
   if (excess <= 0) return;
   const before = live.base;

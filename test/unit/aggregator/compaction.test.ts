@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { tidy } from '#src/aggregator/caretaker.js';
+import { compact } from '#src/aggregator/compaction.js';
 import { liveRecordsOf, totalCounts } from '#src/metrics/merge.js';
 import type { MetricsRecord } from '#src/metrics/snapshot.js';
 import { countsOf, nodeRecord, workerRecord } from '../../support/records.js';
@@ -25,8 +25,8 @@ class Store {
     return true;
   }
 
-  async tidy(silent: readonly string[], maxGone?: number): Promise<void> {
-    await tidy(this, { live: liveRecordsOf(this.records), now: 0 }, new Set(silent), maxGone);
+  async compact(silent: readonly string[], maxGone?: number): Promise<void> {
+    await compact(this, { live: liveRecordsOf(this.records), now: 0 }, new Set(silent), maxGone);
   }
 
   get total(): number {
@@ -44,7 +44,7 @@ describe('the records of runs that are gone', () => {
   it('are one for each, and what such a run had in flight is no defect of counting', async () => {
     const open = workerRecord({ run: 'r', counts: countsOf({ received: 5, answered: 3 }) });
     const store = new Store([nodeRecord({ run: 'r' }), { ...open, gauges: { ...open.gauges, inFlight: 2 } }]);
-    await store.tidy(['r']);
+    await store.compact(['r']);
     expect(store.records.map(({ id }) => id)).to.deep.equal(['gone:a:r']);
     expect(liveRecordsOf(store.records).gone.map(({ inFlight }) => inFlight)).to.deep.equal([2]);
   });
@@ -54,14 +54,14 @@ describe('the records of runs that are gone', () => {
       nodeRecord({ departed: countsOf({ received: 1 }) }),
       workerRecord({ counts: countsOf({ received: 2 }) }),
     ]);
-    await store.tidy(['run']);
+    await store.compact(['run']);
     store.records = [...store.records, workerRecord({ sequence: 2, counts: countsOf({ received: 7 }) })];
     expect(store.total).to.equal(8);
     store.records = [...store.records, nodeRecord({ sequence: 2, departed: countsOf({ received: 1 }) })];
     expect(store.total).to.equal(8);
-    await store.tidy(['run']);
+    await store.compact(['run']);
     expect(store.records.map(({ id }) => id)).to.deep.equal(['gone:a:run']);
-    await store.tidy([]);
+    await store.compact([]);
     expect(store.total).to.equal(8);
   });
 
@@ -70,7 +70,7 @@ describe('the records of runs that are gone', () => {
       nodeRecord({ run: 'r1', departed: countsOf({ received: 1000 }), restarts: 3 }),
       workerRecord({ run: 'r1', counts: countsOf({ received: 7 }) }),
     ]);
-    await store.tidy(['r1']);
+    await store.compact(['r1']);
     const later = nodeRecord({
       run: 'r2',
       departed: countsOf({ received: 1000 }),
@@ -78,7 +78,7 @@ describe('the records of runs that are gone', () => {
     });
     store.records = [...store.records, later];
     expect(store.total).to.equal(1007);
-    await store.tidy([]);
+    await store.compact([]);
     expect(store.total).to.equal(1007);
     store.records = [...store.records.filter((one) => one !== later), { ...later, sequence: 2, contains: [] }];
     expect(store.total).to.equal(1007);
@@ -87,9 +87,9 @@ describe('the records of runs that are gone', () => {
 
   it('are added up, the oldest first, where there are too many; a late record of one counts no more', async () => {
     const store = new Store(records);
-    await store.tidy(runs, 2);
+    await store.compact(runs, 2);
     expect(store.total).to.equal(1511);
-    await store.tidy(runs, 2);
+    await store.compact(runs, 2);
     expect(store.records.map(({ id }) => id).sort()).to.deep.equal(['base', 'gone:r3:r3', 'gone:r4:r4']);
     expect(store.total).to.equal(1511);
     expect(liveRecordsOf(store.records).base?.restarts).to.deep.equal({ r1: 1, r2: 1 });
