@@ -6,10 +6,10 @@ import { createAdapter } from '@socket.io/redis-adapter';
 import { Server as SocketIoServer } from 'socket.io';
 import { WebSocket, WebSocketServer } from 'ws';
 import { digest, type Guard, type Refusal } from './guard.js';
+import type { Election } from './leader-election.js';
 import type { Metrics } from './metrics.js';
 import type { ClusterObserver } from './observer.js';
 import { SharedPolling } from './polling.js';
-import type { Team } from './team.js';
 
 export interface LiveOptions {
   readonly server: Server;
@@ -18,7 +18,7 @@ export interface LiveOptions {
   /** The leader's updates are of polls that are at most this old. */
   readonly publishIntervalMs: number;
   /** The aggregators that share a Redis with this one; null when it is alone. */
-  readonly team: Team | null;
+  readonly election: Election | null;
   readonly guard: Guard;
   readonly corsOrigins: readonly string[];
   /** WebSocket and Socket.IO clients together. */
@@ -44,7 +44,7 @@ export class LiveFeeds {
   /** Null when this aggregator is alone. */
   readonly #polling: SharedPolling | null;
   readonly #observer: ClusterObserver;
-  readonly #team: Team | null;
+  readonly #election: Election | null;
   readonly #guard: Guard;
   readonly #maxClients: number;
   readonly #alive = new WeakSet<WebSocket>();
@@ -61,14 +61,14 @@ export class LiveFeeds {
       observer,
       streamIntervalMs,
       publishIntervalMs,
-      team,
+      election,
       guard,
       corsOrigins,
       maxClients,
       pingIntervalMs,
     } = options;
     this.#observer = observer;
-    this.#team = team;
+    this.#election = election;
     this.#guard = guard;
     this.#maxClients = maxClients;
     this.#io = new SocketIoServer(server, {
@@ -76,12 +76,14 @@ export class LiveFeeds {
       maxHttpBufferSize: maxMessageBytes,
       connectTimeout: 5000,
       ...(corsOrigins.length === 0 ? {} : { cors: { origin: [...corsOrigins] } }),
-      ...(team === null ? {} : { adapter: createAdapter(team.adapter.publish, team.adapter.subscribe, team.adapter) }),
+      ...(election === null
+        ? {}
+        : { adapter: createAdapter(election.adapter.publish, election.adapter.subscribe, election.adapter) }),
     });
     this.#polling =
-      team &&
+      election &&
       new SharedPolling({
-        sessions: team.sessions,
+        sessions: election.sessions,
         pingIntervalMs,
         maxMessageBytes,
         streamIntervalMs,
@@ -91,7 +93,7 @@ export class LiveFeeds {
       });
     this.#guardSocketIo();
     this.#io.on('connection', (socket) => {
-      if (team !== null && !team.isLeader) {
+      if (election !== null && !election.isLeader) {
         void socket.join(begun);
         setTimeout(() => void socket.leave(begun), publishIntervalMs).unref();
       }
@@ -101,7 +103,7 @@ export class LiveFeeds {
       if (/^\/metrics(\?|$)/.test(request.url ?? '')) void this.#upgrade(request, socket, head);
     });
     const timers = [setInterval(this.#broadcast, streamIntervalMs), setInterval(this.#ping, pingIntervalMs)];
-    this.#timers = team === null ? timers : [...timers, setInterval(this.#countTeam, 1000)];
+    this.#timers = election === null ? timers : [...timers, setInterval(this.#countAggregators, 1000)];
   }
 
   /** The token may also come in the `auth` of a Socket.IO client, which arrives only after the connection. */
@@ -203,10 +205,10 @@ export class LiveFeeds {
    * from each of them. Where the leader cannot be heard, each aggregator emits to its own clients.
    */
   #emit(metrics: Metrics): void {
-    const team = this.#team;
-    if (team === null || metrics.stale || (team.isLeader && this.#isAlone)) this.#emitHere(metrics);
-    else if (team.isLeader) this.#io.except(begun).volatile.emit('metrics', metrics);
-    else if (!team.hearsLeader) this.#emitHere(metrics);
+    const election = this.#election;
+    if (election === null || metrics.stale || (election.isLeader && this.#isAlone)) this.#emitHere(metrics);
+    else if (election.isLeader) this.#io.except(begun).volatile.emit('metrics', metrics);
+    else if (!election.hearsLeader) this.#emitHere(metrics);
   }
 
   /** Encoding the state of a thousand workers costs the same for no client as for many. */
@@ -215,8 +217,8 @@ export class LiveFeeds {
   }
 
   /** Without other aggregators, updates need not go through Redis. */
-  readonly #countTeam = async (): Promise<void> => {
-    const count = await this.#team?.count().catch(() => 2);
+  readonly #countAggregators = async (): Promise<void> => {
+    const count = await this.#election?.count().catch(() => 2);
     this.#isAlone = (count ?? 1) <= 1;
   };
 

@@ -18,13 +18,13 @@ import { Guard } from './guard.js';
 import { MemoryHistory } from './history.js';
 import { historyPoint } from './history-point.js';
 import { createHttpApp } from './http.js';
+import { type Election, joinElection } from './leader-election.js';
 import { type HttpListener, openListener, takeAwayPath } from './listener.js';
 import { LiveFeeds } from './live.js';
 import { ClusterObserver } from './observer.js';
 import { normalOrigin } from './origin.js';
 import { metricFamilies } from './prometheus.js';
 import type { Refusals } from './refusals.js';
-import { joinTeam, type Team } from './team.js';
 
 export interface Aggregator {
   /** http://host:port, as it is bound. */
@@ -35,12 +35,12 @@ export interface Aggregator {
 
 /**
  * Throws OperatorError LISTEN_FAILED, CONFIG_INVALID. Closes `source` in the end, and when it throws.
- * @param team the aggregators that share a Redis with this one; null when it is alone
+ * @param election the aggregators that share a Redis with this one; null when it is alone
  */
 export async function openAggregator(
   config: AggregatorConfig,
   source: RecordSource,
-  team: Team | null,
+  election: Election | null,
   log: Log,
 ): Promise<Aggregator> {
   const { publishIntervalMs, streamIntervalMs } = config.metrics;
@@ -48,7 +48,7 @@ export async function openAggregator(
   const corsOrigins = http.corsOrigins.flatMap((origin) => normalOrigin(origin) ?? []);
   const isSecure = usesTls(http.tls);
   const observer = new ClusterObserver(source, publishIntervalMs);
-  const history = team?.history ?? new MemoryHistory();
+  const history = election?.history ?? new MemoryHistory();
   const guard = new Guard({ ...http, isSecure });
   const app = createHttpApp({
     observer,
@@ -56,7 +56,7 @@ export async function openAggregator(
     history,
     guard,
     corsOrigins,
-    redisFailures: team?.redisFailures ?? {},
+    redisFailures: election?.redisFailures ?? {},
   });
   let listener: HttpListener;
   try {
@@ -73,7 +73,7 @@ export async function openAggregator(
     observer,
     streamIntervalMs,
     publishIntervalMs,
-    team,
+    election,
     guard,
     corsOrigins,
     maxClients: http.maxLiveClients,
@@ -81,13 +81,13 @@ export async function openAggregator(
   });
   takeAwayPath(server, http.basePath); // before the live feeds see a request
   const everySecond = setInterval(async () => {
-    if (observer.isStale || team?.isLeader === false) return;
+    if (observer.isStale || election?.isLeader === false) return;
     // What fails now is tried again a second later.
     const { metrics, now } = observer.state;
     await history.append(historyPoint(metrics, now)).catch(() => {});
-    await team?.care(observer).catch(() => {});
+    await election?.compactRecords(observer).catch(() => {});
   }, 1000);
-  const exporting = await startExport(config, observer, team, guard.refusals, log);
+  const exporting = await startExport(config, observer, election, guard.refusals, log);
   const { port } = server.address() as AddressInfo;
   const host = http.host.includes(':') ? `[${http.host}]` : http.host;
   return {
@@ -108,16 +108,16 @@ export async function openAggregator(
 async function startExport(
   { otlp, cluster }: AggregatorConfig,
   observer: ClusterObserver,
-  team: Team | null,
+  election: Election | null,
   refusals: Refusals,
   log: Log,
 ): Promise<Exporting | null> {
   if (otlp.endpoint === '') return null;
   const { exportMetrics } = await import('../otlp.js');
   const look = () => {
-    if (observer.isStale || team?.isLeader === false) return null;
+    if (observer.isStale || election?.isLeader === false) return null;
     const { state } = observer;
-    const families = metricFamilies(state, runningVersion, observer.ageMs, refusals, team?.redisFailures);
+    const families = metricFamilies(state, runningVersion, observer.ageMs, refusals, election?.redisFailures);
     return { families, since: Date.parse(state.metrics.initial_time), at: state.now };
   };
   const sender = { instance: `aggregator ${process.pid}`, version: runningVersion, cluster: cluster.name };
@@ -144,20 +144,20 @@ export async function startAggregator(config: Config): Promise<void> {
       lost: 'redis lost: serving the last known state',
       refusing: 'redis refuses a command: metrics, live updates or the history may stand still',
     });
-    const team = await joinTeam(config, (state, problem) => {
+    const election = await joinElection(config, (state, problem) => {
       tell(state, problem);
       if (state === 'back' && source !== null) void warnOfEviction(log, config, source);
     });
-    source = team.source;
+    source = election.source;
     void warnOfEviction(log, config, source);
-    const aggregator = await openAggregator(aggregatorConfig(config), team.source, team, log);
+    const aggregator = await openAggregator(aggregatorConfig(config), election.source, election, log);
     log.info({ metrics: `${aggregator.url}/metrics`, redis, cluster: config.cluster.name }, 'ready');
     process.send?.('ready');
     onStopSignal(
       async (signal) => {
         log.info({ signal }, 'stopping');
         await aggregator.close();
-        await team.close();
+        await election.close();
         process.exit(0);
       },
       () => process.exit(1),

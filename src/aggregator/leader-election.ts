@@ -22,7 +22,7 @@ import { sessionLifeMs } from './polling.js';
 /** When the leader is killed, another one leads after this time. */
 const leaseMs = 1200;
 
-export interface Team {
+export interface Election {
   readonly source: RedisSource;
   readonly history: HistoryStore;
   /** Of Socket.IO clients that poll. */
@@ -42,7 +42,7 @@ export interface Team {
   /** How many aggregators there are. Rejects when Redis does not tell. */
   count(): Promise<number>;
   /** Compacts the records; does nothing when this aggregator does not lead. */
-  care(observer: ClusterObserver): Promise<void>;
+  compactRecords(observer: ClusterObserver): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -63,10 +63,10 @@ class AdapterPublisher extends EventEmitter {
   }
 }
 
-export async function joinTeam(
+export async function joinElection(
   { redis, cluster, metrics, http }: Pick<Config, 'redis' | 'cluster' | 'metrics' | 'http'>,
   onState: RedisStateListener,
-): Promise<Team> {
+): Promise<Election> {
   const keys = clusterKeys(redis, cluster.name);
   const id = randomBytes(8).toString('hex');
   const health = new RedisHealth(onState, redis.checkIntervalMs + redis.commandTimeoutMs);
@@ -102,7 +102,7 @@ export async function joinTeam(
     adapter: { publish: new AdapterPublisher(broadcast), subscribe, key: keys.socketIo },
     redisFailures: health.failures,
     count: () => broadcast.countSubscribers(`${keys.socketIo}-request#/#`),
-    care: async (observer) => {
+    compactRecords: async (observer) => {
       if (!lease.isHeld || observer.isStale) return;
       await compact(source, observer.state, observer.silence.silentFor(retentionMs));
     },
