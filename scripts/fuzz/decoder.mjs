@@ -43,7 +43,7 @@ export function fuzz(data) {
     const chunk = Buffer.from(bytes.subarray(at, at + cutEvery));
     decoder.push(chunk);
     pull(pulls);
-    decoder.keep();
+    decoder.retain();
     chunk.fill(0xdd);
   }
   pull(Number.POSITIVE_INFINITY);

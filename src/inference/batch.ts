@@ -98,8 +98,8 @@ export class Batch implements RowSource {
   }
 
   /** Copies what it was given since the last time: what the rows came in may be used for something else. */
-  keep(): void {
-    this.#rows.keep();
+  retain(): void {
+    this.#rows.retain();
   }
 
   payload(i: number): Buffer {
@@ -158,7 +158,7 @@ export class Batch implements RowSource {
       const payload = this.payload(i);
       batch.add(payload, 0, payload.length);
     }
-    batch.keep();
+    batch.retain();
     entry.moved(batch, first);
   }
 }

@@ -10,7 +10,7 @@ export interface Rows {
   /** Adds `source[start, end)`, which must not change before the next `keep`. */
   add(source: Buffer, start: number, end: number): void;
   /** Whatever was added is the batch's own from here on. */
-  keep(): void;
+  retain(): void;
   /** Row `i` as a view, no copy. */
   payload(i: number): Buffer;
   /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
@@ -63,7 +63,7 @@ class EvenRows implements Rows {
     source.copy(this.#memory, at, start, end);
   }
 
-  keep(): void {}
+  retain(): void {}
 
   payload(i: number): Buffer {
     const begin = this.#begin(i);
@@ -118,7 +118,7 @@ class MixedRows implements Rows {
 
   add(source: Buffer, start: number, end: number): void {
     if (source !== this.#source) {
-      this.keep();
+      this.retain();
       this.#source = source;
       this.#from = start;
     }
@@ -128,7 +128,7 @@ class MixedRows implements Rows {
     this.#ends.push(end + shift);
   }
 
-  keep(): void {
+  retain(): void {
     const length = this.#size + this.#to - this.#from;
     if (length > this.#memory.length) this.#memory = grown(this.#memory, this.#size, length);
     this.#source.copy(this.#memory, this.#size, this.#from, this.#to);

@@ -90,7 +90,7 @@ export class FrameDecoder {
   }
 
   /** Copies what it still needs of the last chunk: that, and what `source` was, may be used for something else. */
-  keep(): void {
+  retain(): void {
     this.#takeBack();
     if (this.#at === this.#chunk.length) this.#chunk = nothing;
     else this.#chunk = Buffer.concat([this.#chunk.subarray(this.#at)]);

@@ -105,7 +105,7 @@ export class ModelEndpoint {
       const length = end - start;
       const target = batcher.admits(length) ? (batcher.openBatch() ?? 'refusedQueueFull') : 'refusedBadInput';
       if (group === null || group.target !== target) {
-        group?.keep();
+        group?.retain();
         group = requests.begin(target, arrivedAt);
       }
       if (typeof target !== 'string') {
@@ -117,7 +117,7 @@ export class ModelEndpoint {
       group.requests++;
       taken++;
     }
-    group?.keep();
+    group?.retain();
     requests.received(taken, bytes);
     return stop;
   }

@@ -62,8 +62,8 @@ export class RequestGroup implements BatchEntry {
   }
 
   /** Its rows are the batch's own from here on. */
-  keep(): void {
-    if (typeof this.#target !== 'string') this.#target.keep();
+  retain(): void {
+    if (typeof this.#target !== 'string') this.#target.retain();
   }
 
   moved(batch: Batch, first: number): void {

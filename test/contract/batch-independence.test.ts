@@ -218,7 +218,7 @@ async function answers(served: ServedModel, rows: readonly Buffer[]): Promise<re
         };
         batch.enter(entry);
         batch.add(row, 0, row.length);
-        batch.keep();
+        batch.retain();
       }),
   );
   return Promise.all(replies);

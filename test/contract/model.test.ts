@@ -129,7 +129,7 @@ for (const [name, { source, reply, broken }] of Object.entries(backends)) {
         const payload = Buffer.from('abcd');
         const batch = new Batch(model.inputBytes, Buffer.alloc(64));
         batch.add(payload, 0, payload.length);
-        batch.keep();
+        batch.retain();
         const replies = await model.run(batch);
         if (!model.mayReplyWithInput) batch.memory.fill(0xdd);
         expect(repliesOf(replies, 1)).to.deep.equal([reply(payload)]);

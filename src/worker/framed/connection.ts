@@ -250,7 +250,7 @@ export class Connection implements RequestClient {
     this.#hasRead = true;
     this.#reader.push(chunk, this.#activeAt);
     this.#advance();
-    this.#reader.keep();
+    this.#reader.retain();
   };
 
   readonly #onEnd = (): void => this.#finishInput('closedByClient');

@@ -79,8 +79,8 @@ export class RequestReader {
   }
 
   /** Copies what it still needs of the last chunk, which may then be used for something else. */
-  keep(): void {
-    this.#decoder.keep();
+  retain(): void {
+    this.#decoder.retain();
   }
 
   /** Submits whole frames as long as the endpoint takes them. */

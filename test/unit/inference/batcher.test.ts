@@ -82,7 +82,7 @@ class Asker implements BatchEntry {
     });
     batch.enter(this);
     batch.add(Buffer.from(text), 0, text.length);
-    batch.keep();
+    batch.retain();
     this.rows = 1;
   }
 

@@ -11,7 +11,7 @@ function addAll(rows: Rows, chunks: readonly (readonly Buffer[])[], gap: number)
       rows.add(chunk, at + gap, at + gap + length);
       at += gap + length;
     }
-    rows.keep();
+    rows.retain();
     chunk.fill(0xdd);
   }
 }

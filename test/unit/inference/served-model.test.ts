@@ -302,7 +302,7 @@ describe('a new version of a model', () => {
       });
     });
     batch.add(Buffer.from('x'), 0, 1);
-    batch.keep();
+    batch.retain();
     await settled;
     const { outcome } = batch;
     return outcome?.kind === 'rows' ? Buffer.from(outcome.rows[0] as Uint8Array).toString() : String(outcome?.kind);

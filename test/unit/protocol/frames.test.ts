@@ -64,7 +64,7 @@ describe('frames', () => {
             decoder.push(chunk);
             while (decoder.next() === 'frame')
               frames.push(Buffer.from(decoder.source.subarray(decoder.start, decoder.end)));
-            decoder.keep();
+            decoder.retain();
           }
         }
         expect(streams.map(({ frames }) => frames)).to.deep.equal(
@@ -90,7 +90,7 @@ describe('frames', () => {
         cut(Buffer.concat(sent.map((payload) => encodeFrame(payload, 4))), places).forEach((chunk, i) => {
           decoder.push(chunk);
           pull(pulls[i] ?? 0);
-          decoder.keep();
+          decoder.retain();
           chunk.fill(0xdd); // it is read into again
         });
         pull(Number.POSITIVE_INFINITY);
