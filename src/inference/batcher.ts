@@ -78,7 +78,7 @@ export class Batcher {
   #replyBytes = 0;
   #running = 0;
   #isScheduled = false;
-  #hasCompany = true;
+  #hasOtherSources = true;
   #isDraining = false;
   #delayTimer: NodeJS.Timeout | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
@@ -123,8 +123,8 @@ export class Batcher {
   }
 
   /** Tells whether anybody else may add rows in the same turn of the event loop; when not, there is no use in waiting. */
-  expectCompany(hasCompany: boolean): void {
-    this.#hasCompany = hasCompany;
+  setHasOtherSources(hasOtherSources: boolean): void {
+    this.#hasOtherSources = hasOtherSources;
   }
 
   /** The batch that takes the next row, or null when the queue is full and the row must be refused. */
@@ -173,7 +173,8 @@ export class Batcher {
   /** The open batch gets its first row. */
   #begun(isFull: boolean): void {
     const { maxQueueDelayMs } = this.#limits;
-    if (maxQueueDelayMs === 0 || this.#isDraining || isFull) this.#schedule(this.#hasCompany ? setImmediate : soon);
+    if (maxQueueDelayMs === 0 || this.#isDraining || isFull)
+      this.#schedule(this.#hasOtherSources ? setImmediate : soon);
     else this.#delayTimer ??= setTimeout(this.#delayOver, maxQueueDelayMs);
     if (this.#running > 0) this.#watchDeadlines();
   }

@@ -226,7 +226,7 @@ export class WorkerServer {
     const { socket, model, address } = origin;
     const onClose = (hasMoved: boolean): void => {
       this.#connections.delete(connection);
-      this.#tellCompany();
+      this.#tellOtherSources();
       if (hasMoved) this.#context.recorder.count('connectionsMovedAway');
       else this.#arrivals.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
@@ -235,13 +235,13 @@ export class WorkerServer {
     if (endpoint === undefined) throw new Error(`the model ${model} is not served`);
     const connection = protocolOf('framed')(socket, endpoint, this.#context, onClose, state);
     this.#connections.set(connection, origin);
-    this.#tellCompany();
+    this.#tellOtherSources();
     connection.start();
     if (this.#ending !== null) void this.#endConnection(connection, origin);
   }
 
-  #tellCompany(): void {
-    for (const { batcher } of this.#endpoints.values()) batcher.expectCompany(this.#connections.size > 1);
+  #tellOtherSources(): void {
+    for (const { batcher } of this.#endpoints.values()) batcher.setHasOtherSources(this.#connections.size > 1);
   }
 
   readonly #checkTimeouts = (): void => {

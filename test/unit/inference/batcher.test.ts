@@ -128,13 +128,13 @@ describe('the batcher', () => {
   it('runs at the end of the callback what nobody can add to, and yields to the event loop all the same', async () => {
     const model = new Recorded();
     const batcher = new Batcher(model, limits);
-    batcher.expectCompany(false);
+    batcher.setHasOtherSources(false);
     const isFirst = Promise.race([askAll(batcher, 'abc'), turn().then(() => 'the turn was over before')]);
     expect(await isFirst).to.deep.equal(['a', 'b', 'c']);
     expect(model.calls).to.deep.equal(['abc']);
 
     const slow = new Batcher(new Recorded(holding(longestHoldMs * 2)), { ...limits, maxBatchSize: 1 });
-    slow.expectCompany(false);
+    slow.setHasOtherSources(false);
     let turns = 0;
     const all = askAll(slow, 'abc');
     const count = (): void => void (++turns < 10 && setImmediate(count));
