@@ -2,9 +2,9 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { Metrics } from '#src/aggregator/metrics.js';
+import { faultOf } from '../support/checked-client.js';
 import { root } from '../support/processes.js';
 import { until } from '../support/until.js';
-import { faultOf } from '../support/witness.js';
 import { ChaosCluster } from './cluster.js';
 import { Dice } from './dice.js';
 import { chooseEvents } from './events.js';
@@ -64,7 +64,7 @@ async function befall(
 ): Promise<ChaosReport> {
   const dice = new Dice(seed);
   const events = chooseEvents(only, without).map(({ weight, event }) => [weight, event] as const);
-  const replied = (): boolean => cluster.witnesses.every((witness) => witness.replied > 100);
+  const replied = (): boolean => cluster.clients.every((client) => client.replied > 100);
   await until('the load to begin', replied);
   const ports = cluster.nodes.map((node) => new PortWatch(node));
   const totals = new TotalsWatch(cluster);
@@ -82,12 +82,12 @@ async function befall(
     if (!isSo) faults.push(otherwise);
   };
   await cluster.settle();
-  await Promise.all(cluster.witnesses.map((witness) => witness.finish()));
+  await Promise.all(cluster.clients.map((client) => client.finish()));
   await Promise.all(ports.map((port) => port.end()));
   await totals.end();
-  for (const witness of cluster.witnesses) witness.destroy();
+  for (const client of cluster.clients) client.destroy();
   const { replies, lost } = cluster;
-  const fault = faultOf(cluster.witnesses);
+  const fault = faultOf(cluster.clients);
   expectThat(fault === null, String(fault));
   faults.push(...ports.flatMap((port) => port.faults), ...totals.faults);
 

@@ -1,15 +1,15 @@
-// What chaos falls upon: two nodes, an aggregator and a Redis, at addresses that stay, under load of witnesses.
+// What chaos falls upon: two nodes, an aggregator and a Redis, at addresses that stay, under load of clients.
 //
-//   witnesses ───────────────▶ near ─────────▶ Redis ◀─ aggregator
-//   witnesses ── clientLink ─▶ near               ▲
-//   witnesses ───────────────▶ far ── redisLink ──┘
+//   clients ───────────────▶ near ─────────▶ Redis ◀─ aggregator
+//   clients ── clientLink ─▶ near               ▲
+//   clients ───────────────▶ far ── redisLink ──┘
 
 import type { Metrics } from '#src/aggregator/metrics.js';
+import type { CheckedClient } from '../support/checked-client.js';
 import { TestAggregator } from '../support/cluster.js';
 import { freePort } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
-import type { Witness } from '../support/witness.js';
 import { ChaosNode, retentionSeconds } from './node.js';
 
 export class ChaosCluster {
@@ -19,12 +19,12 @@ export class ChaosCluster {
   isAggregatorRestarting = false;
   readonly near: ChaosNode;
   readonly far: ChaosNode;
-  /** Between some witnesses and `near`; between `far` and Redis. */
+  /** Between some clients and `near`; between `far` and Redis. */
   readonly clientLink: TcpProxy;
   readonly redisLink: TcpProxy;
   /** What an event has found that should not have been, in words. */
   readonly faults: string[] = [];
-  /** Requests of others than witnesses: they may have been answered. */
+  /** Requests of others than clients: they may have been answered. */
   othersAsked = 0;
   /** What events began and go on with; each mends by itself. */
   readonly #pending = new Set<Promise<void>>();
@@ -43,9 +43,9 @@ export class ChaosCluster {
     this.far = far;
     this.clientLink = clientLink;
     this.redisLink = redisLink;
-    near.addWitnesses(12, 0);
-    near.addWitnesses(4, 12, clientLink.port);
-    far.addWitnesses(8, 16);
+    near.addCheckedClients(12, 0);
+    near.addCheckedClients(4, 12, clientLink.port);
+    far.addCheckedClients(8, 16);
   }
 
   static async start(): Promise<ChaosCluster> {
@@ -63,18 +63,18 @@ export class ChaosCluster {
     return [this.near, this.far];
   }
 
-  get witnesses(): readonly Witness[] {
-    return this.nodes.flatMap(({ witnesses }) => witnesses);
+  get clients(): readonly CheckedClient[] {
+    return this.nodes.flatMap(({ clients }) => clients);
   }
 
   /** Whole replies that clients have. */
   get replies(): number {
-    return this.witnesses.reduce((sum, { replied }) => sum + replied, 0);
+    return this.clients.reduce((sum, { replied }) => sum + replied, 0);
   }
 
   /** Requests that were sent, had no reply, and may have been answered. */
   get lost(): number {
-    return this.witnesses.reduce((sum, { lost }) => sum + lost, this.othersAsked);
+    return this.clients.reduce((sum, { lost }) => sum + lost, this.othersAsked);
   }
 
   /** Goes on beside what else happens; before the calm it must be over. */

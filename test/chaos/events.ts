@@ -229,7 +229,7 @@ const sendGarbage: Event = async (cluster, dice) => {
 };
 
 const stallClient: Event = async (cluster, dice) => {
-  const client = someOf(cluster.witnesses, dice);
+  const client = someOf(cluster.clients, dice);
   client?.pause();
   await pause(dice.between(100, 1000));
   client?.resume();

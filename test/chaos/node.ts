@@ -1,14 +1,14 @@
-// One node that chaos falls upon: a server at an address that stays, under load of witnesses.
+// One node that chaos falls upon: a server at an address that stays, under load of clients.
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { ServerStatus } from '#src/control/protocol.js';
 import { readCounterFiles } from '#src/metrics/counter-file.js';
+import { CheckedClient } from '../support/checked-client.js';
 import { startNode } from '../support/cluster.js';
 import { temporaryFolder } from '../support/folder.js';
 import { freePort, isRunning, root, workersOf } from '../support/processes.js';
 import type { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
-import { Witness } from '../support/witness.js';
 
 const hangTimeoutMs = 1000;
 
@@ -32,7 +32,7 @@ export class ChaosNode {
   /** How many there are when it begins, and again in the end. */
   readonly initialWorkers: number;
   process: TestServer;
-  readonly witnesses: Witness[] = [];
+  readonly clients: CheckedClient[] = [];
   /** Of the primary when it began. */
   baseline: Footprint;
   readonly #options: NodeOptions;
@@ -62,9 +62,9 @@ export class ChaosNode {
   }
 
   /** @param port where they connect: the node's own, or one that leads to it */
-  addWitnesses(count: number, firstId: number, port = this.port): void {
+  addCheckedClients(count: number, firstId: number, port = this.port): void {
     for (let i = 0; i < count; i++) {
-      this.witnesses.push(new Witness(firstId + i, port, { depth: 4, isReconnecting: true }));
+      this.clients.push(new CheckedClient(firstId + i, port, { depth: 4, isReconnecting: true }));
     }
   }
 

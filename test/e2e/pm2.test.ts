@@ -5,12 +5,12 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { CheckedClient, faultOf } from '../support/checked-client.js';
 import { endProcesses, freePort, isRunning, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { RedisServer } from '../support/redis-server.js';
 import { cleanEnv, metricsWhen } from '../support/server.js';
 import { until } from '../support/until.js';
-import { faultOf, Witness } from '../support/witness.js';
 
 interface App {
   readonly name: string;
@@ -112,7 +112,10 @@ describe('under PM2', function () {
     writeFileSync(join(home, 'config.json'), JSON.stringify({ models: echo, server: { model: 'echo' } }));
     await pm2('start', 'ecosystem.config.cjs');
     const [before] = (await apps()).filter(({ name }) => name === 'ml-tcp-server');
-    const witnesses = Array.from({ length: 20 }, (_, i) => new Witness(i, port, { depth: 4, isReconnecting: true }));
+    const clients = Array.from(
+      { length: 20 },
+      (_, i) => new CheckedClient(i, port, { depth: 4, isReconnecting: true }),
+    );
     try {
       for (const reloads of [1, 2]) {
         await pm2('sendSignal', 'SIGUSR2', 'ml-tcp-server');
@@ -120,22 +123,22 @@ describe('under PM2', function () {
         const done = /"msg":"reloaded"/g;
         await until('a reload', () => (readFileSync(log, 'utf8').match(done) ?? []).length === reloads);
       }
-      expect(witnesses.map(({ closes }) => closes)).to.deep.equal(witnesses.map(() => 0));
+      expect(clients.map(({ closes }) => closes)).to.deep.equal(clients.map(() => 0));
       const [after] = (await apps()).filter(({ name }) => name === 'ml-tcp-server');
       expect(after).to.deep.include({ pid: before?.pid });
       for (const command of [
         ['restart', 'ml-tcp-server'],
         ['startOrReload', 'ecosystem.config.cjs'],
       ]) {
-        const replied = witnesses.map((witness) => witness.replied);
+        const replied = clients.map((client) => client.replied);
         await pm2(...command);
         await until(`replies after ${command}`, () =>
-          witnesses.every((witness, i) => witness.replied > (replied[i] ?? 0) + 10),
+          clients.every((client, i) => client.replied > (replied[i] ?? 0) + 10),
         );
       }
-      await Promise.all(witnesses.map((witness) => witness.finish()));
-      expect(faultOf(witnesses)).to.equal(null);
-      const requests = witnesses.reduce((sum, { replied }) => sum + replied, 0);
+      await Promise.all(clients.map((client) => client.finish()));
+      expect(faultOf(clients)).to.equal(null);
+      const requests = clients.reduce((sum, { replied }) => sum + replied, 0);
       const url = `http://127.0.0.1:${httpPort}`;
       // A graceful stop answers what has come in whole: clients may have been sending more, and send it again.
       const metrics = await metricsWhen(
@@ -145,7 +148,7 @@ describe('under PM2', function () {
       );
       expect(metrics).to.include({ errors: 0, audit_imbalance: 0 });
     } finally {
-      for (const witness of witnesses) witness.destroy();
+      for (const client of clients) client.destroy();
     }
   });
 

@@ -3,13 +3,13 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
 import type { ServerStatus } from '#src/control/protocol.js';
+import { CheckedClient, type CheckedClientOptions, faultOf } from '../support/checked-client.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses, freePort, root } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type ServerOptions, TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
-import { faultOf, Witness, type WitnessOptions } from '../support/witness.js';
 
 const folder = temporaryFolder();
 let configs = 0;
@@ -33,21 +33,25 @@ function startServer({ args = [], ...options }: ServerOptions = {}, config = new
   return new TestServer({ ...options, args: ['--config', config.path, '--workers', '2', ...args] });
 }
 
-const witnesses: Witness[] = [];
-function witness(port: number, options: WitnessOptions = {}): Witness {
-  const made = new Witness(witnesses.length, port, options);
-  witnesses.push(made);
+const clients: CheckedClient[] = [];
+function client(port: number, options: CheckedClientOptions = {}): CheckedClient {
+  const made = new CheckedClient(clients.length, port, options);
+  clients.push(made);
   return made;
 }
 
-async function busyWitnesses(port: number, count: number, options: WitnessOptions = {}): Promise<readonly Witness[]> {
-  const made = Array.from({ length: count }, () => witness(port, { depth: 8, ...options }));
+async function busyClients(
+  port: number,
+  count: number,
+  options: CheckedClientOptions = {},
+): Promise<readonly CheckedClient[]> {
+  const made = Array.from({ length: count }, () => client(port, { depth: 8, ...options }));
   await until('busy connections', () => made.every(({ replied }) => replied > 0));
   return made;
 }
 
 function expectNoFault(): void {
-  const fault = faultOf(witnesses);
+  const fault = faultOf(clients);
   expect(fault, String(fault)).to.equal(null);
 }
 
@@ -56,13 +60,13 @@ function expectNoFault(): void {
  * @param othersAsked requests of clients that are gone
  */
 async function expectNothingLost(server: TestServer, othersAsked = 0): Promise<void> {
-  await Promise.all(witnesses.map((one) => one.finish()));
+  await Promise.all(clients.map((one) => one.finish()));
   expectNoFault();
-  expect(witnesses.reduce((sum, { closes }) => sum + closes, 0)).to.equal(0);
-  const requests = witnesses.reduce((sum, { replied }) => sum + replied, othersAsked);
+  expect(clients.reduce((sum, { closes }) => sum + closes, 0)).to.equal(0);
+  const requests = clients.reduce((sum, { replied }) => sum + replied, othersAsked);
   const metrics = await server.metricsWhen(
-    `${requests} requests on ${witnesses.length} connections`,
-    ({ total_requests, connections }) => total_requests === requests && connections === witnesses.length,
+    `${requests} requests on ${clients.length} connections`,
+    ({ total_requests, connections }) => total_requests === requests && connections === clients.length,
   );
   expect(metrics).to.include({ errors: 0, audit_imbalance: 0 });
 }
@@ -70,7 +74,7 @@ async function expectNothingLost(server: TestServer, othersAsked = 0): Promise<v
 async function reload(server: TestServer): Promise<void> {
   const before = server.count('reloaded');
   server.signal('SIGUSR2');
-  const isOver = (): boolean => server.count('reloaded') > before || faultOf(witnesses) !== null;
+  const isOver = (): boolean => server.count('reloaded') > before || faultOf(clients) !== null;
   await until('the reload', isOver, { timeoutMs: 30_000 });
   expectNoFault();
 }
@@ -91,7 +95,7 @@ async function evenedOut(server: TestServer, workers: number, connections: numbe
 }
 
 async function cleanUp(): Promise<void> {
-  for (const one of witnesses.splice(0)) one.destroy();
+  for (const one of clients.splice(0)) one.destroy();
   await endProcesses();
 }
 
@@ -102,10 +106,10 @@ describe('a rolling reload', () => {
     this.timeout(120_000);
     const server = startServer();
     const port = await server.port();
-    const idle = Array.from({ length: 1000 }, () => witness(port));
+    const idle = Array.from({ length: 1000 }, () => client(port));
     await until('idle connections', () => idle.every(({ isConnected }) => isConnected));
     await Promise.all(idle.map((one) => one.asked(1)));
-    await busyWitnesses(port, 200);
+    await busyClients(port, 200);
     for (let i = 0; i < 10; i++) await reload(server);
     await Promise.all(idle.map((one) => one.asked(1)));
     await expectNothingLost(server);
@@ -115,7 +119,7 @@ describe('a rolling reload', () => {
   it('moves half frames, replies that nobody has read yet, and a connection that it had to pause', async () => {
     const server = startServer();
     const port = await server.port();
-    const half = witness(port);
+    const half = client(port);
     half.send(3, true);
     const slow = await RawClient.connect(port, 4, false);
     const payloads = Array.from({ length: 400 }, (_, i) => Buffer.alloc(65_536, 97 + (i % 26)));
@@ -163,7 +167,7 @@ describe('a rolling reload', () => {
     const config = new Config();
     const server = startServer({}, config);
     const port = await server.port();
-    await busyWitnesses(port, 4);
+    await busyClients(port, 4);
     config.write({ maxConnections: 4 }, { cluster: { name: 'other', workers: 3 }, http: { port: 1 } });
     await reload(server);
     const refused = await RawClient.connect(port);
@@ -179,12 +183,12 @@ describe('a rolling reload', () => {
     const config = new Config({ port: first });
     const server = startServer({ args: [], hasListeners: true }, config);
     await server.event('ready');
-    await busyWitnesses(first, 4);
+    await busyClients(first, 4);
     config.write({ port: second });
     await reload(server);
     const { listeners } = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
     expect(listeners.map(({ port }) => port)).to.deep.equal([second]);
-    await busyWitnesses(second, 4);
+    await busyClients(second, 4);
     const refused = await RawClient.connect(first).catch((error: NodeJS.ErrnoException) => error.code);
     expect(refused).to.equal('ECONNREFUSED');
     await expectNothingLost(server);
@@ -194,7 +198,7 @@ describe('a rolling reload', () => {
     const config = new Config();
     const server = startServer({}, config);
     const port = await server.port();
-    await busyWitnesses(port, 4);
+    await busyClients(port, 4);
     config.write({ maxConnections: 'many' });
     const mistaken = await server.operate('reload');
     expect(mistaken).to.have.property('code', 7);
@@ -213,7 +217,7 @@ describe('a rolling reload', () => {
   it('goes back to the old config when only the second worker cannot start with the new one', async () => {
     const config = new Config();
     const server = startServer({}, config);
-    await busyWitnesses(await server.port(), 6);
+    await busyClients(await server.port(), 6);
     // Its first loading is fine, its second is not.
     const once = `${folder}/once.mjs`;
     writeFileSync(
@@ -241,7 +245,7 @@ describe('a rolling reload', () => {
   it('drains connections where they may not move: what was asked is answered, then they close', async () => {
     const server = startServer({ args: ['--set', 'cluster.moveConnections=false'] });
     const port = await server.port();
-    const clients = await busyWitnesses(port, 10, { isReconnecting: true });
+    const clients = await busyClients(port, 10, { isReconnecting: true });
     await reload(server);
     expect(clients.every(({ closes }) => closes >= 1)).to.equal(true);
     await Promise.all(clients.map((one) => one.finish()));
@@ -258,8 +262,8 @@ describe('connections move with Node', () => {
       if (!existsSync(node)) skip(this, `${version} could not be fetched`);
       const server = startServer({ node });
       const port = await server.port();
-      await busyWitnesses(port, 40);
-      const idle = Array.from({ length: 20 }, () => witness(port));
+      await busyClients(port, 40);
+      const idle = Array.from({ length: 20 }, () => client(port));
       const slow = await RawClient.connect(port, 4, false);
       slow.send(...Array.from({ length: 200 }, (_, i) => Buffer.alloc(65_536, 97 + (i % 26))));
       for (let i = 0; i < 3; i++) await reload(server);
@@ -283,7 +287,7 @@ describe('scaling', () => {
   it('down gives connections to the workers that stay, up spreads them over all; none is dropped', async () => {
     const server = startServer({ args: ['--workers', '3'] });
     const port = await server.port();
-    await busyWitnesses(port, 60);
+    await busyClients(port, 60);
     expect(await server.operate('scale', '1')).to.deep.equal({ code: 0, output: '1 worker' });
     expect(await loads(server)).to.deep.equal([60]);
     await server.operate('scale', '3');
@@ -323,7 +327,7 @@ describe('after a worker was killed', () => {
   it('connections spread over all workers again, those that come back and those that stayed', async () => {
     const server = startServer();
     const port = await server.port();
-    const clients = await busyWitnesses(port, 60, { isReconnecting: true });
+    const clients = await busyClients(port, 60, { isReconnecting: true });
     const [victim] = await server.workerPids();
     process.kill(victim as number, 'SIGKILL');
     await server.event('worker replaced');

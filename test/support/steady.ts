@@ -2,7 +2,7 @@
 // slow for a while has nowhere to hide.
 
 import { InferenceClient } from '#src/client/client.js';
-import { quantile } from './witness.js';
+import { quantile } from './checked-client.js';
 
 export interface SteadyOptions {
   readonly port: number;

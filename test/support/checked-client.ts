@@ -5,7 +5,7 @@ import { createConnection, type Socket } from 'node:net';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { until } from './until.js';
 
-export interface WitnessOptions {
+export interface CheckedClientOptions {
   /** Requests that each keeps in flight; 0: it sends only when told to. */
   readonly depth?: number;
   /** Whether one that the server closes connects again and goes on with what had no reply. */
@@ -13,11 +13,11 @@ export interface WitnessOptions {
 }
 
 /** Texts of up to some 80 bytes that say which connection and which request they are. */
-function payloadOf(witness: number, request: number): Buffer {
-  return Buffer.from(`${witness}:${request}:`.padEnd(16 + (request % 64), 'x'));
+function payloadOf(client: number, request: number): Buffer {
+  return Buffer.from(`${client}:${request}:`.padEnd(16 + (request % 64), 'x'));
 }
 
-export class Witness {
+export class CheckedClient {
   readonly #id: number;
   readonly #port: () => number;
   readonly #depth: number;
@@ -38,7 +38,11 @@ export class Witness {
   #heldBack: Buffer = Buffer.alloc(0);
   #isOver = false;
 
-  constructor(id: number, port: number | (() => number), { depth = 0, isReconnecting = false }: WitnessOptions = {}) {
+  constructor(
+    id: number,
+    port: number | (() => number),
+    { depth = 0, isReconnecting = false }: CheckedClientOptions = {},
+  ) {
     this.#id = id;
     this.#port = typeof port === 'number' ? () => port : port;
     this.#depth = depth;
@@ -69,12 +73,12 @@ export class Witness {
   async finish(): Promise<void> {
     this.#isOver = true;
     this.send(0);
-    await until(`all replies of witness ${this.#id}`, () => this.inFlight === 0 || this.fault !== null);
+    await until(`all replies of client ${this.#id}`, () => this.inFlight === 0 || this.fault !== null);
   }
 
   async asked(count: number): Promise<void> {
     this.send(count);
-    await until(`replies of witness ${this.#id}`, () => this.inFlight === 0 || this.fault !== null);
+    await until(`replies of client ${this.#id}`, () => this.inFlight === 0 || this.fault !== null);
   }
 
   pause(): void {
@@ -106,7 +110,7 @@ export class Witness {
     if (this.#isOver && this.inFlight === 0) return;
     this.closes++;
     this.lost += this.inFlight;
-    if (!this.#isReconnecting) this.fault ??= `witness ${this.#id} was closed after ${this.replied} replies`;
+    if (!this.#isReconnecting) this.fault ??= `client ${this.#id} was closed after ${this.replied} replies`;
     else if (!this.#isOver) setTimeout(() => this.#connect(), 20);
     else this.#sent = this.replied;
   }
@@ -118,7 +122,7 @@ export class Witness {
       const { source, start, end } = this.#decoder;
       const expected = payloadOf(this.#id, this.replied);
       if (!expected.equals(source.subarray(start, end))) {
-        this.fault ??= `witness ${this.#id} had a wrong reply to request ${this.replied}: ${source.toString('latin1', start, Math.min(end, start + 16))}, not ${expected.toString('latin1', 0, 16)}`;
+        this.fault ??= `client ${this.#id} had a wrong reply to request ${this.replied}: ${source.toString('latin1', start, Math.min(end, start + 16))}, not ${expected.toString('latin1', 0, 16)}`;
       }
       this.latencies.push(performance.now() - (this.#sentAt.shift() ?? 0));
       this.replied++;
@@ -129,8 +133,8 @@ export class Witness {
 }
 
 /** The first fault of any of them. */
-export function faultOf(witnesses: readonly Witness[]): string | null {
-  return witnesses.find(({ fault }) => fault !== null)?.fault ?? null;
+export function faultOf(clients: readonly CheckedClient[]): string | null {
+  return clients.find(({ fault }) => fault !== null)?.fault ?? null;
 }
 
 export function quantile(values: readonly number[], q: number): number {
