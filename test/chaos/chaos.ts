@@ -6,9 +6,9 @@ import { faultOf } from '../support/checked-client.js';
 import { root } from '../support/processes.js';
 import { until } from '../support/until.js';
 import { ChaosCluster } from './cluster.js';
-import { Dice } from './dice.js';
 import { chooseEvents } from './events.js';
 import { PortWatch, TotalsWatch } from './invariants.js';
+import { Random } from './random.js';
 
 export interface ChaosOptions {
   readonly seconds: number;
@@ -43,7 +43,7 @@ export async function runChaos({ say = () => {}, ...options }: ChaosOptions): Pr
     say(entry);
   };
   const cluster = await ChaosCluster.start();
-  const report = await befall(cluster, { only: [], without: [], ...options, say: tell }).catch((error: Error) => ({
+  const report = await injectFault(cluster, { only: [], without: [], ...options, say: tell }).catch((error: Error) => ({
     events: story.length,
     replies: cluster.replies,
     lost: cluster.lost,
@@ -58,11 +58,11 @@ export async function runChaos({ say = () => {}, ...options }: ChaosOptions): Pr
   return { ...report, log };
 }
 
-async function befall(
+async function injectFault(
   cluster: ChaosCluster,
   { seconds, seed, only, without, say }: Required<ChaosOptions>,
 ): Promise<ChaosReport> {
-  const dice = new Dice(seed);
+  const random = new Random(seed);
   const events = chooseEvents(only, without).map(({ weight, event }) => [weight, event] as const);
   const replied = (): boolean => cluster.clients.every((client) => client.replied > 100);
   await until('the load to begin', replied);
@@ -71,8 +71,8 @@ async function befall(
   const startedAt = performance.now();
   let happened = 0;
   while (performance.now() - startedAt < seconds * 1000) {
-    await new Promise((resolve) => setTimeout(resolve, dice.between(50, 700)));
-    const did = await dice.pick(events)(cluster, dice);
+    await new Promise((resolve) => setTimeout(resolve, random.between(50, 700)));
+    const did = await random.pick(events)(cluster, random);
     happened++;
     say(did);
   }

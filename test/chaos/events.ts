@@ -6,18 +6,18 @@ import { Redis } from 'ioredis';
 import { encodeFrame } from '#src/protocol/frames.js';
 import { within } from '../support/until.js';
 import type { ChaosCluster } from './cluster.js';
-import { Dice } from './dice.js';
 import { type ChaosNode, retentionSeconds } from './node.js';
+import { Random } from './random.js';
 
-type Event = (cluster: ChaosCluster, dice: Dice) => Promise<string> | string;
+type Event = (cluster: ChaosCluster, random: Random) => Promise<string> | string;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Most of the load is on the first. */
-const someNode = ({ near, far }: ChaosCluster, dice: Dice): ChaosNode => (dice.next() < 0.7 ? near : far);
+const someNode = ({ near, far }: ChaosCluster, random: Random): ChaosNode => (random.next() < 0.7 ? near : far);
 
-function someOf<T>(items: readonly T[], dice: Dice): T | undefined {
-  return items[dice.between(0, Math.max(0, items.length - 1))];
+function someOf<T>(items: readonly T[], random: Random): T | undefined {
+  return items[random.between(0, Math.max(0, items.length - 1))];
 }
 
 function signalWorker(pid: number | undefined, signal: NodeJS.Signals): void {
@@ -28,57 +28,57 @@ function signalWorker(pid: number | undefined, signal: NodeJS.Signals): void {
   }
 }
 
-const killWorker: Event = (cluster, dice) => {
-  const node = someNode(cluster, dice);
-  signalWorker(someOf(node.workers, dice), 'SIGKILL');
+const killWorker: Event = (cluster, random) => {
+  const node = someNode(cluster, random);
+  signalWorker(someOf(node.workers, random), 'SIGKILL');
   return `killed a worker of ${node.name}`;
 };
 
-const killAllWorkers: Event = (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const killAllWorkers: Event = (cluster, random) => {
+  const node = someNode(cluster, random);
   for (const pid of node.workers) signalWorker(pid, 'SIGKILL');
   return `killed all workers of ${node.name}`;
 };
 
 /** It stands still, at work or while it loads its models; the primary has to notice and to kill it. */
-const hangWorker: Event = (cluster, dice) => {
-  const node = someNode(cluster, dice);
-  signalWorker(someOf(node.begun, dice), 'SIGSTOP');
+const hangWorker: Event = (cluster, random) => {
+  const node = someNode(cluster, random);
+  signalWorker(someOf(node.begun, random), 'SIGSTOP');
   return `hung a worker of ${node.name}`;
 };
 
-const stutterWorker: Event = async (cluster, dice) => {
-  const node = someNode(cluster, dice);
-  const pid = someOf(node.workers, dice);
+const stutterWorker: Event = async (cluster, random) => {
+  const node = someNode(cluster, random);
+  const pid = someOf(node.workers, random);
   signalWorker(pid, 'SIGSTOP');
-  await pause(dice.between(50, 400));
+  await pause(random.between(50, 400));
   signalWorker(pid, 'SIGCONT');
   return `held a worker of ${node.name} for a moment`;
 };
 
-const reload: Event = (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const reload: Event = (cluster, random) => {
+  const node = someNode(cluster, random);
   node.process.signal('SIGUSR2');
   return `reloaded ${node.name}`;
 };
 
-const reloadBroken: Event = async (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const reloadBroken: Event = async (cluster, random) => {
+  const node = someNode(cluster, random);
   node.writeConfig(false);
   const { code } = await node.process.operate('reload');
   node.writeConfig(true);
   return `reloaded ${node.name} with a model that is not there (exit code ${code})`;
 };
 
-const scale: Event = (cluster, dice) => {
-  const node = someNode(cluster, dice);
-  const more = dice.next() < 0.5;
+const scale: Event = (cluster, random) => {
+  const node = someNode(cluster, random);
+  const more = random.next() < 0.5;
   node.process.signal(more ? 'SIGTTIN' : 'SIGTTOU');
   return `${more ? 'added' : 'removed'} a worker of ${node.name}`;
 };
 
-const killPrimary: Event = async (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const killPrimary: Event = async (cluster, random) => {
+  const node = someNode(cluster, random);
   await node.restart();
   return `killed the primary of ${node.name} and started it again`;
 };
@@ -88,9 +88,9 @@ const killAggregator: Event = async (cluster) => {
   return 'killed the aggregator and started it again';
 };
 
-const holdRedis: Event = async (cluster, dice) => {
+const holdRedis: Event = async (cluster, random) => {
   cluster.redis.signal('SIGSTOP');
-  await pause(dice.between(200, 2000));
+  await pause(random.between(200, 2000));
   cluster.redis.signal('SIGCONT');
   return 'held Redis';
 };
@@ -101,7 +101,7 @@ const restartRedis: Event = async (cluster) => {
 };
 
 /** Some of our keys, or some fields of one: as an eviction, a DEL, a replica that lagged would have it. */
-const loseKeys: Event = async (cluster, dice) => {
+const loseKeys: Event = async (cluster, random) => {
   const redis = new Redis(cluster.redis.url, {
     lazyConnect: true,
     retryStrategy: () => null,
@@ -113,11 +113,11 @@ const loseKeys: Event = async (cluster, dice) => {
   const lost: string[] = [];
   try {
     await redis.connect();
-    for (let i = dice.between(1, 3); i > 0; i--) {
-      const key = someOf((await redis.keys('*')).sort(), dice);
+    for (let i = random.between(1, 3); i > 0; i--) {
+      const key = someOf((await redis.keys('*')).sort(), random);
       if (key === undefined) break;
       const fields = (await redis.type(key)) === 'hash' ? (await redis.hkeys(key)).sort() : [];
-      const gone = dice.next() < 0.7 ? fields.filter(() => dice.next() < 0.5) : [];
+      const gone = random.next() < 0.7 ? fields.filter(() => random.next() < 0.5) : [];
       if (gone.length > 0) await redis.hdel(key, ...gone);
       else await redis.del(key);
       lost.push(gone.length > 0 ? `${key} (${gone.join(', ')})` : key);
@@ -131,10 +131,10 @@ const loseKeys: Event = async (cluster, dice) => {
 };
 
 /** For longer than its retention, so that it is folded away; by resets, or in silence. */
-const cutNodeOff: Event = (cluster, dice) => {
+const cutNodeOff: Event = (cluster, random) => {
   if (!cluster.redisLink.isForwarding) return 'left a node cut off';
-  const ms = dice.between(retentionSeconds * 1000 + 500, retentionSeconds * 1000 + 4000);
-  const isSilent = dice.next() < 0.5;
+  const ms = random.between(retentionSeconds * 1000 + 500, retentionSeconds * 1000 + 4000);
+  const isSilent = random.next() < 0.5;
   if (isSilent) cluster.redisLink.silence();
   else cluster.redisLink.refuse();
   cluster.meanwhile(async () => {
@@ -145,8 +145,8 @@ const cutNodeOff: Event = (cluster, dice) => {
 };
 
 /** Clients behind a network that forgets them: the server is not told. */
-const forgetClients: Event = (cluster, dice) => {
-  const ms = dice.between(1000, 6000);
+const forgetClients: Event = (cluster, random) => {
+  const ms = random.between(1000, 6000);
   const count = cluster.clientLink.abandon();
   cluster.meanwhile(async () => {
     await pause(ms);
@@ -155,9 +155,9 @@ const forgetClients: Event = (cluster, dice) => {
   return `left ${count} connections half open for ${ms} ms`;
 };
 
-const holdClients: Event = (cluster, dice) => {
+const holdClients: Event = (cluster, random) => {
   if (!cluster.clientLink.isForwarding) return 'left the network of some clients held up';
-  const ms = dice.between(200, 2500);
+  const ms = random.between(200, 2500);
   cluster.clientLink.silence();
   cluster.meanwhile(async () => {
     await pause(ms);
@@ -169,22 +169,22 @@ const holdClients: Event = (cluster, dice) => {
 const unreadRequests = 50;
 
 /** Clients that say nothing, stop in the middle of a frame, or never read their replies, until they are gone. */
-const vanish: Event = (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const vanish: Event = (cluster, random) => {
+  const node = someNode(cluster, random);
   const frame = encodeFrame(Buffer.alloc(200, 'v'), 4);
   const sockets: Socket[] = [];
-  for (let i = dice.between(5, 15); i > 0; i--) {
+  for (let i = random.between(5, 15); i > 0; i--) {
     const socket = createConnection({ host: '127.0.0.1', port: node.port });
     socket.on('error', () => {}).pause();
     sockets.push(socket);
-    const kind = dice.between(0, 2);
-    if (kind === 1) socket.write(frame.subarray(0, dice.between(1, frame.length - 1)));
+    const kind = random.between(0, 2);
+    if (kind === 1) socket.write(frame.subarray(0, random.between(1, frame.length - 1)));
     if (kind === 2) {
       socket.write(Buffer.concat(Array.from({ length: unreadRequests }, () => frame)));
       cluster.othersAsked += unreadRequests;
     }
   }
-  const ms = dice.between(1000, 7000);
+  const ms = random.between(1000, 7000);
   cluster.meanwhile(async () => {
     await pause(ms);
     for (const socket of sockets) socket.resetAndDestroy();
@@ -199,13 +199,13 @@ const answerLimitMs = 15_000;
  * Nobody reads the log, its pipe is full, and there is something to say. A reload: Node has a pipe block its writers again
  * when a process ends that shares it.
  */
-const stallLog: Event = async (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const stallLog: Event = async (cluster, random) => {
+  const node = someNode(cluster, random);
   const server = node.process;
   server.logPipe?.stall();
   server.signal('SIGUSR2');
-  if (dice.next() < 0.5) signalWorker(someOf(node.workers, dice), 'SIGKILL');
-  await pause(dice.between(200, 2000));
+  if (random.next() < 0.5) signalWorker(someOf(node.workers, random), 'SIGKILL');
+  await pause(random.between(200, 2000));
   const answered = await within(answerLimitMs, 'status', server.operate('status', '--json')).catch(() => null);
   if (answered === null && node.process === server)
     cluster.faults.push(`${node.name} did not answer within ${answerLimitMs} ms while nobody read its log`);
@@ -214,31 +214,31 @@ const stallLog: Event = async (cluster, dice) => {
 };
 
 /** Clients that send what is no request, and leave as they like. */
-const sendGarbage: Event = async (cluster, dice) => {
-  const { port } = someNode(cluster, dice);
+const sendGarbage: Event = async (cluster, random) => {
+  const { port } = someNode(cluster, random);
   for (let i = 0; i < 20; i++) {
     const socket = createConnection({ host: '127.0.0.1', port });
     socket.on('error', () => {});
     socket.on('data', () => {});
-    socket.write(Buffer.from([dice.between(1, 255), ...Array.from({ length: 9 }, () => dice.between(0, 255))]));
-    const isRude = dice.next() < 0.5;
-    setTimeout(() => (isRude ? socket.resetAndDestroy() : socket.end()), dice.between(0, 300));
+    socket.write(Buffer.from([random.between(1, 255), ...Array.from({ length: 9 }, () => random.between(0, 255))]));
+    const isRude = random.next() < 0.5;
+    setTimeout(() => (isRude ? socket.resetAndDestroy() : socket.end()), random.between(0, 300));
     setTimeout(() => socket.destroy(), 1000);
   }
   return 'sent garbage';
 };
 
-const stallClient: Event = async (cluster, dice) => {
-  const client = someOf(cluster.clients, dice);
+const stallClient: Event = async (cluster, random) => {
+  const client = someOf(cluster.clients, random);
   client?.pause();
-  await pause(dice.between(100, 1000));
+  await pause(random.between(100, 1000));
   client?.resume();
   return 'had a client not read for a while';
 };
 
 /** Nobody is left who remembers what was counted before, but the node itself. */
-const killAllThatRemember: Event = async (cluster, dice) => {
-  const node = someNode(cluster, dice);
+const killAllThatRemember: Event = async (cluster, random) => {
+  const node = someNode(cluster, random);
   await Promise.all([cluster.restartRedis(), cluster.restartAggregator(), node.restart()]);
   return `killed Redis (empty), the aggregator and the primary of ${node.name} at once`;
 };
@@ -284,12 +284,12 @@ const single: readonly NamedEvent[] = [
 
 /** Two different faults, begun in the same moment. */
 function together(faults: readonly NamedEvent[]): Event {
-  return async (cluster, dice) => {
-    const choose = (among: readonly NamedEvent[]): NamedEvent => dice.pick(among.map((item) => [item.weight, item]));
+  return async (cluster, random) => {
+    const choose = (among: readonly NamedEvent[]): NamedEvent => random.pick(among.map((item) => [item.weight, item]));
     const first = choose(faults);
     const second = choose(faults.filter((other) => other !== first));
-    // Each has dice of its own: which of them throws first is up to the machine.
-    const happening = [first, second].map(({ event }) => event(cluster, new Dice(dice.between(0, 2 ** 31))));
+    // Each has random of its own: which of them throws first is up to the machine.
+    const happening = [first, second].map(({ event }) => event(cluster, new Random(random.between(0, 2 ** 31))));
     return `at once: ${(await Promise.all(happening)).join('; ')}`;
   };
 }

@@ -1,6 +1,6 @@
 // Chance that can be repeated: the same seed gives the same throws.
 
-export class Dice {
+export class Random {
   #state: number;
 
   constructor(seed: number) {
