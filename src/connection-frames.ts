@@ -7,19 +7,19 @@
 // none can have. The kernel ends a read with the bytes that a handle was sent with, so a read brings one handle at the
 // most, and it belongs to the last message that begins in it.
 
-import type { Arrival, Verdict } from './ipc/messages.js';
+import type { Arrival, Decision } from './ipc/messages.js';
 
 /** A connection that is sent to try the way; the worker answers it. */
 export const trialListener = 0xff_ff;
 
-const verdicts: readonly Verdict[] = ['granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'];
+const verdicts: readonly Decision[] = ['granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'];
 const mark = 0xff_ff_ff_fe;
 const headerBytes = 5;
 const lengthBytes = 4;
 
 /** As latin1 text. */
-export function arrivalFrame({ listener, verdict, address }: Arrival): string {
-  const body = String.fromCharCode(listener >> 8, listener & 0xff, verdicts.indexOf(verdict)) + address;
+export function arrivalFrame({ listener, decision, address }: Arrival): string {
+  const body = String.fromCharCode(listener >> 8, listener & 0xff, verdicts.indexOf(decision)) + address;
   return `\xff\xff\xff\xfe${String.fromCharCode(body.length)}${body}`;
 }
 
@@ -98,6 +98,6 @@ function messageAt(bytes: Buffer, begin: number): Message | null {
   const end = body + (bytes[body - 1] ?? Number.POSITIVE_INFINITY);
   if (end > bytes.length) return null;
   const listener = bytes.readUInt16BE(body);
-  const verdict = verdicts[bytes[body + 2] ?? 0] ?? 'granted';
-  return { begin, end, arrival: { listener, verdict, address: bytes.toString('latin1', body + 3, end) } };
+  const decision = verdicts[bytes[body + 2] ?? 0] ?? 'granted';
+  return { begin, end, arrival: { listener, decision, address: bytes.toString('latin1', body + 3, end) } };
 }

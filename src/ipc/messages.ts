@@ -25,17 +25,17 @@ export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 type Full = 'refusedByLimit' | 'refusedByAddressLimit' | 'refusedByRate';
 
 /** Whether there is a place for a connection. */
-export type Verdict = 'granted' | Full;
+export type Decision = 'granted' | Full;
 
 /** What the primary says of a connection that it gives to a worker. */
-export interface Place {
+export interface Permit {
   /** Of the client, as limits for each client go by. */
   readonly address: string;
-  readonly verdict: Verdict;
+  readonly decision: Decision;
 }
 
 /** A connection that comes to a worker. */
-export interface Arrival extends Place {
+export interface Arrival extends Permit {
   /** Which of the listeners in the worker's config it came through. */
   readonly listener: number;
 }

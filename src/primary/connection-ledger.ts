@@ -1,7 +1,7 @@
 // Who holds how many of the machine's connections. Each asks here before a worker has it, so that limits hold over all
 // of them, however connections are spread.
 
-import type { Verdict } from '../ipc/messages.js';
+import type { Decision } from '../ipc/messages.js';
 
 export interface ConnectionHolder {
   connections: number;
@@ -32,14 +32,14 @@ export class ConnectionLedger {
   }
 
   /** What is to become of a new connection from this address; one that is granted is `holder`'s from here on. */
-  admit(holder: ConnectionHolder, address: string, now: number): Verdict {
-    const verdict = this.#judge(address, now);
-    if (verdict !== 'granted') return verdict;
+  admit(holder: ConnectionHolder, address: string, now: number): Decision {
+    const decision = this.#judge(address, now);
+    if (decision !== 'granted') return decision;
     this.#taken++;
     this.#allowance--;
     add(this.#peers, address, 1);
     hold(holder, address, 1);
-    return verdict;
+    return decision;
   }
 
   release(holder: ConnectionHolder, addresses: readonly string[]): void {
@@ -63,7 +63,7 @@ export class ConnectionLedger {
     for (const [address, count] of [...holder.peers]) this.#release(holder, address, count);
   }
 
-  #judge(address: string, now: number): Verdict {
+  #judge(address: string, now: number): Decision {
     const { maxConnections, maxConnectionsPerAddress, maxNewConnectionsPerSecond } = this.#limits;
     if (this.#taken >= maxConnections) return 'refusedByLimit';
     if (maxConnectionsPerAddress > 0 && (this.#peers.get(address) ?? 0) >= maxConnectionsPerAddress)

@@ -6,10 +6,10 @@
 //
 // A worker has few of them unacknowledged, so that those beyond go to workers that are quicker, or that live.
 
-import type { Place, Verdict } from '../ipc/messages.js';
+import type { Decision, Permit } from '../ipc/messages.js';
 import { isReset, type RawHandle } from '../raw-handle.js';
+import type { AdmissionControl } from './admission-control.js';
 import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js';
-import type { Doorway } from './doorway.js';
 
 /** Connections that a worker may have been sent and not acknowledged. */
 export const maxUnacknowledged = 16;
@@ -18,7 +18,7 @@ export interface Connection {
   readonly handle: RawHandle;
   /** Names the listener that it came through. */
   readonly listener: string;
-  readonly place: Place;
+  readonly permit: Permit;
   readonly acceptedAt: number;
 }
 
@@ -33,14 +33,14 @@ export interface Receiver extends ConnectionHolder {
 
 export interface DispatcherOptions {
   readonly ledger: ConnectionLedger;
-  readonly doorway: Doorway;
+  readonly admission: AdmissionControl;
   /** Connections that may wait: each takes a descriptor of the primary. */
   readonly maxWaiting: number;
   /** How long they may. */
   timeoutMs(): number;
 }
 
-/** Whoever waits has a place already. */
+/** Whoever waits has a permit already. */
 export class Dispatcher implements ConnectionHolder {
   connections = 0;
   readonly peers = new Map<string, number>();
@@ -69,16 +69,16 @@ export class Dispatcher implements ConnectionHolder {
 
   /** A client has connected. */
   accept(handle: RawHandle, listener: string): void {
-    const { doorway, maxWaiting } = this.#options;
+    const { admission, maxWaiting } = this.#options;
     const receiver = this.#waiting.has(listener) ? null : this.#receiverFor(listener);
-    const place = doorway.admit(handle, receiver ?? this);
-    if (place === null) {
+    const permit = admission.admit(handle, receiver ?? this);
+    if (permit === null) {
       handle.close();
       return;
     }
-    const connection = { handle, listener, place, acceptedAt: performance.now() };
+    const connection = { handle, listener, permit, acceptedAt: performance.now() };
     if (receiver !== null) this.#give(receiver, connection);
-    else if (place.verdict !== 'granted') this.#refuseInWords(connection, place.verdict);
+    else if (permit.decision !== 'granted') this.#refuseInWords(connection, permit.decision);
     else if (this.connections > maxWaiting) this.#refuse(connection, 'refusedByDescriptors');
     else this.#wait(connection);
   }
@@ -89,13 +89,13 @@ export class Dispatcher implements ConnectionHolder {
     if (this.#waiting.size > 0) this.dispatch();
   }
 
-  /** The receiver is gone: what it has not acknowledged goes to others. To be called before its places are free. */
+  /** The receiver is gone: what it has not acknowledged goes to others. To be called before its permits are free. */
   gone(receiver: Receiver): void {
     const { ledger } = this.#options;
     this.leave(receiver);
     for (const connection of receiver.unacknowledged.splice(0).toReversed()) {
-      const { address, verdict } = connection.place;
-      if (verdict !== 'granted') connection.handle.close();
+      const { address, decision } = connection.permit;
+      if (decision !== 'granted') connection.handle.close();
       else {
         ledger.move(receiver, this, address);
         this.#wait(connection, true);
@@ -113,7 +113,7 @@ export class Dispatcher implements ConnectionHolder {
         if (connection === undefined) break;
         if (isReset(connection.handle)) this.#close(connection);
         else {
-          this.#options.ledger.move(this, receiver, connection.place.address);
+          this.#options.ledger.move(this, receiver, connection.permit.address);
           this.#give(receiver, connection);
           receiver = this.#receiverFor(listener);
         }
@@ -172,19 +172,19 @@ export class Dispatcher implements ConnectionHolder {
   };
 
   /** There are few of those (`maxToldPerSecond`): they need not wait for what is acknowledged. */
-  #refuseInWords(connection: Connection, reason: Exclude<Verdict, 'granted'>): void {
+  #refuseInWords(connection: Connection, reason: Exclude<Decision, 'granted'>): void {
     const receiver = this.#receiverFor(connection.listener, Number.POSITIVE_INFINITY);
     if (receiver === null) this.#refuse(connection, reason);
     else this.#give(receiver, connection);
   }
 
-  #refuse(connection: Connection, reason: Parameters<Doorway['count']>[0]): void {
-    this.#options.doorway.count(reason);
+  #refuse(connection: Connection, reason: Parameters<AdmissionControl['count']>[0]): void {
+    this.#options.admission.count(reason);
     this.#close(connection);
   }
 
-  #close({ handle, place }: Connection): void {
+  #close({ handle, permit }: Connection): void {
     handle.close();
-    if (place.verdict === 'granted') this.#options.ledger.release(this, [place.address]);
+    if (permit.decision === 'granted') this.#options.ledger.release(this, [permit.address]);
   }
 }

@@ -19,10 +19,10 @@ import type { Log } from '../log.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import { ownIdentity } from '../process-identity.js';
 import type { RawHandle } from '../raw-handle.js';
+import { AdmissionControl } from './admission-control.js';
 import { ConnectionLedger } from './connection-ledger.js';
 import { workerEnvironment } from './deployment.js';
 import { Dispatcher } from './dispatcher.js';
-import { Doorway } from './doorway.js';
 import { checkHandles } from './handle-check.js';
 import { Listeners } from './listeners.js';
 import { obituary } from './obituary.js';
@@ -63,7 +63,7 @@ export class Supervisor {
   readonly #events: SupervisorEvents;
   readonly #rollout: Rollout;
   readonly #ledger: ConnectionLedger;
-  readonly #doorway: Doorway;
+  readonly #admission: AdmissionControl;
   readonly #dispatcher: Dispatcher;
   readonly #listeners: Listeners;
   readonly #relocation: Relocation;
@@ -87,14 +87,14 @@ export class Supervisor {
     this.#events = events;
     this.#rollout = new Rollout(config, versions);
     this.#ledger = new ConnectionLedger(config.server, performance.now());
-    this.#doorway = new Doorway(this.#ledger, config.server, (refusals) => {
+    this.#admission = new AdmissionControl(this.#ledger, config.server, (refusals) => {
       const counting = this.workers.find(({ state }) => state === 'ready');
       counting?.send({ kind: 'turned-away', refusals });
       return counting !== undefined;
     });
     this.#dispatcher = new Dispatcher({
       ledger: this.#ledger,
-      doorway: this.#doorway,
+      admission: this.#admission,
       maxWaiting: maxSockets(),
       timeoutMs: () => this.#rollout.wanted.config.server.acceptTimeoutSeconds * 1000,
     });
@@ -103,7 +103,7 @@ export class Supervisor {
       onConnection: (handle, listener) => this.#dispatcher.accept(handle, listener),
       onClosed: (listener) => this.#dispatcher.forget(listener),
       onExhausted: () => {
-        this.#doorway.count('refusedByDescriptors');
+        this.#admission.count('refusedByDescriptors');
         if (performance.now() - exhaustedAt < exhaustedLogMs) return;
         exhaustedAt = performance.now();
         log.error(
@@ -192,12 +192,12 @@ export class Supervisor {
     await this.#handoffCheck;
     if (this.#fleet.isStopping) throw new Error('the server is stopping');
     const isDone = this.#rollout.begin(config, versions);
-    this.#doorway.limits = config.server;
+    this.#admission.limits = config.server;
     this.#fleet.reconcile();
     try {
       await isDone;
     } catch (error) {
-      this.#doorway.limits = this.#rollout.wanted.config.server;
+      this.#admission.limits = this.#rollout.wanted.config.server;
       this.#fleet.reconcile();
       this.#keepListeners();
       throw error;

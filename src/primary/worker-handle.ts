@@ -26,7 +26,7 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
   isSpent = false;
   /** The newest record it published. */
   lastRecord: WorkerRecord | null = null;
-  /** Connections it holds a place for. */
+  /** Connections it holds a permit for. */
   connections = 0;
   /** How many of them each client address has. */
   readonly peers = new Map<string, number>();
@@ -92,12 +92,12 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
   giveTrial(handle: RawHandle): void {
     const sendHandle = handleSender(this.#worker.process);
     if (sendHandle === null || !this.takesHandles) throw new Error('channels between processes are not as they were');
-    sendHandle(arrivalFrame({ listener: trialListener, verdict: 'granted', address: '' }), handle);
+    sendHandle(arrivalFrame({ listener: trialListener, decision: 'granted', address: '' }), handle);
   }
 
   /** To a worker that is just dying it does not come; then it is given to another one. */
-  give({ handle, listener, place }: Connection): void {
-    const arrival = { listener: this.#listeners.indexOf(listener), ...place };
+  give({ handle, listener, permit }: Connection): void {
+    const arrival = { listener: this.#listeners.indexOf(listener), ...permit };
     if (this.#sendHandle === null) this.send({ kind: 'connection', arrival }, handle);
     else this.#sendHandle(arrivalFrame(arrival), handle);
   }

@@ -4,7 +4,7 @@
 
 import type { Socket } from 'node:net';
 import type { ConnectionState } from '../ipc/connection-state.js';
-import type { Arrival, ToWorker, Verdict } from '../ipc/messages.js';
+import type { Arrival, Decision, ToWorker } from '../ipc/messages.js';
 import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAlive, socketOn } from '../raw-handle.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { Arrivals } from './arrivals.js';
@@ -167,10 +167,10 @@ export class WorkerServer {
     if (this.#ending !== null && this.#connections.size === 0 && coming === 0) this.#onEmpty?.();
   }
 
-  #accept({ listener: index, address, verdict }: Arrival, handle: RawHandle | null): void {
+  #accept({ listener: index, address, decision }: Arrival, handle: RawHandle | null): void {
     const listener = this.#listeners[index];
     if (listener === undefined) throw new Error(`there is no listener ${index}`);
-    if (verdict !== 'granted') this.#refuse(handle, listener, verdict);
+    if (decision !== 'granted') this.#refuse(handle, listener, decision);
     else if (handle === null || this.#sockets >= this.#maxSockets) {
       this.#context.recorder.count('refusedByDescriptors');
       this.#onExhausted();
@@ -196,7 +196,7 @@ export class WorkerServer {
   }
 
   /** With an empty frame, where there is no TLS to be agreed on first. */
-  #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Verdict, 'granted'>): void {
+  #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Decision, 'granted'>): void {
     this.#context.recorder.count(reason);
     if (tls || handle === null) handle?.close();
     else this.#farewells.refuse(socketOn(handle).on('error', () => {}));

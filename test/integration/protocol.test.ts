@@ -1,7 +1,7 @@
 // The TCP port of a real server, against clients that are broken, hostile, slow or in a hurry.
 
 import { expect } from 'chai';
-import { maxToldPerSecond } from '#src/primary/doorway.js';
+import { maxToldPerSecond } from '#src/primary/admission-control.js';
 import { endProcesses } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { arrivalFrame, FrameSplitter } from '#src/connection-frames.js';
-import type { Arrival, Verdict } from '#src/ipc/messages.js';
+import type { Arrival, Decision } from '#src/ipc/messages.js';
 
 /** As it is sent: with a handle, which is a number here, or without. */
 interface Sent {
@@ -52,7 +52,7 @@ const ofNode = fc.uint8Array({ maxLength: 40 }).map((body) => {
 const ours = fc
   .record({
     listener: fc.nat(0xfffe),
-    verdict: fc.constantFrom<Verdict>('granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'),
+    decision: fc.constantFrom<Decision>('granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'),
     address: fc.constantFrom('10.0.0.7', 'fd00:1:2:3::/64', '', 'a'.repeat(45)),
   })
   .map((arrival) => ({ bytes: Buffer.from(arrivalFrame(arrival), 'latin1'), arrival }));

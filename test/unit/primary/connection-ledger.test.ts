@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Verdict } from '#src/ipc/messages.js';
+import type { Decision } from '#src/ipc/messages.js';
 import { type ConnectionHolder, ConnectionLedger } from '#src/primary/connection-ledger.js';
 
 const unlimited = { maxConnections: 1000, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0 };
@@ -12,7 +12,7 @@ const admit = (
   worker: ConnectionHolder,
   addresses: readonly string[],
   now: number,
-): Verdict[] => addresses.map((address) => ledger.admit(worker, address, now));
+): Decision[] => addresses.map((address) => ledger.admit(worker, address, now));
 
 describe('the connection ledger', () => {
   it('never grants more than its limits, over all workers and for each address, and forgets none', () => {
@@ -37,7 +37,7 @@ describe('the connection ledger', () => {
           if (kind === 'admit') {
             const room = Math.min(count, 10 - all(), 5 - of(address));
             const verdicts = admit(ledger, worker, many(address, count), 0);
-            expect(verdicts.filter((verdict) => verdict === 'granted')).to.have.length(room);
+            expect(verdicts.filter((decision) => decision === 'granted')).to.have.length(room);
           }
           if (kind === 'release') ledger.release(worker, many(address, Math.min(count, held)));
           if (kind === 'move' && held > 0) ledger.move(worker, workers[to] as ConnectionHolder, address);
@@ -65,7 +65,7 @@ describe('the connection ledger', () => {
   it('takes so many new connections a second, and as many at once when it was quiet before', () => {
     const ledger = new ConnectionLedger({ ...unlimited, maxNewConnectionsPerSecond: 10 }, 0);
     const granted = (count: number, now: number): number =>
-      admit(ledger, holder(), many('a', count), now).filter((verdict) => verdict === 'granted').length;
+      admit(ledger, holder(), many('a', count), now).filter((decision) => decision === 'granted').length;
     expect(granted(15, 0)).to.equal(10);
     expect(granted(15, 500)).to.equal(5);
     expect(granted(15, 500)).to.equal(0);

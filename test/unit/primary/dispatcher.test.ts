@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Refusal } from '#src/ipc/messages.js';
+import { AdmissionControl } from '#src/primary/admission-control.js';
 import { ConnectionLedger } from '#src/primary/connection-ledger.js';
 import { type Connection, Dispatcher, maxUnacknowledged, type Receiver } from '#src/primary/dispatcher.js';
-import { Doorway } from '#src/primary/doorway.js';
 import type { RawHandle } from '#src/raw-handle.js';
 import { withClock } from '../../support/clock.js';
 
@@ -54,11 +54,15 @@ function primary({ maxConnections = 1000, maxWaiting = 1000 } = {}) {
   const server = { maxConnections, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0, allow: [], deny: [] };
   const ledger = new ConnectionLedger(server, 0);
   const refused: Partial<Record<Refusal, number>> = {};
-  const doorway = new Doorway(ledger, server as unknown as ConstructorParameters<typeof Doorway>[1], (refusals) => {
-    for (const [reason, count] of refusals) refused[reason] = (refused[reason] ?? 0) + count;
-    return true;
-  });
-  const dispatcher = new Dispatcher({ ledger, doorway, maxWaiting, timeoutMs: () => timeoutMs });
+  const admission = new AdmissionControl(
+    ledger,
+    server as unknown as ConstructorParameters<typeof AdmissionControl>[1],
+    (refusals) => {
+      for (const [reason, count] of refusals) refused[reason] = (refused[reason] ?? 0) + count;
+      return true;
+    },
+  );
+  const dispatcher = new Dispatcher({ ledger, admission, maxWaiting, timeoutMs: () => timeoutMs });
   const accept = (count: number, listener = 'a'): FakeHandle[] =>
     Array.from({ length: count }, () => {
       const handle = client();
@@ -125,7 +129,7 @@ describe('a connection that the primary has accepted', () => {
     expect(clients.filter(({ isClosed }) => isClosed)).to.deep.equal(clients.slice(0, 2));
   });
 
-  it('waits no longer than config says where no worker lives: then it is closed, counted, and its place free', () => {
+  it('waits no longer than config says where no worker lives: then it is closed, counted, and its permit free', () => {
     const { dispatcher, accept, refused } = primary({ maxConnections: 3 });
     const early = accept(2);
     clock().tick(timeoutMs / 2);
@@ -140,7 +144,7 @@ describe('a connection that the primary has accepted', () => {
     expect(worker.given.length).to.equal(2);
   });
 
-  it('is refused when more wait than there are descriptors for, or places', () => {
+  it('is refused when more wait than there are descriptors for, or permits', () => {
     const { dispatcher, accept, refused } = primary({ maxConnections: 4, maxWaiting: 2 });
     expect(accept(3).map(({ isClosed }) => isClosed)).to.deep.equal([false, false, true]);
     clock().tick(100);
@@ -167,7 +171,7 @@ describe('a connection that the primary has accepted', () => {
     const worker = new Worker('a');
     dispatcher.join(worker);
     accept(maxUnacknowledged + 2);
-    const verdicts = worker.unacknowledged.slice(-3).map(({ place }) => place.verdict);
+    const verdicts = worker.unacknowledged.slice(-3).map(({ permit }) => permit.decision);
     expect(verdicts).to.deep.equal(['granted', 'refusedByLimit', 'refusedByLimit']);
   });
 

@@ -4,7 +4,7 @@ import type { FromWorker } from '#src/ipc/messages.js';
 import type { RawHandle } from '#src/raw-handle.js';
 import { Arrivals } from '#src/worker/arrivals.js';
 
-const arrival = { listener: 0, verdict: 'granted', address: '10.0.0.7' } as const;
+const arrival = { listener: 0, decision: 'granted', address: '10.0.0.7' } as const;
 const handle = {} as RawHandle;
 
 /** @param hasLeft of each message, in turn */

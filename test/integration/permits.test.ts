@@ -1,4 +1,4 @@
-// A connection gives its place back when its socket ends, in whatever state it is.
+// A connection gives its permit back when its socket ends, in whatever state it is.
 
 import { connect, createServer, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
@@ -106,8 +106,8 @@ class BadClient {
 /** A second, and what a busy machine needs for the good clients. What is forgotten is held for 30 s, or for ever. */
 const limitMs = 10_000;
 
-/** Fails when fewer good clients than there are places are served, soon after the last bad one has ended. */
-async function expectAllPlaces(port: number, tls: ConnectionOptions | null, places = maxConnections): Promise<void> {
+/** Fails when fewer good clients than there are permits are served, soon after the last bad one has ended. */
+async function expectAllPermits(port: number, tls: ConnectionOptions | null, permits = maxConnections): Promise<void> {
   const options = { port, ...(tls === null ? {} : { tls }) };
   const clients: InferenceClient[] = [];
   const isServed = async (): Promise<boolean> => {
@@ -122,7 +122,7 @@ async function expectAllPlaces(port: number, tls: ConnectionOptions | null, plac
     return true;
   };
   try {
-    await until('a place for each good client', async () => (await isServed()) && clients.length === places, {
+    await until('a permit for each good client', async () => (await isServed()) && clients.length === permits, {
       timeoutMs: limitMs,
       intervalMs: 0,
     });
@@ -131,7 +131,7 @@ async function expectAllPlaces(port: number, tls: ConnectionOptions | null, plac
   }
 }
 
-/** The same of the aggregator: one more than there are places would be cut. */
+/** The same of the aggregator: one more than there are permits would be cut. */
 async function expectAllHttpPlaces(port: number, isSecure: boolean): Promise<void> {
   const open = (): Promise<Socket> =>
     new Promise((resolve, reject) => {
@@ -144,7 +144,7 @@ async function expectAllHttpPlaces(port: number, isSecure: boolean): Promise<voi
     });
   const sockets: Socket[] = [];
   const isServed = async (): Promise<boolean> => sockets.push(await open()) === maxConnections;
-  await until('a place for each good client', isServed, { timeoutMs: limitMs, intervalMs: 0 }).finally(() => {
+  await until('a permit for each good client', isServed, { timeoutMs: limitMs, intervalMs: 0 }).finally(() => {
     for (const socket of sockets) socket.destroy();
   });
 }
@@ -185,7 +185,7 @@ const setups: readonly (readonly [
   ['with certificates of clients', { ...serverTls, SERVER_TLS_CA_FILE: authority.certFile }, null],
 ];
 
-describe('a place', function () {
+describe('a permit', function () {
   before(async () => {
     hello = await new Promise<Buffer>((resolve, reject) => {
       const server = createServer((socket) => {
@@ -219,11 +219,11 @@ describe('a place', function () {
       const port = await server.port();
       const { cert, key } = authority.issue('client');
       const tls = what === 'with certificates of clients' ? { ...trusting, cert, key } : good;
-      await expectAllPlaces(port, tls);
+      await expectAllPermits(port, tls);
       await fc.assert(
         fc.asyncProperty(script, fc.constantFrom(...ends), async (moves, last) => {
           await play(port, moves, last);
-          await expectAllPlaces(port, tls);
+          await expectAllPermits(port, tls);
         }),
         { numRuns: 25, interruptAfterTimeLimit: 5000, endOnFailure: true },
       );
@@ -243,7 +243,7 @@ describe('a place', function () {
     await Promise.all(
       Array.from({ length: 105 }, () => closed(connectTls({ host: '127.0.0.1', port, ...suspicious }))),
     );
-    await expectAllPlaces(port, trusting);
+    await expectAllPermits(port, trusting);
   });
 
   it('of a handshake that comes a byte at a time is taken back when its time is over', async () => {
@@ -307,7 +307,7 @@ describe('a place', function () {
       await client.take('wait longer'); // 60 × 15 ms: before, while and after they move
     }
     expect((await reloading).code).to.equal(0);
-    await expectAllPlaces(port, null, many);
+    await expectAllPermits(port, null, many);
   });
 
   it('is not taken from a client that ends behind its request, and its handshake: it has its reply', async () => {
@@ -345,7 +345,7 @@ async function slowHandshake(port: number): Promise<{ closed: Promise<void>; rea
   return slow;
 }
 
-/** Connections that have a place, by the primary. */
+/** Connections that have a permit, by the primary. */
 async function placesOf(server: TestServer): Promise<number> {
   const { workers } = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
   return workers.reduce((sum, { connections }) => sum + connections, 0);

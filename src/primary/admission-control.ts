@@ -1,11 +1,11 @@
 // What becomes of connections that the primary has accepted, before a worker has any trouble with them. Those whose
 // client has gone already, or may not connect, are closed at once, and in a storm beyond the limits those beyond as well:
-// so a storm costs the workers, which serve the others, next to nothing. All others go to a worker with their place, or
+// so a storm costs the workers, which serve the others, next to nothing. All others go to a worker with their permit, or
 // for their client to be told that there is none.
 
 import { AddressFilter, clientKey, plainAddress } from '../client-address.js';
 import type { Config } from '../config/load.js';
-import type { Place, Refusal, Refusals } from '../ipc/messages.js';
+import type { Permit, Refusal, Refusals } from '../ipc/messages.js';
 import type { RawHandle } from '../raw-handle.js';
 import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js';
 
@@ -17,7 +17,7 @@ const maxClientsKnown = 1024;
 /** How long refusals are gathered before a worker is asked to count them. */
 const gatherMs = 50;
 
-export class Doorway {
+export class AdmissionControl {
   readonly #ledger: ConnectionLedger;
   readonly #report: (refusals: Refusals) => boolean;
   #filter: AddressFilter;
@@ -43,14 +43,14 @@ export class Doorway {
   }
 
   /** What to tell a worker of a connection, which is `holder`'s from here on; null when it is to be closed. */
-  admit(handle: RawHandle, holder: ConnectionHolder): Place | null {
+  admit(handle: RawHandle, holder: ConnectionHolder): Permit | null {
     const peer: { address?: string } = {};
     if (handle.getpeername(peer) !== 0 || peer.address === undefined) return null;
     const address = this.#clientAt(peer.address);
     if (address === null) return this.#refuse('refusedByAddress');
     const now = performance.now();
-    const verdict = this.#ledger.admit(holder, address, now);
-    return verdict === 'granted' || this.#mayTell(now) ? { address, verdict } : this.#refuse(verdict);
+    const decision = this.#ledger.admit(holder, address, now);
+    return decision === 'granted' || this.#mayTell(now) ? { address, decision } : this.#refuse(decision);
   }
 
   /** Has one counted that is closed for this reason. */
