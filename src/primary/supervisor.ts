@@ -23,9 +23,9 @@ import { AdmissionControl } from './admission-control.js';
 import { ConnectionLedger } from './connection-ledger.js';
 import { workerEnvironment } from './deployment.js';
 import { Dispatcher } from './dispatcher.js';
+import { exitReport } from './exit-report.js';
 import { checkHandles } from './handle-check.js';
 import { Listeners } from './listeners.js';
-import { obituary } from './obituary.js';
 import { Relocation } from './relocation.js';
 import { Rollout } from './rollout.js';
 import type { Slot } from './slot.js';
@@ -415,7 +415,7 @@ export class Supervisor {
     if (worker.state !== 'leaving') this.#noteDeath(slot, worker, how);
     else if (!worker.hasServed) return;
     else if (how !== 'exit code 0' && worker.killedFor === null)
-      this.#log.error(obituary(worker, how), 'worker died while it left');
+      this.#log.error(exitReport(worker, how), 'worker died while it left');
     else if (slot.members.length === 0) {
       slot.hasServed = false;
       this.#log.info({ slot: slot.slot, worker: worker.pid }, 'worker removed');
@@ -435,6 +435,6 @@ export class Supervisor {
       }
     }
     const replacedInMs = Math.round(slot.noteDeath(worker));
-    this.#log.error({ ...obituary(worker, how), replacedInMs }, 'worker died');
+    this.#log.error({ ...exitReport(worker, how), replacedInMs }, 'worker died');
   }
 }

@@ -4,7 +4,7 @@
 import type { WorkerHandle } from './worker-handle.js';
 
 /** @param how the signal or the exit code that it ended with */
-export function obituary(worker: WorkerHandle, how: string): object {
+export function exitReport(worker: WorkerHandle, how: string): object {
   const { slot, pid, killedFor, lastRecord, heardAt, connections } = worker;
   const fields = { slot, worker: pid, how: killedFor ?? explained(how), connectionsLost: connections };
   if (lastRecord === null) return fields;
