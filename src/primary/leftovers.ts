@@ -21,7 +21,7 @@ import {
 import { isHeld, lockEnding, unbornEnding } from '../metrics/lock.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { isRunningHere, type ProcessIdentity } from '../process-identity.js';
-import { earlyOrphanRecord, publishOrphan } from './estate.js';
+import { earlyOrphanRecord, publishOrphan } from './departed-counters.js';
 
 /** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
 const orphanGraceMs = 1500;

@@ -9,7 +9,7 @@ import type { DepartedCounterFile } from '../metrics/counter-file.js';
 import type { WorkerCounter } from '../metrics/counters.js';
 import { nodeRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
-import { Estate } from './estate.js';
+import { DepartedCounters } from './departed-counters.js';
 import { Ledger } from './ledger.js';
 import { Leftovers } from './leftovers.js';
 import type { NodeRecordKeeper } from './node-record.js';
@@ -38,7 +38,7 @@ export class NodePublishing {
   readonly #options: NodePublishingOptions;
   readonly #cluster: string;
   readonly #node: string;
-  readonly #estate: Estate;
+  readonly #departedCounters: DepartedCounters;
   readonly #leftovers: Leftovers | null;
   #ledger: Ledger | null = null;
   #timer: NodeJS.Timeout | undefined;
@@ -59,7 +59,7 @@ export class NodePublishing {
     this.#options = options;
     this.#cluster = clusterIdentity(config);
     this.#node = config.cluster.node;
-    this.#estate = new Estate(folder);
+    this.#departedCounters = new DepartedCounters(folder);
     this.#leftovers =
       folder === null
         ? null
@@ -94,7 +94,7 @@ export class NodePublishing {
   fold({ slot, incarnation, lastRecord }: WorkerHandle): void {
     const { run, record } = this.#options;
     const owner = { cluster: this.#cluster, node: this.#node, run, slot, incarnation };
-    record.fold(incarnation, this.#estate.take(owner) ?? lastRecord?.counts ?? null);
+    record.fold(incarnation, this.#departedCounters.take(owner) ?? lastRecord?.counts ?? null);
     this.#saveSoon();
     void this.publish();
   }
@@ -132,10 +132,10 @@ export class NodePublishing {
     const { publisher, record } = this.#options;
     const isDue = this.#hasCounted && performance.now() - this.#countsSavedAt >= saveCountsEveryMs;
     if (this.#isDirty || isDue) this.#save();
-    const { retires, unsafe } = this.#estate;
+    const { retires, unsafe } = this.#departedCounters;
     await publisher.publish({ record: record.snapshot(), retires });
-    this.#estate.published(retires);
-    if (this.#ledger === null) this.#estate.safe(unsafe);
+    this.#departedCounters.published(retires);
+    if (this.#ledger === null) this.#departedCounters.safe(unsafe);
     await this.#sweep();
   }
 
@@ -175,13 +175,13 @@ export class NodePublishing {
     const { record } = this.#options;
     for (const earlier of (await this.#ledger?.claim()) ?? []) {
       record.contain(earlier);
-      this.#estate.retire([earlier, ...earlier.contains].map(({ run }) => nodeRecordId(this.#node, run)));
+      this.#departedCounters.retire([earlier, ...earlier.contains].map(({ run }) => nodeRecordId(this.#node, run)));
       this.#saveSoon();
     }
   }
 
   #takeOver({ owner, file }: DepartedCounterFile): void {
-    const counts = this.#estate.takeFile(owner, file);
+    const counts = this.#departedCounters.takeFile(owner, file);
     if (counts !== null) this.#options.record.foldEarlier(owner.run, owner.incarnation, counts);
     this.#saveSoon();
   }
@@ -198,15 +198,15 @@ export class NodePublishing {
     if (this.#isEnded) return;
     if (this.#ledger === null) {
       // What does not last has no other holder to wait for.
-      if (!this.#options.isLasting) this.#estate.safe(this.#estate.unsafe);
+      if (!this.#options.isLasting) this.#departedCounters.safe(this.#departedCounters.unsafe);
       this.#isDirty = false;
       return;
     }
-    const { unsafe } = this.#estate;
+    const { unsafe } = this.#departedCounters;
     this.#countsSavedAt = performance.now();
     if (!this.#ledger.save(this.#options.record.counts)) return;
     this.#isDirty = false;
     this.#hasCounted = false;
-    this.#estate.safe(unsafe);
+    this.#departedCounters.safe(unsafe);
   }
 }

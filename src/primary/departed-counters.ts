@@ -15,7 +15,7 @@ import { departed, unsettledOf } from '../metrics/merge.js';
 import { type WorkerCounts, type WorkerRecord, workerRecordId } from '../metrics/snapshot.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 
-export class Estate {
+export class DepartedCounters {
   readonly #folder: string | null;
   /** Ids of records that the node's record contains, until that has been published. */
   #unpublished: readonly string[] = [];
