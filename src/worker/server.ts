@@ -8,9 +8,9 @@ import type { Arrival, Decision, ToWorker } from '../ipc/messages.js';
 import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAlive, socketOn } from '../raw-handle.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { Arrivals } from './arrivals.js';
-import { Farewells } from './farewell.js';
 import type { ConnectionContext } from './framed/connection.js';
 import type { Handoff, Origin } from './handoff.js';
+import { Rejections } from './lingering-close.js';
 import { protocolOf, type ServedConnection } from './protocols.js';
 import type { TlsGate } from './tls-gate.js';
 import { UnansweredWatch } from './unanswered.js';
@@ -54,7 +54,7 @@ export class WorkerServer {
   readonly #maxSockets: number;
   readonly #keepAliveMs: number;
   readonly #onExhausted: () => void;
-  readonly #farewells: Farewells;
+  readonly #rejections: Rejections;
   readonly #unanswered: UnansweredWatch;
   readonly #connections = new Map<ServedConnection, Origin>();
   /** Connections that have a place and are not agreed on TLS yet. */
@@ -76,7 +76,7 @@ export class WorkerServer {
     this.#maxSockets = maxSockets;
     this.#keepAliveMs = keepAliveMs;
     this.#onExhausted = onExhausted;
-    this.#farewells = new Farewells(limits);
+    this.#rejections = new Rejections(limits);
     this.#unanswered = new UnansweredWatch(keepAliveMs);
     const shortest = Math.min(
       limits.payloadTimeoutMs,
@@ -92,7 +92,7 @@ export class WorkerServer {
 
   /** Whatever needs a descriptor. */
   get #sockets(): number {
-    return this.#connections.size + this.#shakingHands.size + this.#handoff.arriving + this.#farewells.lingering;
+    return this.#connections.size + this.#shakingHands.size + this.#handoff.arriving + this.#rejections.lingering;
   }
 
   get inFlight(): number {
@@ -199,7 +199,7 @@ export class WorkerServer {
   #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Decision, 'granted'>): void {
     this.#context.recorder.count(reason);
     if (tls || handle === null) handle?.close();
-    else this.#farewells.refuse(socketOn(handle).on('error', () => {}));
+    else this.#rejections.refuse(socketOn(handle).on('error', () => {}));
   }
 
   #shakeHands(socket: Socket, { model }: Listener, address: string): void {

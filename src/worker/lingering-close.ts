@@ -9,7 +9,7 @@ import { emptyFrame, type LengthFieldSize } from '../protocol/frames.js';
 const lingerMs = 1000;
 
 /** @param readTimeoutMs time that the client has to read what was written before; then the connection is cut. */
-export function farewell(socket: Duplex, readTimeoutMs: number, lastBytes?: Uint8Array): void {
+export function lingeringClose(socket: Duplex, readTimeoutMs: number, lastBytes?: Uint8Array): void {
   if (socket.destroyed) return;
   let timer = setTimeout(() => socket.destroy(), readTimeoutMs);
   socket.once('finish', () => {
@@ -25,18 +25,18 @@ export function farewell(socket: Duplex, readTimeoutMs: number, lastBytes?: Uint
 }
 
 /** Refused connections that linger at once: a storm of them must not take the descriptors of those that are served. */
-export const maxFarewells = 256;
+export const maxRejections = 256;
 
-export interface FarewellLimits {
+export interface RejectionLimits {
   readonly lengthFieldSize: LengthFieldSize;
 }
 
 /** Refuses connections that were never served: an empty frame, then the end; in a storm of them only the end. */
-export class Farewells {
+export class Rejections {
   readonly #frame: Buffer;
   #lingering = 0;
 
-  constructor({ lengthFieldSize }: FarewellLimits) {
+  constructor({ lengthFieldSize }: RejectionLimits) {
     this.#frame = emptyFrame(lengthFieldSize);
   }
 
@@ -47,13 +47,13 @@ export class Farewells {
 
   /** Whoever calls this listens to the socket's errors. */
   refuse(socket: Duplex): void {
-    if (this.#lingering >= maxFarewells) {
+    if (this.#lingering >= maxRejections) {
       socket.destroy();
       return;
     }
     if (socket.destroyed) return;
     this.#lingering++;
     socket.once('close', () => this.#lingering--);
-    farewell(socket, lingerMs, this.#frame);
+    lingeringClose(socket, lingerMs, this.#frame);
   }
 }
