@@ -4,7 +4,7 @@
 //
 //   a worker serves on handles          tried by each worker (`tryHandles`); without them it says so and ends
 //   handles pass beside Node's messages tried with the first worker; without that, Node passes them, more slowly
-//   live connections move               tried with the first worker (primary/handoff-check.ts); else they are drained
+//   live connections move               tried with the first worker (primary/migration-check.ts); else they are drained
 //
 // To send the handle and not the socket is what makes it possible: whoever receives a net.Socket begins to read from
 // it, and each process on the way would lose what it has read.

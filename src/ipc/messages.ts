@@ -78,15 +78,15 @@ export type ToWorker =
   /** Give all connections of listeners that serve these models to others, and end. */
   | { readonly kind: 'retire'; readonly movable: readonly string[] }
   /** Give so many connections of these models to others. */
-  | { readonly kind: 'give'; readonly count: number; readonly movable: readonly string[] }
+  | { readonly kind: 'migrate-some'; readonly count: number; readonly movable: readonly string[] }
   /** The handle of a connection comes with it; serve the connection when its state has come, too. */
-  | { readonly kind: 'adopt'; readonly id: string; readonly model: string; readonly address: string }
+  | { readonly kind: 'attach'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: the connection has closed on its way. */
-  | { readonly kind: 'adopt-state'; readonly id: string; readonly state: EncodedConnectionState | null }
+  | { readonly kind: 'attach-state'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** A connection comes with it, to see whether connections can move. */
-  | { readonly kind: 'check-handoff' }
+  | { readonly kind: 'check-migration' }
   /** What is to be written to that connection. */
-  | { readonly kind: 'finish-handoff-check'; readonly bytes: number };
+  | { readonly kind: 'finish-migration-check'; readonly bytes: number };
 
 export type FromWorker =
   | Hello
@@ -102,11 +102,11 @@ export type FromWorker =
   /** It has so many more of the connections it was sent; and some have ended: these clients' places are free. */
   | { readonly kind: 'connections'; readonly acknowledged: number; readonly released: readonly string[] }
   /** A connection is to move; its handle comes with it. */
-  | { readonly kind: 'move'; readonly id: string; readonly model: string; readonly address: string }
+  | { readonly kind: 'migrate'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: it has closed meanwhile. */
-  | { readonly kind: 'moved'; readonly id: string; readonly state: EncodedConnectionState | null }
+  | { readonly kind: 'migration-state'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** The connection that was on its way to this worker is this worker's own now. */
-  | { readonly kind: 'adopted'; readonly id: string }
+  | { readonly kind: 'attached'; readonly id: string }
   /** Another worker should take its place: it serves for now, and cannot get well. */
   | { readonly kind: 'replace'; readonly reason: string }
   /** It has said all that it has to say, and cannot end by itself. */

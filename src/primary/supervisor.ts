@@ -26,7 +26,7 @@ import { Dispatcher } from './dispatcher.js';
 import { exitReport } from './exit-report.js';
 import { checkHandles } from './handle-check.js';
 import { Listeners } from './listeners.js';
-import { Relocation } from './relocation.js';
+import { Migrations } from './migrations.js';
 import { Rollout } from './rollout.js';
 import type { Slot } from './slot.js';
 import { Fleet } from './supervision/fleet.js';
@@ -66,11 +66,11 @@ export class Supervisor {
   readonly #admission: AdmissionControl;
   readonly #dispatcher: Dispatcher;
   readonly #listeners: Listeners;
-  readonly #relocation: Relocation;
+  readonly #migrations: Migrations;
   readonly #fleet: Fleet<WorkerHandle>;
   #wanted: number;
   #served: Serving | null = null;
-  #handoffCheck: Promise<void> = Promise.resolve();
+  #migrationCheck: Promise<void> = Promise.resolve();
   /** Whether handles pass beside Node's messages; tried with the first worker. */
   #handlesPass: Promise<boolean | null> | null = null;
   #onSettled: (() => void)[] = [];
@@ -112,7 +112,7 @@ export class Supervisor {
       },
     });
     this.#wanted = config.cluster.workers;
-    this.#relocation = new Relocation({
+    this.#migrations = new Migrations({
       ledger: this.#ledger,
       log,
       workers: () => this.workers,
@@ -163,7 +163,7 @@ export class Supervisor {
 
   /** Whether connections move; otherwise they are drained. */
   get canMoveConnections(): boolean {
-    return this.#relocation.isPossible;
+    return this.#migrations.isPossible;
   }
 
   /** Adds workers, or retires surplus ones: those with the highest slots. Resolves when all is as it should be. */
@@ -189,7 +189,7 @@ export class Supervisor {
    * cannot start with it: then those that have it go back to what they had.
    */
   async reload(config: Config, versions: ModelVersions): Promise<void> {
-    await this.#handoffCheck;
+    await this.#migrationCheck;
     if (this.#fleet.isStopping) throw new Error('the server is stopping');
     const isDone = this.#rollout.begin(config, versions);
     this.#admission.limits = config.server;
@@ -219,7 +219,7 @@ export class Supervisor {
   #stop(reason: string): void {
     this.#fleet.stop();
     this.#listeners.close();
-    this.#relocation.stop();
+    this.#migrations.stop();
     this.#rollout.takeBack(reason);
   }
 
@@ -279,7 +279,7 @@ export class Supervisor {
     const request =
       how === 'drain'
         ? ({ kind: 'drain' } as const)
-        : ({ kind: 'retire', movable: this.#relocation.movable(worker) } as const);
+        : ({ kind: 'retire', movable: this.#migrations.movable(worker) } as const);
     this.#dispatcher.leave(worker);
     worker.end(request, worker.deployment.config.server.drainTimeoutSeconds * 1000 + 2000, () =>
       this.#log.warn({ slot: worker.slot, worker: worker.pid }, 'drain overdue: worker killed'),
@@ -309,14 +309,14 @@ export class Supervisor {
         this.#ledger.release(worker, message.released);
         this.#dispatcher.acknowledged(worker, message.acknowledged);
         break;
-      case 'move':
-        this.#relocation.begin(worker, message, handle);
+      case 'migrate':
+        this.#migrations.begin(worker, message, handle);
         break;
-      case 'moved':
-        this.#relocation.complete(message);
+      case 'migration-state':
+        this.#migrations.complete(message);
         break;
-      case 'adopted':
-        this.#relocation.adopted(message);
+      case 'attached':
+        this.#migrations.attached(message);
         break;
       case 'replace':
         this.#replace(worker, message.reason);
@@ -397,7 +397,7 @@ export class Supervisor {
     if (worker.revision === revision && worker.versions !== versions) void worker.reloadModels(versions);
     if (!wasReady && this.#fleet.slots.every(({ members }) => members.some(({ state }) => state === 'ready'))) {
       this.#served = message;
-      if (worker.deployment.config.cluster.moveConnections) this.#handoffCheck = this.#relocation.tryOut(worker);
+      if (worker.deployment.config.cluster.moveConnections) this.#migrationCheck = this.#migrations.tryOut(worker);
       this.#events.onReady();
     }
     this.#fleet.reconcile();
@@ -405,7 +405,7 @@ export class Supervisor {
 
   #exited(slot: Slot<WorkerHandle>, worker: WorkerHandle, how: string): void {
     if (!this.#fleet.isStopping) this.#noteExit(slot, worker, how);
-    this.#relocation.gone(worker);
+    this.#migrations.gone(worker);
     this.#dispatcher.gone(worker);
     this.#ledger.releaseAll(worker);
     this.#events.onExit(worker);

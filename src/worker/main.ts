@@ -25,7 +25,7 @@ import { ReplyFlush } from '../serving/reply-flush.js';
 import { Arrivals, receiveArrivals } from './arrivals.js';
 import { SharedSecret } from './framed/shared-secret.js';
 import { tryHandles } from './handle-check.js';
-import { Handoff } from './handoff.js';
+import { Migration } from './migration.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
@@ -71,7 +71,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const tracing = await startTracing(message);
   await isTried;
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => counterFile?.write());
-  const handoff = new Handoff(sendToPrimary, String(message.incarnation));
+  const migration = new Migration(sendToPrimary, String(message.incarnation));
   const shared = {
     limits: requestLimitsOf(config),
     budget: new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024),
@@ -90,7 +90,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     context,
     arrivals,
     listeners: config.listeners,
-    handoff,
+    migration,
     gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
     endpoints,
     maxSockets: maxSockets(),
@@ -140,16 +140,16 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
         return retire(order.movable);
       case 'connection':
         return arrivals.arrive(order.arrival, handle as RawHandle);
-      case 'give':
-        return server.give(order);
-      case 'adopt':
+      case 'migrate-some':
+        return server.migrateSome(order);
+      case 'attach':
         return server.expect(order, handle as RawHandle);
-      case 'adopt-state':
-        return server.adopt(order);
-      case 'check-handoff':
+      case 'attach-state':
+        return server.attach(order);
+      case 'check-migration':
         checked = socketOn(handle as RawHandle).on('error', () => {});
         return;
-      case 'finish-handoff-check':
+      case 'finish-migration-check':
         checked?.end(Buffer.alloc(order.bytes));
         checked?.resume();
         return;

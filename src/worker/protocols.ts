@@ -21,13 +21,13 @@ export interface ServedConnection {
   /** Enforces the time limits; called every so often with the monotonic clock. */
   checkTimeouts(now: number): void;
   /** Whether it can go on in another worker now; what follows is called only when it can. */
-  readonly canMove: boolean;
+  readonly canMigrate: boolean;
   /** Takes no more requests; resolves to whether all that it took is answered, false when it has closed before. */
   quiesce(): Promise<boolean>;
   /** Goes on as before `quiesce`. */
-  stay(): void;
+  cancelMigration(): void;
   /** It goes on elsewhere: this end closes without a word. @param unsentBytes of replies that the kernel has not taken */
-  depart(unsentBytes: number): ConnectionState;
+  detach(unsentBytes: number): ConnectionState;
 }
 
 /** @param onClose told whether the connection goes on in another worker */
@@ -35,7 +35,7 @@ export type OpenConnection = (
   socket: Duplex,
   endpoint: ModelEndpoint,
   context: ConnectionContext,
-  onClose: (hasMoved: boolean) => void,
+  onClose: (hasMigrated: boolean) => void,
   moved: ConnectionState | null,
 ) => ServedConnection;
 

@@ -9,8 +9,8 @@ import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAl
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { Arrivals } from './arrivals.js';
 import type { ConnectionContext } from './framed/connection.js';
-import type { Handoff, Origin } from './handoff.js';
 import { Rejections } from './lingering-close.js';
+import type { Migration, Origin } from './migration.js';
 import { protocolOf, type ServedConnection } from './protocols.js';
 import type { TlsGate } from './tls-gate.js';
 import { UnansweredWatch } from './unanswered.js';
@@ -25,7 +25,7 @@ export interface WorkerServerOptions {
   readonly arrivals: Arrivals;
   /** As the primary counts them. */
   readonly listeners: readonly Listener[];
-  readonly handoff: Handoff;
+  readonly migration: Migration;
   /** What listeners with TLS let clients through; null when there is none. */
   readonly gate: TlsGate | null;
   /** By model, where requests go. */
@@ -48,7 +48,7 @@ export class WorkerServer {
   readonly #context: ConnectionContext;
   readonly #arrivals: Arrivals;
   readonly #listeners: readonly Listener[];
-  readonly #handoff: Handoff;
+  readonly #migration: Migration;
   readonly #gate: TlsGate | null;
   readonly #endpoints: ReadonlyMap<string, ModelEndpoint>;
   readonly #maxSockets: number;
@@ -64,13 +64,13 @@ export class WorkerServer {
   #onEmpty: (() => void) | null = null;
 
   constructor(options: WorkerServerOptions) {
-    const { context, arrivals, listeners, handoff, gate, endpoints, maxSockets, keepAliveMs, onExhausted } = options;
+    const { context, arrivals, listeners, migration, gate, endpoints, maxSockets, keepAliveMs, onExhausted } = options;
     const { limits } = context;
     this.#context = context;
     this.#arrivals = arrivals;
     this.#listeners = listeners;
     arrivals.onServe = (arrival, handle) => this.#accept(arrival, handle);
-    this.#handoff = handoff;
+    this.#migration = migration;
     this.#gate = gate;
     this.#endpoints = endpoints;
     this.#maxSockets = maxSockets;
@@ -92,7 +92,7 @@ export class WorkerServer {
 
   /** Whatever needs a descriptor. */
   get #sockets(): number {
-    return this.#connections.size + this.#shakingHands.size + this.#handoff.arriving + this.#rejections.lingering;
+    return this.#connections.size + this.#shakingHands.size + this.#migration.arriving + this.#rejections.lingering;
   }
 
   get inFlight(): number {
@@ -112,22 +112,22 @@ export class WorkerServer {
   }
 
   /** Gives so many connections away, those that wait for nothing first. */
-  give({ count, movable }: Extract<ToWorker, { kind: 'give' }>): void {
+  migrateSome({ count, movable }: Extract<ToWorker, { kind: 'migrate-some' }>): void {
     const candidates = [...this.#connections].filter(
-      ([connection, origin]) => this.#handoff.canMove(connection, origin) && movable.includes(origin.model),
+      ([connection, origin]) => this.#migration.canMigrate(connection, origin) && movable.includes(origin.model),
     );
     const idleFirst = candidates.sort(([a], [b]) => a.inFlight - b.inFlight);
-    for (const [connection, origin] of idleFirst.slice(0, count)) void this.#handoff.moveAway(connection, origin);
+    for (const [connection, origin] of idleFirst.slice(0, count)) void this.#migration.migrate(connection, origin);
   }
 
   /** A connection of another worker is on its way to here. */
-  expect(order: Extract<ToWorker, { kind: 'adopt' }>, handle: RawHandle): void {
-    this.#handoff.expect(order, handle);
+  expect(order: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
+    this.#migration.expect(order, handle);
   }
 
   /** It has come whole. */
-  adopt(order: Extract<ToWorker, { kind: 'adopt-state' }>): void {
-    const arrival = this.#handoff.arrived(order);
+  attach(order: Extract<ToWorker, { kind: 'attach-state' }>): void {
+    const arrival = this.#migration.arrived(order);
     if (arrival === null) return;
     if (arrival.state === null) {
       arrival.socket.destroy();
@@ -158,12 +158,12 @@ export class WorkerServer {
 
   async #endConnection(connection: ServedConnection, origin: Origin): Promise<void> {
     const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(origin.model);
-    if (isMovable && (await this.#handoff.moveAway(connection, origin))) return;
+    if (isMovable && (await this.#migration.migrate(connection, origin))) return;
     connection.drain();
   }
 
   #checkEmpty(): void {
-    const coming = this.#arrivals.pending + this.#handoff.arriving + this.#shakingHands.size;
+    const coming = this.#arrivals.pending + this.#migration.arriving + this.#shakingHands.size;
     if (this.#ending !== null && this.#connections.size === 0 && coming === 0) this.#onEmpty?.();
   }
 
@@ -224,10 +224,10 @@ export class WorkerServer {
 
   #serve(origin: Origin, state: ConnectionState | null): void {
     const { socket, model, address } = origin;
-    const onClose = (hasMoved: boolean): void => {
+    const onClose = (hasMigrated: boolean): void => {
       this.#connections.delete(connection);
       this.#tellOtherSources();
-      if (hasMoved) this.#context.recorder.count('connectionsMovedAway');
+      if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
       else this.#arrivals.release(address); // the place of one that moves goes with it
       this.#checkEmpty();
     };

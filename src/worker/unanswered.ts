@@ -7,7 +7,7 @@
 import { fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { descriptorOf } from '../raw-handle.js';
-import type { Origin } from './handoff.js';
+import type { Origin } from './migration.js';
 import type { ServedConnection } from './protocols.js';
 
 /**

@@ -12,7 +12,7 @@ const newline = Buffer.from('\n');
 
 export class LineConnection implements ServedConnection, RequestClient {
   activeAt = performance.now();
-  readonly canMove = false;
+  readonly canMigrate = false;
   readonly #socket: Duplex;
   readonly #endpoint: ModelEndpoint;
   readonly #requests: RequestAccounting;
@@ -94,6 +94,6 @@ export class LineConnection implements ServedConnection, RequestClient {
   destroy = (): void => void this.#socket.destroy();
   checkTimeouts = (): void => {};
   quiesce = async (): Promise<boolean> => false;
-  stay = (): void => {};
-  depart = (): never => assert.fail('it does not move');
+  cancelMigration = (): void => {};
+  detach = (): never => assert.fail('it does not move');
 }

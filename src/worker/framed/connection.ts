@@ -70,7 +70,7 @@ export class Connection implements RequestClient {
   readonly #requests: RequestAccounting;
   readonly #reader: RequestReader;
   readonly #writer: ReplyWriter;
-  readonly #onClose: (hasMoved: boolean) => void;
+  readonly #onClose: (hasMigrated: boolean) => void;
   #phase: Phase = { kind: 'open' };
   /** Why it closes, as soon as that is known. */
   #closeReason: CloseReason | null = null;
@@ -90,7 +90,7 @@ export class Connection implements RequestClient {
     socket: Duplex,
     endpoint: ModelEndpoint,
     { limits, recorder, secret, pool }: ConnectionContext,
-    onClose: (hasMoved: boolean) => void,
+    onClose: (hasMigrated: boolean) => void,
     moved: ConnectionState | null = null,
   ) {
     this.#socket = socket;
@@ -116,7 +116,7 @@ export class Connection implements RequestClient {
       this.#closeReason ??= code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';
     });
     socket.once('close', this.#onSocketClose);
-    if (moved !== null) this.#writer.adopt(moved.unsent);
+    if (moved !== null) this.#writer.attach(moved.unsent);
   }
 
   /** Begins to read. */
@@ -147,7 +147,7 @@ export class Connection implements RequestClient {
   }
 
   /** Whether it can go on in another worker: it is neither ending nor on its way already. */
-  get canMove(): boolean {
+  get canMigrate(): boolean {
     return this.#phase.kind === 'open';
   }
 
@@ -166,7 +166,7 @@ export class Connection implements RequestClient {
   }
 
   /** Goes on as before `quiesce`. */
-  stay(): void {
+  cancelMigration(): void {
     if (this.#phase.kind !== 'quiescing') return;
     this.#phase = { kind: this.#phase.isInputOver ? 'ending' : 'open' };
     this.#pausedBy = null;
@@ -177,7 +177,7 @@ export class Connection implements RequestClient {
    * The connection goes on elsewhere; this end of it is closed without a word to the client.
    * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
    */
-  depart(unsentBytes: number): ConnectionState {
+  detach(unsentBytes: number): ConnectionState {
     const unsent = this.#writer.lastWritten(unsentBytes);
     this.#phase = { kind: 'closed' };
     this.#socket.destroy();
@@ -259,16 +259,16 @@ export class Connection implements RequestClient {
 
   readonly #onSocketClose = (): void => {
     const phase = this.#phase;
-    const hasMoved = phase.kind === 'closed'; // before its socket: see `depart`
+    const hasMigrated = phase.kind === 'closed'; // before its socket: see `detach`
     this.#phase = { kind: 'closed' };
     this.#requests.close();
-    if (!hasMoved) {
+    if (!hasMigrated) {
       this.#recorder.count(this.#closeReason ?? 'closedByClient');
       if (this.#reader.bufferedBytes > 0) this.#recorder.count('framesTruncated');
     }
     this.#reader.close();
     if (phase.kind === 'quiescing') phase.onQuiet(false);
-    this.#onClose(hasMoved);
+    this.#onClose(hasMigrated);
   };
 
   #finishInput(reason: CloseReason): void {

@@ -63,7 +63,7 @@ export class ReplyWriter {
   }
 
   /** Replies that were made elsewhere. */
-  adopt(unsent: Buffer): void {
+  attach(unsent: Buffer): void {
     if (unsent.length > 0) this.#write(unsent, false);
   }
 

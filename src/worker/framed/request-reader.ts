@@ -119,8 +119,8 @@ export class RequestReader {
     return null;
   }
 
-  #watchFrame(hasMoved: boolean): void {
+  #watchFrame(hasMigrated: boolean): void {
     if (!this.#decoder.isMidFrame) this.#frameBegunAt = 0;
-    else if (hasMoved || this.#frameBegunAt === 0) this.#frameBegunAt = performance.now();
+    else if (hasMigrated || this.#frameBegunAt === 0) this.#frameBegunAt = performance.now();
   }
 }

@@ -13,7 +13,7 @@ const pieceBytes = 1 << 20;
 const maxPieces = 64;
 
 /** Rejects with what does not work. */
-export async function checkHandoff(worker: WorkerHandle): Promise<void> {
+export async function checkMigration(worker: WorkerHandle): Promise<void> {
   const server = createServer({ pauseOnConnect: true });
   const sockets: Socket[] = [];
   const overdue = setTimeout(() => {
@@ -31,11 +31,11 @@ export async function checkHandoff(worker: WorkerHandle): Promise<void> {
     const handle = rawHandleOf(near);
     if (handle === null) throw new Error('a socket has no handle that can be sent');
     stopReading(near);
-    await worker.sent({ kind: 'check-handoff' }, handle);
+    await worker.sent({ kind: 'check-migration' }, handle);
     const bytes = unsentBytes(near);
     near.destroy();
     if (!(bytes > 0 && bytes < written)) throw new Error(`of ${written} bytes, ${bytes} seem to be unsent`);
-    await worker.sent({ kind: 'finish-handoff-check', bytes });
+    await worker.sent({ kind: 'finish-migration-check', bytes });
     let received = 0;
     client.on('data', (chunk: Buffer) => {
       received += chunk.length;

@@ -36,7 +36,7 @@ export interface Origin {
   readonly address: string;
 }
 
-export class Handoff {
+export class Migration {
   readonly #send: Send;
   readonly #prefix: string;
   readonly #arrivals = new Map<string, Origin>();
@@ -51,10 +51,10 @@ export class Handoff {
   }
 
   /** Resolves to whether the connection has gone to another worker; when not, it goes on here unless it has closed. */
-  async moveAway(connection: ServedConnection, origin: Origin): Promise<boolean> {
+  async migrate(connection: ServedConnection, origin: Origin): Promise<boolean> {
     await this.#turn();
     try {
-      return this.canMove(connection, origin) && (await this.#move(connection, origin));
+      return this.canMigrate(connection, origin) && (await this.#move(connection, origin));
     } finally {
       this.#moving--;
       this.#turns.shift()?.();
@@ -62,8 +62,8 @@ export class Handoff {
   }
 
   /** One with TLS cannot: its keys are in this process. */
-  canMove(connection: ServedConnection, { socket }: Origin): boolean {
-    return connection.canMove && rawHandleOf(socket) !== null;
+  canMigrate(connection: ServedConnection, { socket }: Origin): boolean {
+    return connection.canMigrate && rawHandleOf(socket) !== null;
   }
 
   async #turn(): Promise<void> {
@@ -78,22 +78,22 @@ export class Handoff {
     const id = `${this.#prefix}.${++this.#sequence}`;
     const release = holdOpen(handle);
     try {
-      await this.#send({ kind: 'move', id, model, address }, handle);
+      await this.#send({ kind: 'migrate', id, model, address }, handle);
     } catch {
       startReading(socket);
-      connection.stay();
+      connection.cancelMigration();
       return false;
     } finally {
       release();
     }
     // It may have been closed while the handle was on its way: reset by the client, or cut by us.
-    const state = rawHandleOf(socket) === null ? null : encodeConnectionState(connection.depart(unsentBytes(socket)));
-    await this.#send({ kind: 'moved', id, state }).catch(() => {});
+    const state = rawHandleOf(socket) === null ? null : encodeConnectionState(connection.detach(unsentBytes(socket)));
+    await this.#send({ kind: 'migration-state', id, state }).catch(() => {});
     return state !== null;
   }
 
   /** A connection is on its way to here. */
-  expect({ id, model, address }: Extract<ToWorker, { kind: 'adopt' }>, handle: RawHandle): void {
+  expect({ id, model, address }: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
     const socket = socketOn(handle);
     socket.on('error', () => {}); // until it is served, nobody else listens
     this.#arrivals.set(id, { socket, model, address });
@@ -103,11 +103,11 @@ export class Handoff {
   arrived({
     id,
     state,
-  }: Extract<ToWorker, { kind: 'adopt-state' }>): (Origin & { state: ConnectionState | null }) | null {
+  }: Extract<ToWorker, { kind: 'attach-state' }>): (Origin & { state: ConnectionState | null }) | null {
     const origin = this.#arrivals.get(id);
     if (origin === undefined) return null;
     this.#arrivals.delete(id);
-    void this.#send({ kind: 'adopted', id }).catch(() => {});
+    void this.#send({ kind: 'attached', id }).catch(() => {});
     return { ...origin, state: state === null ? null : decodeConnectionState(state) };
   }
 

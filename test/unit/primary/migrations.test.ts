@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import { createLog } from '#src/log.js';
 import { ConnectionLedger } from '#src/primary/connection-ledger.js';
-import { Relocation } from '#src/primary/relocation.js';
+import { Migrations } from '#src/primary/migrations.js';
 import type { WorkerHandle } from '#src/primary/worker-handle.js';
 import type { RawHandle } from '#src/raw-handle.js';
 
-/** What relocation uses of a worker. */
+/** What migrations uses of a worker. */
 function worker(slot: number) {
   const config = { server: { lengthFieldSize: 4 }, listeners: [{ model: 'm' }] };
   const sent: { kind: string }[] = [];
@@ -33,11 +33,11 @@ function connection(): { handle: RawHandle; isClosed: () => boolean } {
 describe('a connection that moves', () => {
   const limits = { maxConnections: 10, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0 };
   const log = createLog({ level: 'silent', format: 'json' }, { role: 'primary', node: 'n' });
-  const move = { kind: 'move', id: '1.1', model: 'm', address: 'a' } as const;
+  const move = { kind: 'migrate', id: '1.1', model: 'm', address: 'a' } as const;
 
-  function relocationOf(workers: readonly WorkerHandle[]) {
+  function migrationsOf(workers: readonly WorkerHandle[]) {
     let lost = 0;
-    const relocation = new Relocation({
+    const migrations = new Migrations({
       ledger: new ConnectionLedger(limits, 0),
       log,
       workers: () => workers,
@@ -47,30 +47,30 @@ describe('a connection that moves', () => {
         lost++;
       },
     });
-    relocation.stop();
-    return { relocation, lost: () => lost };
+    migrations.stop();
+    return { migrations, lost: () => lost };
   }
 
   it('goes to another worker, and is let go of here when that has it', () => {
     const [from, to] = [worker(0), worker(1)];
-    const { relocation, lost } = relocationOf([from.handle, to.handle]);
+    const { migrations, lost } = migrationsOf([from.handle, to.handle]);
     const { handle, isClosed } = connection();
-    relocation.begin(from.handle, move, handle);
-    expect(to.sent.map(({ kind }) => kind)).to.deep.equal(['adopt']);
-    relocation.adopted({ kind: 'adopted', id: '1.1' });
+    migrations.begin(from.handle, move, handle);
+    expect(to.sent.map(({ kind }) => kind)).to.deep.equal(['attach']);
+    migrations.attached({ kind: 'attached', id: '1.1' });
     expect([isClosed(), lost()]).to.deep.equal([true, 0]);
   });
 
   it('is lost, and closed, when either worker ends before it has moved whole', () => {
     for (const ended of ['from', 'to'] as const) {
       const [from, to] = [worker(0), worker(1)];
-      const { relocation, lost } = relocationOf([from.handle, to.handle]);
+      const { migrations, lost } = migrationsOf([from.handle, to.handle]);
       const { handle, isClosed } = connection();
-      relocation.begin(from.handle, move, handle);
-      relocation.gone({ from, to }[ended].handle);
+      migrations.begin(from.handle, move, handle);
+      migrations.gone({ from, to }[ended].handle);
       expect(lost()).to.equal(1);
-      if (ended === 'from') relocation.adopted({ kind: 'adopted', id: '1.1' }); // told that nothing more comes
-      expect(to.sent.map(({ kind }) => kind)).to.deep.equal(ended === 'to' ? ['adopt'] : ['adopt', 'adopt-state']);
+      if (ended === 'from') migrations.attached({ kind: 'attached', id: '1.1' }); // told that nothing more comes
+      expect(to.sent.map(({ kind }) => kind)).to.deep.equal(ended === 'to' ? ['attach'] : ['attach', 'attach-state']);
       expect(isClosed()).to.equal(true);
     }
   });

@@ -8,7 +8,7 @@ import type { RawHandle } from '../raw-handle.js';
 import { surplus } from './balance.js';
 import type { ConnectionLedger } from './connection-ledger.js';
 import { movableModels } from './deployment.js';
-import { checkHandoff } from './handoff-check.js';
+import { checkMigration } from './migration-check.js';
 import type { WorkerHandle } from './worker-handle.js';
 
 interface Move {
@@ -20,7 +20,7 @@ interface Move {
   state: 'begun' | 'complete' | 'lost';
 }
 
-export interface RelocationOptions {
+export interface MigrationsOptions {
   readonly ledger: ConnectionLedger;
   readonly log: Log;
   workers(): readonly WorkerHandle[];
@@ -34,13 +34,13 @@ export interface RelocationOptions {
 /** How often connections are looked at for being spread evenly. */
 const evenOutIntervalMs = 1000;
 
-export class Relocation {
-  readonly #options: RelocationOptions;
+export class Migrations {
+  readonly #options: MigrationsOptions;
   readonly #moves = new Map<string, Move>();
   readonly #timer: NodeJS.Timeout;
   #isPossible = false;
 
-  constructor(options: RelocationOptions) {
+  constructor(options: MigrationsOptions) {
     this.#options = options;
     this.#timer = setInterval(() => this.#evenOut(), evenOutIntervalMs);
   }
@@ -57,7 +57,7 @@ export class Relocation {
   /** Finds out whether connections can move with this Node; until then, and if not, none does. Never rejects. */
   async tryOut(worker: WorkerHandle): Promise<void> {
     try {
-      await checkHandoff(worker);
+      await checkMigration(worker);
       this.#isPossible = true;
     } catch (error) {
       this.#options.log.warn(
@@ -74,7 +74,7 @@ export class Relocation {
     return [...new Set(others.flatMap((to) => movableModels(from.deployment, to.deployment)))];
   }
 
-  begin(from: WorkerHandle, move: Extract<FromWorker, { kind: 'move' }>, handle: RawHandle | undefined): void {
+  begin(from: WorkerHandle, move: Extract<FromWorker, { kind: 'migrate' }>, handle: RawHandle | undefined): void {
     const { id, model, address } = move;
     const to = this.#leastLoaded(from, model);
     if (handle === undefined || to === null) {
@@ -84,17 +84,17 @@ export class Relocation {
     }
     this.#moves.set(id, { from, to, handle, state: 'begun' });
     this.#options.ledger.move(from, to, address);
-    to.send({ kind: 'adopt', id, model, address }, handle);
+    to.send({ kind: 'attach', id, model, address }, handle);
   }
 
-  complete({ id, state }: Extract<FromWorker, { kind: 'moved' }>): void {
+  complete({ id, state }: Extract<FromWorker, { kind: 'migration-state' }>): void {
     const move = this.#moves.get(id);
     if (move === undefined) return;
     move.state = 'complete';
-    move.to.send({ kind: 'adopt-state', id, state });
+    move.to.send({ kind: 'attach-state', id, state });
   }
 
-  adopted({ id }: Extract<FromWorker, { kind: 'adopted' }>): void {
+  attached({ id }: Extract<FromWorker, { kind: 'attached' }>): void {
     this.#moves.get(id)?.handle.close();
     this.#moves.delete(id);
   }
@@ -110,7 +110,7 @@ export class Relocation {
       } else if (from === worker && state === 'begun') {
         this.#lost(from, 'the worker that gave it away died');
         move.state = 'lost';
-        to.send({ kind: 'adopt-state', id, state: null });
+        to.send({ kind: 'attach-state', id, state: null });
       }
     }
   }
@@ -122,7 +122,7 @@ export class Relocation {
     const ready = workers().filter(({ state }) => state === 'ready');
     surplus(ready.map(({ connections }) => connections)).forEach((count, i) => {
       const worker = ready[i] as WorkerHandle;
-      if (count > 0) worker.send({ kind: 'give', count, movable: this.movable(worker) });
+      if (count > 0) worker.send({ kind: 'migrate-some', count, movable: this.movable(worker) });
     });
   }
 
