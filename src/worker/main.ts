@@ -29,7 +29,7 @@ import { Migration } from './migration.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
-import { TlsGate } from './tls-gate.js';
+import { TlsHandshakes } from './tls-handshakes.js';
 
 /** Memory that is kept for frames to come in pieces. */
 const maxPooledBytes = 16 << 20;
@@ -91,7 +91,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     arrivals,
     listeners: config.listeners,
     migration,
-    gate: usesTls(tls) ? new TlsGate(tls, payloadTimeoutSeconds * 1000, log) : null,
+    handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     endpoints,
     maxSockets: maxSockets(),
     keepAliveMs: config.server.keepAliveSeconds * 1000,

@@ -12,7 +12,7 @@ import type { ConnectionContext } from './framed/connection.js';
 import { Rejections } from './lingering-close.js';
 import type { Migration, Origin } from './migration.js';
 import { protocolOf, type ServedConnection } from './protocols.js';
-import type { TlsGate } from './tls-gate.js';
+import type { TlsHandshakes } from './tls-handshakes.js';
 import { UnansweredWatch } from './unanswered.js';
 
 export interface Listener {
@@ -27,7 +27,7 @@ export interface WorkerServerOptions {
   readonly listeners: readonly Listener[];
   readonly migration: Migration;
   /** What listeners with TLS let clients through; null when there is none. */
-  readonly gate: TlsGate | null;
+  readonly handshakes: TlsHandshakes | null;
   /** By model, where requests go. */
   readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
   /** Connections that the process has descriptors for. */
@@ -49,7 +49,7 @@ export class WorkerServer {
   readonly #arrivals: Arrivals;
   readonly #listeners: readonly Listener[];
   readonly #migration: Migration;
-  readonly #gate: TlsGate | null;
+  readonly #handshakes: TlsHandshakes | null;
   readonly #endpoints: ReadonlyMap<string, ModelEndpoint>;
   readonly #maxSockets: number;
   readonly #keepAliveMs: number;
@@ -64,14 +64,15 @@ export class WorkerServer {
   #onEmpty: (() => void) | null = null;
 
   constructor(options: WorkerServerOptions) {
-    const { context, arrivals, listeners, migration, gate, endpoints, maxSockets, keepAliveMs, onExhausted } = options;
+    const { context, arrivals, listeners, migration, handshakes, endpoints, maxSockets, keepAliveMs, onExhausted } =
+      options;
     const { limits } = context;
     this.#context = context;
     this.#arrivals = arrivals;
     this.#listeners = listeners;
     arrivals.onServe = (arrival, handle) => this.#accept(arrival, handle);
     this.#migration = migration;
-    this.#gate = gate;
+    this.#handshakes = handshakes;
     this.#endpoints = endpoints;
     this.#maxSockets = maxSockets;
     this.#keepAliveMs = keepAliveMs;
@@ -203,9 +204,9 @@ export class WorkerServer {
   }
 
   #shakeHands(socket: Socket, { model }: Listener, address: string): void {
-    if (this.#gate === null) throw new Error('a listener with TLS needs a certificate');
+    if (this.#handshakes === null) throw new Error('a listener with TLS needs a certificate');
     this.#shakingHands.add(socket);
-    this.#gate.enter(socket, (secured) => {
+    this.#handshakes.begin(socket, (secured) => {
       this.#shakingHands.delete(socket);
       if (secured !== null && this.#ending === null) this.#begin({ socket: secured, model, address });
       else {

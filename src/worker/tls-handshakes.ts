@@ -9,7 +9,7 @@ import type { Log } from '../log.js';
 /** The encrypted connection, or null when none came about: then the socket is closed. */
 type Answer = (secured: TLSSocket | null) => void;
 
-export class TlsGate {
+export class TlsHandshakes {
   /** Listens to nothing: it is handed accepted connections. */
   readonly #server: Server;
   readonly #watch: CertificateWatch;
@@ -43,7 +43,7 @@ export class TlsGate {
    * Calls `answer` once: with the encrypted connection, which is half-open as `socket` is, or when `socket` has closed.
    * Whatever ends the handshake closes it: an end of what the client sends, an error, an alert, the time that it has.
    */
-  enter(socket: Socket, answer: Answer): void {
+  begin(socket: Socket, answer: Answer): void {
     const key = keyOf(socket);
     const { allowHalfOpen } = socket;
     const settle: Answer = (secured) => {
