@@ -19,7 +19,6 @@ import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
 import { AggregatorChild } from './aggregator-child.js';
-import { logModelReload, readyEvent, serverStatus, warnOfTelemetry } from './announce.js';
 import { ChildOutput } from './child-output.js';
 import { findModelVersions } from './model-versions.js';
 import { NodePublishing } from './node-publishing.js';
@@ -27,6 +26,7 @@ import { NodeRecordKeeper } from './node-record.js';
 import { Operations, operateWith } from './operations.js';
 import { ServerState } from './server-state.js';
 import { openSlabFolder } from './slab-folder.js';
+import { logModelReload, readyEvent, serverStatus, warnOfTelemetry } from './status.js';
 import { Supervisor } from './supervisor.js';
 
 /** Says why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */

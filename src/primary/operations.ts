@@ -8,12 +8,12 @@ import type { Operate } from '../control/server.js';
 import { messageOf } from '../errors.js';
 import type { ModelVersions } from '../ipc/messages.js';
 import type { Log } from '../log.js';
-import { modelReloadMessage, warnOfTelemetry } from './announce.js';
 import { ModelContents } from './model-contents.js';
 import { findModelVersions } from './model-versions.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import { Reloader } from './reload.js';
 import type { ServerState } from './server-state.js';
+import { modelReloadMessage, warnOfTelemetry } from './status.js';
 import type { Supervisor } from './supervisor.js';
 
 export interface OperationsOptions {
