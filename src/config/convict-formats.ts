@@ -3,8 +3,8 @@
 
 import convict from 'convict';
 import type { TlsVersion } from '../certificates.js';
+import type { Backend } from '../inference/backends/load.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
-import type { Backend } from '../inference/catalogue.js';
 import type { BatchTolerance } from '../inference/model.js';
 import type { Execution } from '../inference/served-model.js';
 import { parseHostPort, parseRedisUrl } from '../metrics/transport/redis-address.js';

@@ -1,7 +1,7 @@
 // A model as it is served: which version, on which thread, behind which batcher; and how one version follows another.
 
+import { loadModel, type ModelSource } from './backends/load.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
-import { loadModel, type ModelSource } from './catalogue.js';
 import type { Model } from './model.js';
 import { ThreadedModel } from './threads/host.js';
 import { type ModelVersion, unversioned } from './versions.js';

@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { loadModel, type ModelSource } from '#src/inference/backends/load.js';
 import { Batch } from '#src/inference/batch.js';
-import { loadModel, type ModelSource } from '#src/inference/catalogue.js';
 import type { Model } from '#src/inference/model.js';
 import { ThreadedModel } from '#src/inference/threads/host.js';
 import { temporaryFolder } from '../support/folder.js';

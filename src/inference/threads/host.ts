@@ -14,8 +14,8 @@ import '../backends/onnx-telemetry.js'; // a thread cannot do it
 import { codeChange, codeChangeMessage, runningCode } from '../../code.js';
 import { inTime } from '../../in-time.js';
 import { toError } from '../../thrown.js';
+import type { ModelSource } from '../backends/load.js';
 import type { Replies, RowSource } from '../batch.js';
-import type { ModelSource } from '../catalogue.js';
 import { type Model, ThreadCrashedError, ThreadHungError, ThreadLostError } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';

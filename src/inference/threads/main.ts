@@ -3,7 +3,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { runningCode } from '../../code.js';
 import { textOfThrown } from '../../thrown.js';
-import { loadModel } from '../catalogue.js';
+import { loadModel } from '../backends/load.js';
 import { warmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
 import { packReplies, unpackRows } from './packing.js';

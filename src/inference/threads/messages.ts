@@ -1,6 +1,6 @@
 // What the host of a model's threads and a thread say to each other.
 
-import type { ModelSource } from '../catalogue.js';
+import type { ModelSource } from '../backends/load.js';
 import type { Model } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
 import type { PackedReplies, PackedRows } from './packing.js';

@@ -1,10 +1,10 @@
 // From a model's settings to a model that runs in this thread. ONNX Runtime is loaded where it is needed alone: a thread
 // that has native code in it cannot be ended.
 
-import { createDummyModel } from './backends/dummy.js';
-import { loadModuleModel } from './backends/module.js';
-import type { SessionSettings } from './backends/onnx.js';
-import type { BatchTolerance, Model } from './model.js';
+import type { BatchTolerance, Model } from '../model.js';
+import { createDummyModel } from './dummy.js';
+import { loadModuleModel } from './module.js';
+import type { SessionSettings } from './onnx.js';
 
 export type Backend = 'onnx' | 'module' | 'dummy';
 
@@ -32,7 +32,7 @@ export async function loadModel(source: ModelSource, maxBatchSize: number): Prom
   const { name, backend, path, identity, responseSize, settings, session, batchTolerance } = source;
   switch (backend) {
     case 'onnx': {
-      const { loadOnnxModel } = await import('./backends/onnx.js'); // others do without ONNX Runtime
+      const { loadOnnxModel } = await import('./onnx.js'); // others do without ONNX Runtime
       return loadOnnxModel(path, session, { maxBatchSize, tolerance: batchTolerance });
     }
     case 'module':
