@@ -3,7 +3,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { faultOf, quantile, Witness } from '../../build/test/support/witness.js';
+import { CheckedClient, faultOf, quantile } from '../../build/test/support/checked-client.js';
 import { startServer } from './programs.mjs';
 
 const idleConnections = 1000;
@@ -18,15 +18,15 @@ export async function reload(folder, { seconds }) {
   const server = await startServer(folder, { models, server: settings }, 2);
   const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
   const reloadOnce = () => promisify(execFile)(process.execPath, [cli, 'reload', '--pid', String(server.child.pid)]);
-  const idle = Array.from({ length: idleConnections }, (_, i) => new Witness(i, server.port));
-  const busy = Array.from({ length: busyConnections }, (_, i) => new Witness(i, server.port, { depth: 8 }));
+  const idle = Array.from({ length: idleConnections }, (_, i) => new CheckedClient(i, server.port));
+  const busy = Array.from({ length: busyConnections }, (_, i) => new CheckedClient(i, server.port, { depth: 8 }));
   const all = [...idle, ...busy];
   /** p99 and rate of what `during` takes. */
   const measure = async (during) => {
-    for (const witness of busy) witness.latencies.length = 0;
+    for (const client of busy) client.latencies.length = 0;
     const begin = performance.now();
     await during();
-    const latencies = busy.flatMap((witness) => witness.latencies);
+    const latencies = busy.flatMap((client) => client.latencies);
     return { p99Ms: quantile(latencies, 0.99), rps: latencies.length / ((performance.now() - begin) / 1000) };
   };
   await pause(1000);
@@ -37,11 +37,11 @@ export async function reload(folder, { seconds }) {
     for (let i = 0; i < reloads; i++) await reloadOnce();
     reloadMs = (performance.now() - begin) / reloads;
   });
-  await Promise.all(busy.map((witness) => witness.finish()));
-  await Promise.all(idle.map((witness) => witness.asked(1)));
+  await Promise.all(busy.map((client) => client.finish()));
+  await Promise.all(idle.map((client) => client.asked(1)));
   const fault = faultOf(all);
   if (fault !== null) throw new Error(`a reload was noticed: ${fault}`);
-  for (const witness of all) witness.destroy();
+  for (const client of all) client.destroy();
   await server.stop();
   return {
     calm,

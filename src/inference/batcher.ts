@@ -4,7 +4,7 @@
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
 //
-// With maxQueueDelayMs the open batch waits that long for company, counted from its first row, unless it is full before.
+// With maxQueueDelayMs the open batch waits that long for more rows, counted from its first one, unless it is full before.
 // While a model runs (in a thread, say), the next batches gather behind it, `maxQueue` rows at the most. What is past
 // its deadline by the time that it could be answered, or whose client has gone, never costs a run.
 // A model can be swapped between two batches: rows that were queued for the old one are run by the old one.

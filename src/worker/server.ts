@@ -9,9 +9,9 @@ import { inheritsFromListener, isReset, plainSocketOn, type RawHandle, setKeepAl
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { Arrivals } from './arrivals.js';
 import type { ConnectionContext } from './framed/connection.js';
-import { Rejections } from './lingering-close.js';
 import type { Migration, Origin } from './migration.js';
 import { protocolOf, type ServedConnection } from './protocols.js';
+import { Rejections } from './rejections.js';
 import type { TlsHandshakes } from './tls-handshakes.js';
 import { UnansweredWatch } from './unanswered.js';
 

@@ -136,7 +136,7 @@ describe('the engine', () => {
     });
   });
 
-  it('waits for company when it is told to, and says so in why batches were closed', async () => {
+  it('waits for more rows when it is told to, and says so in why batches were closed', async () => {
     const server = new ModelsServer([echo('patient', { maxQueueDelayMs: 20 })]);
     const client = await server.client('patient');
     client.send(Buffer.from('a'));

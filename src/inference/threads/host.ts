@@ -91,7 +91,7 @@ export class ThreadedModel implements Model {
   /** Threads that are not replaced, since too many hang. */
   #owed = 0;
   readonly #timers = new Set<NodeJS.Timeout>();
-  readonly #hangWatch: NodeJS.Timeout;
+  readonly #hangDetector: NodeJS.Timeout;
   #youngCrashes = 0;
   #isClosed = false;
 
@@ -105,8 +105,8 @@ export class ThreadedModel implements Model {
     this.description = ready.model.description;
     this.warmUp = ready.warmUp;
     this.concurrency = options.threads;
-    this.#hangWatch = setInterval(this.#abandonHanging, options.hangTimeoutMs / 4);
-    this.#hangWatch.unref();
+    this.#hangDetector = setInterval(this.#abandonHanging, options.hangTimeoutMs / 4);
+    this.#hangDetector.unref();
     models.add(this);
   }
 
@@ -165,7 +165,7 @@ export class ThreadedModel implements Model {
   /** Resolves when its threads have ended, but for those that are in a run and do not come back from it. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    clearInterval(this.#hangWatch);
+    clearInterval(this.#hangDetector);
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all([...this.#threads].map(({ worker }) => isEnding(worker, closeGraceMs)));
     this.#forgetIfEnded();
