@@ -1,4 +1,5 @@
-// `npm run chaos`: kills, hangs, reloads, scalings and outages at random, under load. Arguments: --seconds, --seed, --only, --without.
+// `npm run chaos`: kills, hangs, reloads, scalings and outages at random, under load. Arguments: --seconds, --seed,
+// --only, --without.
 
 import { buildPackages } from './packages.mjs';
 import { install, root, runTool } from './prepare.mjs';

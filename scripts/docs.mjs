@@ -119,8 +119,8 @@ async function tables(benchText) {
 }
 
 /**
- * The READMEs (path → text) with their tables as the code has them now. Throws when a table has no place in any of them,
- * or a place no table.
+ * The READMEs (path → text) with their tables as the code has them now. Throws when a table has no place in any of
+ * them, or a place no table.
  */
 export async function withTables(readmes) {
   const contents = new Map(Object.entries(await tables(readmes[benchReadme] ?? '')));

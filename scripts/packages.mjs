@@ -29,7 +29,9 @@ export const vendoredPackages = ['onnxruntime-node'];
 /** Where the published package serves ONNX models by itself; a build adds the platform that it runs on. */
 const publishedPlatforms = ['linux/x64', 'linux/arm64', 'darwin/arm64'];
 
-/** Its version whose LICENSE and ThirdPartyNotices.txt are in scripts/onnxruntime; they come from its wheel for Python. */
+/**
+ * Its version whose LICENSE and ThirdPartyNotices.txt are in scripts/onnxruntime; they come from its wheel for Python.
+ */
 const versionOfNotices = '1.30.0';
 
 /** The same library under a second name, to which no other file refers. */

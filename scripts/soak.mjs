@@ -1,4 +1,5 @@
-// `npm run soak`: good and bad traffic for ten minutes, or --seconds; ends with 1 when memory or descriptors have grown.
+// `npm run soak`: good and bad traffic for ten minutes, or --seconds; ends with 1 when memory or descriptors have
+// grown.
 
 import { build, install, root, runTool } from './prepare.mjs';
 

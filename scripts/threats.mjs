@@ -1,5 +1,5 @@
-// What may be done to a server from outside, and what holds against it: config/README.md's table of threats. A test looks
-// whether each setting, metric and test is there.
+// What may be done to a server from outside, and what holds against it: config/README.md's table of threats. A test
+// looks whether each setting, metric and test is there.
 
 /** `counter`: a metric, with the label that tells; `test`: part of the title of a test that fails without the limit. */
 export const threats = [

@@ -283,8 +283,8 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (!(error instanceof OperatorError)) throw error;
-  // Not exitCode alone: under a process manager an open channel would keep this process alive. Nor for ever for somebody to
-  // read it.
+  // Not exitCode alone: under a process manager an open channel would keep this process alive. Nor for ever for
+  // somebody to read it.
   const end = () => process.exit(error.exitCode);
   setTimeout(end, 1000);
   process.stderr.write(`ml-tcp-server: ${messageOf(error, 20_000)}\n`, end);

@@ -29,12 +29,17 @@ function listOf(ranges: readonly string[]): BlockList {
   return list;
 }
 
-/** An address as it is compared: IPv4 in its own notation, also when it comes through an IPv6 socket (RFC 4291, 2.5.5.2). */
+/**
+ * An address as it is compared: IPv4 in its own notation, also when it comes through an IPv6 socket (RFC 4291,
+ * 2.5.5.2).
+ */
 export function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
-/** What limits for each client go by: an IPv4 address, or the /64 of an IPv6 one, since one customer has all of that. */
+/**
+ * What limits for each client go by: an IPv4 address, or the /64 of an IPv6 one, since one customer has all of that.
+ */
 export function clientKey(address: string): string {
   if (!isIPv6(address)) return address;
   const [head = '', tail] = address.replace(/%.*$/, '').split('::');

@@ -17,8 +17,8 @@ interface UnansweredError extends ClientErrorRow {
 
 /**
  * The client gets an answer. On frames it is the same for all errors; a protocol whose answers carry a status sends
- * `http` or `grpc`. The two are pairs of google.rpc.Code, except 413: gRPC itself answers RESOURCE_EXHAUSTED to a message
- * that is too large. A 4xx says that the client is at fault and should not try again as it is.
+ * `http` or `grpc`. The two are pairs of google.rpc.Code, except 413: gRPC itself answers RESOURCE_EXHAUSTED to a
+ * message that is too large. A 4xx says that the client is at fault and should not try again as it is.
  */
 interface AnsweredError extends ClientErrorRow {
   readonly answer: 'empty frame' | 'empty frame, then close';

@@ -25,8 +25,8 @@ export function onStopSignal(stop: (signal: string) => void, force: (signal: str
 }
 
 /**
- * Calls `reload` on SIGUSR2 and SIGHUP. On a terminal SIGHUP means that the terminal is gone: then it is a stop signal, as anybody
- * would expect who closes a window.
+ * Calls `reload` on SIGUSR2 and SIGHUP. On a terminal SIGHUP means that the terminal is gone: then it is a stop signal,
+ * as anybody would expect who closes a window.
  */
 export function onReloadSignal(reload: (signal: string) => void): void {
   process.on('SIGUSR2', reload);

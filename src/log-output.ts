@@ -161,9 +161,9 @@ export class LogOutput {
 /**
  * A descriptor of stdout or stderr that answers EAGAIN in place of making its writer wait.
  *
- * Whether writers wait belongs to what was opened, which all processes share that inherited it, and spawning a child with
- * it makes them wait again. So pipes and terminals are opened once more, for this process alone. A socket cannot be:
- * there Node sets it (and sets it back at the exit), and no child of ours may inherit it.
+ * Whether writers wait belongs to what was opened, which all processes share that inherited it, and spawning a child
+ * with it makes them wait again. So pipes and terminals are opened once more, for this process alone. A socket cannot
+ * be: there Node sets it (and sets it back at the exit), and no child of ours may inherit it.
  */
 export function neverWaiting(descriptor: 1 | 2): number {
   try {

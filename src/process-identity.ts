@@ -24,7 +24,10 @@ export function isRunningHere({ pid, startTime, pidNamespace, bootId }: ProcessI
   return ours !== '' && pidNamespace === ours && bootId === now && startTimeOf(pid) === startTime;
 }
 
-/** Whether a process has this number now, whichever it is. One that has ended and that nobody has waited for yet (a zombie) does not run. */
+/**
+ * Whether a process has this number now, whichever it is. One that has ended and that nobody has waited for yet (a
+ * zombie) does not run.
+ */
 export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);

@@ -62,9 +62,9 @@ export function startReading(socket: Socket): void {
 }
 
 /**
- * Keeps a handle open while it is being sent, whoever closes it meanwhile; returns what ends that. Otherwise libuv drops
- * the message with a handle that has closed before the channel took it, and says so to nobody; and Node, which waits for
- * every handle to be confirmed before it sends anything else, would never send anything again.
+ * Keeps a handle open while it is being sent, whoever closes it meanwhile; returns what ends that. Otherwise libuv
+ * drops the message with a handle that has closed before the channel took it, and says so to nobody; and Node, which
+ * waits for every handle to be confirmed before it sends anything else, would never send anything again.
  */
 export function holdOpen(handle: RawHandle): () => void {
   let closing: Parameters<RawHandle['close']> | null = null;
@@ -110,8 +110,9 @@ export function socketOn(handle: RawHandle): Socket {
 }
 
 /**
- * Has the kernel ask whether the peer is still there after `delayMs` of silence, or never when it is 0, whatever another
- * process has set before: Node, which knows nothing of that, would not switch off what it does not know to be on.
+ * Has the kernel ask whether the peer is still there after `delayMs` of silence, or never when it is 0, whatever
+ * another process has set before: Node, which knows nothing of that, would not switch off what it does not know to be
+ * on.
  */
 export function setKeepAlive(socket: Socket, delayMs: number): void {
   socket.setKeepAlive(true, Math.max(1000, delayMs));
@@ -145,8 +146,8 @@ interface ListeningHandle {
 }
 
 /**
- * Hands over what a listening server accepts as handles, without a net.Socket for each where that can be had. The server
- * has `pauseOnConnect`.
+ * Hands over what a listening server accepts as handles, without a net.Socket for each where that can be had. The
+ * server has `pauseOnConnect`.
  * @param onFailure a connection could not be accepted: no descriptor is left for it
  */
 export function acceptHandles(server: Server, onHandle: (handle: RawHandle) => void, onFailure: () => void): void {

@@ -1,5 +1,5 @@
-// What is thrown may be anything: a model of a user's, or a library, may throw an object that no text can be made of, or
-// an Error whose message is none. Whoever handles a failure must not fail by that.
+// What is thrown may be anything: a model of a user's, or a library, may throw an object that no text can be made of,
+// or an Error whose message is none. Whoever handles a failure must not fail by that.
 
 /** The message of whatever was thrown. */
 export function textOfThrown(thrown: unknown): string {

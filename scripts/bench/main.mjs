@@ -1,6 +1,6 @@
 // `npm run bench`: measures the server against ceilings of its own kind on this machine, prints the tables, and with
-// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less sure. `--node 24`, once
-// or more often, measures the rows against a bare Node server alone, with these Nodes, side by side.
+// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less sure. `--node 24`,
+// once or more often, measures the rows against a bare Node server alone, with these Nodes, side by side.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// What tests use beside npm's packages: programs, public models, other versions of Node. Run by itself, while the sources
-// are compiled: on a fresh machine each takes a while.
+// What tests use beside npm's packages: programs, public models, other versions of Node. Run by itself, while the
+// sources are compiled: on a fresh machine each takes a while.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';

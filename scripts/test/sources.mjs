@@ -8,7 +8,9 @@ import { binOf, buildPage, root, runTool } from '../prepare.mjs';
 
 const projects = ['tsconfig.json', 'src/aggregator/page/tsconfig.json', 'test/tsconfig.json'];
 
-/** What is declared and not used: TypeScript's codes for locals, parameters, imports, properties and type parameters. */
+/**
+ * What is declared and not used: TypeScript's codes for locals, parameters, imports, properties and type parameters.
+ */
 const unused = new Set(['TS6133', 'TS6138', 'TS6192', 'TS6196', 'TS6198', 'TS6199', 'TS6205']);
 
 /** Ends the process when something must not be. */

@@ -1,5 +1,5 @@
-// Events, derived from the differences between two polls of the cluster: workers that died, reloads, scaling, nodes that
-// came and went, versions, and times in which nothing could be read.
+// Events, derived from the differences between two polls of the cluster: workers that died, reloads, scaling, nodes
+// that came and went, versions, and times in which nothing could be read.
 
 import { type Loss, lossText } from './losses.js';
 import type { ClusterEvent, Metrics, ModelMetrics, NodeMetrics } from './metrics.js';
@@ -20,8 +20,9 @@ export class EventLog {
   }
 
   /**
-   * @param now milliseconds of the monotonic clock; @param wallNow milliseconds since the epoch; @param losses since the
-   *   last call
+   * @param now milliseconds of the monotonic clock
+   * @param wallNow milliseconds since the epoch
+   * @param losses since the last call
    * @returns all events that are kept, the oldest first
    */
   note(seen: Seen, now: number, wallNow: number, losses: readonly Loss[] = []): readonly ClusterEvent[] {

@@ -132,8 +132,8 @@ export class Guard {
   }
 
   /**
-   * The cookie for a browser that has sent the token; null when the token is wrong. Its path is the one that the browser
-   * asked for: only the browser knows which prefix a proxy has put before ours.
+   * The cookie for a browser that has sent the token; null when the token is wrong. Its path is the one that the
+   * browser asked for: only the browser knows which prefix a proxy has put before ours.
    */
   cookieFor(token: string, request: IncomingMessage): string | null {
     const shown = digest(token);

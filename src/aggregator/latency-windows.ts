@@ -47,7 +47,9 @@ function thin(pasts: Past[], now: number): void {
   }
 }
 
-/** The newest poll that is at least this old, or else the oldest: what was before the first poll belongs to no window. */
+/**
+ * The newest poll that is at least this old, or else the oldest: what was before the first poll belongs to no window.
+ */
 function before(pasts: readonly Past[], at: number): SparseHistogram {
   let found = pasts[0] as Past;
   for (const past of pasts) {

@@ -31,8 +31,8 @@ export interface LiveOptions {
 const maxUpdatesBehind = 8;
 const minBufferedBytes = 1 << 20;
 /**
- * Clients that were just sent this aggregator's snapshot: the leader's next update may be of an older poll, so it goes to
- * all clients except these.
+ * Clients that were just sent this aggregator's snapshot: the leader's next update may be of an older poll, so it goes
+ * to all clients except these.
  */
 const begun = 'begun';
 /** No message that a client sends here is longer. */

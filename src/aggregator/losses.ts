@@ -1,6 +1,6 @@
-// What was lost with workers that died in the last minute: requests in flight and open connections. Only growth that this
-// aggregator has observed is news: not what was lost before it started, nor what a node brings back that could not be
-// reached, nor what one record takes over from another.
+// What was lost with workers that died in the last minute: requests in flight and open connections. Only growth that
+// this aggregator has observed is news: not what was lost before it started, nor what a node brings back that could not
+// be reached, nor what one record takes over from another.
 
 import type { LiveRecords } from '../metrics/merge.js';
 import type { NodeRecord, WorkerCounts, WorkerRecord } from '../metrics/snapshot.js';

@@ -1,6 +1,6 @@
 // Socket.IO clients that begin with polling, as they do by default, where there are several aggregators. A balancer may
-// send each of their requests to another aggregator, so no aggregator owns a session: its state lies in Redis, and since
-// all aggregators show the same numbers, any of them can answer.
+// send each of their requests to another aggregator, so no aggregator owns a session: its state lies in Redis, and
+// since all aggregators show the same numbers, any of them can answer.
 //
 //   GET ─▶ a session id    POST connect ─▶ checked, kept in Redis    GET ─▶ the answer to it, and every update
 //   WebSocket with that id, at any of them ─▶ "probe" ─▶ "upgrade" ─▶ the session is over; updates go this way
@@ -132,8 +132,8 @@ export class SharedPolling {
   }
 
   /**
-   * Aggregators poll at different times: a client that comes from another one may have been sent a snapshot that is newer
-   * than this one, or hardly older.
+   * Aggregators poll at different times: a client that comes from another one may have been sent a snapshot that is
+   * newer than this one, or hardly older.
    */
   #isDue({ polledAt }: Update, shownAt: number, since: number): boolean {
     return polledAt >= shownAt + this.#options.streamIntervalMs / 2 || performance.now() - since > maxHeldBackMs;

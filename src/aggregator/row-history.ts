@@ -1,5 +1,5 @@
-// What the page has received of each worker, node and model, one point a second, so that a row can be opened to show its
-// charts. The bound is for all rows together: with many rows, each has fewer points.
+// What the page has received of each worker, node and model, one point a second, so that a row can be opened to show
+// its charts. The bound is for all rows together: with many rows, each has fewer points.
 
 /** One row over time: `columns[i]` is the i-th of its values. */
 export interface RowSeries {

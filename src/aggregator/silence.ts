@@ -1,7 +1,7 @@
-// How long each run of a node has been silent, as far as this aggregator has observed it by its own clock.
-// Heartbeats in Redis are not enough to declare a node gone: after an outage longer than the retention, a step of Redis's
-// clock, or from a restored dump, they are old although the node lives. So only time counts in which this aggregator
-// could read the records and found none of the run renewed.
+// How long each run of a node has been silent, as far as this aggregator has observed it by its own clock. Heartbeats
+// in Redis are not enough to declare a node gone: after an outage longer than the retention, a step of Redis's clock,
+// or from a restored dump, they are old although the node lives. So only time counts in which this aggregator could
+// read the records and found none of the run renewed.
 
 import type { MetricsRecord } from '../metrics/snapshot.js';
 

@@ -66,7 +66,10 @@ export class InferenceClient {
     socket.on('close', () => this.#failAll());
   }
 
-  /** Rejects with the socket's error when the server cannot be reached in time (5 s by default), or TLS is not agreed on. */
+  /**
+   * Rejects with the socket's error when the server cannot be reached in time (5 s by default), or TLS is not agreed
+   * on.
+   */
   static async connect({
     host = '127.0.0.1',
     port,

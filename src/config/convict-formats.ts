@@ -1,5 +1,5 @@
-// The formats of settings that convict does not have itself, each with the sentence that a mistake is answered with, and
-// with the type that a value of it has.
+// The formats of settings that convict does not have itself, each with the sentence that a mistake is answered with,
+// and with the type that a value of it has.
 
 import convict from 'convict';
 import type { TlsVersion } from '../certificates.js';

@@ -39,8 +39,8 @@ export function cpuLimit(root = '/'): CpuLimit | null {
 
 /**
  * Workers that a machine with this limit is for: one for each whole core. Rounded down, since a group that has used up
- * its time stands still until the next period, all its processes at once: what is left of a core is for the primary, the
- * aggregator and the threads of the runtime.
+ * its time stands still until the next period, all its processes at once: what is left of a core is for the primary,
+ * the aggregator and the threads of the runtime.
  */
 export function workersFor(limit: CpuLimit | null, cores = availableParallelism()): number {
   return limit === null ? cores : Math.max(1, Math.min(cores, Math.floor(limit.cores)));

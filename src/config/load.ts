@@ -300,7 +300,9 @@ function withPaths<Files extends Pick<TlsSettings, 'certFile' | 'keyFile' | 'caF
   return { ...tls, certFile: path(tls.certFile), keyFile: path(tls.keyFile), caFile: path(tls.caFile) };
 }
 
-/** From the working directory; what is not there, from this package, so that the shipped model is found from anywhere. */
+/**
+ * From the working directory; what is not there, from this package, so that the shipped model is found from anywhere.
+ */
 function modelPath(path: string, workingDirectory: string): string {
   const here = resolve(workingDirectory, path);
   const shipped = resolve(packageRoot, path);

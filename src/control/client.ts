@@ -63,8 +63,8 @@ function notFound(message: string): OperatorError {
 }
 
 /**
- * Sockets that somebody listens on; those of servers that were killed are removed. One that is bound and not listened on
- * yet refuses as well: its process lives.
+ * Sockets that somebody listens on; those of servers that were killed are removed. One that is bound and not listened
+ * on yet refuses as well: its process lives.
  */
 async function runningServers(folder: string): Promise<readonly string[]> {
   let names: readonly string[];

@@ -4,10 +4,10 @@
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
 //
-// With maxQueueDelayMs the open batch waits that long for more rows, counted from its first one, unless it is full before.
-// While a model runs (in a thread, say), the next batches gather behind it, `maxQueue` rows at the most. What is past
-// its deadline by the time that it could be answered, or whose client has gone, never costs a run.
-// A model can be swapped between two batches: rows that were queued for the old one are run by the old one.
+// With maxQueueDelayMs the open batch waits that long for more rows, counted from its first one, unless it is full
+// before. While a model runs (in a thread, say), the next batches gather behind it, `maxQueue` rows at the most. What
+// is past its deadline by the time that it could be answered, or whose client has gone, never costs a run. A model can
+// be swapped between two batches: rows that were queued for the old one are run by the old one.
 
 import { soon } from '../soon.js';
 import { toError } from '../thrown.js';
@@ -52,7 +52,10 @@ export interface FinishedBatch {
 /** Hears of every batch just before its replies leave. */
 export type BatchObserver = (finished: FinishedBatch) => void;
 
-/** A model and the batches that still need it. Rows may share a run when they were taken under the same lease, and only then. */
+/**
+ * A model and the batches that still need it. Rows may share a run when they were taken under the same lease, and only
+ * then.
+ */
 interface Lease {
   readonly model: Model;
   /** Rows in one call of it. */
@@ -122,7 +125,9 @@ export class Batcher {
     return this.#queuedRows;
   }
 
-  /** Tells whether anybody else may add rows in the same turn of the event loop; when not, there is no use in waiting. */
+  /**
+   * Tells whether anybody else may add rows in the same turn of the event loop; when not, there is no use in waiting.
+   */
   setHasOtherSources(hasOtherSources: boolean): void {
     this.#hasOtherSources = hasOtherSources;
   }

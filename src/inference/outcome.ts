@@ -5,7 +5,10 @@ import { toError } from '../thrown.js';
 import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
 import { type Model, ThreadLostError } from './model.js';
 
-/** An inline model that is run again and again yields to the event loop this often: other models and sockets have theirs. */
+/**
+ * An inline model that is run again and again yields to the event loop this often: other models and sockets have
+ * theirs.
+ */
 export const longestHoldMs = 2;
 
 /** A model that returns too few or too many replies would give clients each other's: that fails the batch instead. */

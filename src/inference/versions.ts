@@ -33,7 +33,9 @@ export function findVersion(path: string, wanted: string): ModelVersion {
   return describe(version, join(path, version));
 }
 
-/** Ascending. A folder counts when its model file has arrived, so that a copy in progress is not taken for a version. */
+/**
+ * Ascending. A folder counts when its model file has arrived, so that a copy in progress is not taken for a version.
+ */
 function versionsIn(path: string): readonly string[] {
   if (!existsSync(path) || !statSync(path).isDirectory()) return [];
   return readdirSync(path)

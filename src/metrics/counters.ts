@@ -1,6 +1,6 @@
 // What the server counts: one row for each counter. Everything else derives from these tables: the layout of a worker's
-// counts in memory and in its counter file, the records that travel to aggregators, /metrics, OTLP, the README's tables.
-// To add a counter, add a row here and count it where it happens.
+// counts in memory and in its counter file, the records that travel to aggregators, /metrics, OTLP, the README's
+// tables. To add a counter, add a row here and count it where it happens.
 //
 // `counters` says what is counted, and under which metric and labels it is shown; `counterFamilies` gives each of these
 // metrics its help. Counters stand in the order of the counter file, which a worker of an earlier version may have left
@@ -97,7 +97,8 @@ export interface CounterRow {
   readonly labels?: Readonly<Record<string, string>>;
   /**
    * How a request or a connection ends. Each request received ends in exactly one way: `answered` with its result,
-   * answered with an `error`, or `abandoned` without a reply. A connection of a worker is `closed`, or moves to another.
+   * answered with an `error`, or `abandoned` without a reply. A connection of a worker is `closed`, or moves to
+   * another.
    */
   readonly outcome?: 'answered' | 'error' | 'abandoned' | 'closed';
   /** /metrics shows it after the rest of its family, although it stands before some of them here. */

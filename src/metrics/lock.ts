@@ -1,6 +1,6 @@
 // A lock that lives exactly as long as its process, and that every process can ask about which sees the folder: a unix
-// socket that the holder listens on. The kernel takes it back however the holder ends, and answers for one that hangs or
-// is stopped. It holds across pid and network namespaces (containers that share the folder), where pids say nothing.
+// socket that the holder listens on. The kernel takes it back however the holder ends, and answers for one that hangs
+// or is stopped. It holds across pid and network namespaces (containers that share the folder), where pids say nothing.
 
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions } from 'node:net';

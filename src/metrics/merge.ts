@@ -154,7 +154,9 @@ export function liveRecordsOf(records: readonly MetricsRecord[]): LiveRecords {
   return { base, nodes, workers, gone, superseded: records.filter((r) => r.kind !== 'base' && !counting.has(r)) };
 }
 
-/** By run, what other records contain of it. One that is itself contained elsewhere is in that record with all it has. */
+/**
+ * By run, what other records contain of it. One that is itself contained elsewhere is in that record with all it has.
+ */
 function containedRuns(records: readonly MetricsRecord[]): ReadonlyMap<string, readonly FoldedIncarnations[]> {
   const contained = new Map<string, FoldedIncarnations[]>();
   for (const record of records) {

@@ -97,7 +97,10 @@ export class Recorder {
   readonly #at = indexes(workerCounters, 0);
   readonly #models = new Map<string, ModelRecorder>();
 
-  /** @param counter file counts to go on from, of a recorder of the same models: what `counter file` was; by default none. */
+  /**
+   * @param counter file counts to go on from, of a recorder of the same models: what `counter file` was; by default
+   * none.
+   */
   constructor(modelNames: readonly string[], counters?: Float64Array) {
     this.#countersEnd = workerCounters.length + modelNames.length * countersSize;
     const size = this.#countersEnd + modelNames.length * histogramsSize;

@@ -9,10 +9,10 @@
 // which runs these are: `contains`. It has them from the ledger, a file that each primary keeps for its successor, so
 // that Redis and every aggregator may lose all that they know.
 //
-// Records of a run that has been silent for long are replaced by one, of kind `gone`. That is a guess: the node may only
-// be cut off. So the new record says which versions of which records it replaces; when the run publishes newer ones,
-// these count again, and of the gone record only what they do not reach yet. Of very many gone runs the oldest are
-// added up in the base record, for good.
+// Records of a run that has been silent for long are replaced by one, of kind `gone`. That is a guess: the node may
+// only be cut off. So the new record says which versions of which records it replaces; when the run publishes newer
+// ones, these count again, and of the gone record only what they do not reach yet. Of very many gone runs the oldest
+// are added up in the base record, for good.
 
 import type { ModelCounter, ModelHistogram, WorkerCounter } from './counters.js';
 import type { SparseHistogram } from './histogram.js';

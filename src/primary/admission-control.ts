@@ -1,7 +1,7 @@
 // What becomes of connections that the primary has accepted, before a worker has any trouble with them. Those whose
-// client has gone already, or may not connect, are closed at once, and in a storm beyond the limits those beyond as well:
-// so a storm costs the workers, which serve the others, next to nothing. All others go to a worker with their permit, or
-// for their client to be told that there is none.
+// client has gone already, or may not connect, are closed at once, and in a storm beyond the limits those beyond as
+// well: so a storm costs the workers, which serve the others, next to nothing. All others go to a worker with their
+// permit, or for their client to be told that there is none.
 
 import { AddressFilter, clientKey, plainAddress } from '../client-address.js';
 import type { Config } from '../config/load.js';

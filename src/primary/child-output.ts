@@ -1,7 +1,8 @@
 // What the children of the primary print. A pipe or a socket that this server writes its log to is held by the primary
-// alone: whoever spawns a child with it makes every process that shares it wait for its reader again (libuv sets it back),
-// and a library or a model of the user's that prints would wait as well. So children print to the primary, which always
-// reads and passes whole lines on. Files and terminals they inherit: nobody else decides whether those take a line.
+// alone: whoever spawns a child with it makes every process that shares it wait for its reader again (libuv sets it
+// back), and a library or a model of the user's that prints would wait as well. So children print to the primary, which
+// always reads and passes whole lines on. Files and terminals they inherit: nobody else decides whether those take a
+// line.
 
 import type { ChildProcess } from 'node:child_process';
 import { fstatSync } from 'node:fs';

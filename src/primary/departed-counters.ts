@@ -1,6 +1,7 @@
-// What workers leave behind. Each keeps its counts in a counter file that outlives it; the primary takes them over exactly once,
-// and removes the counter file only when what it held is safe: in the node's ledger or, without one, published. So nothing is
-// lost if the primary dies as well: then the next primary of the node takes over what it finds.
+// What workers leave behind. Each keeps its counts in a counter file that outlives it; the primary takes them over
+// exactly once, and removes the counter file only when what it held is safe: in the node's ledger or, without one,
+// published. So nothing is lost if the primary dies as well: then the next primary of the node takes over what it
+// finds.
 
 import {
   type CounterFileOwner,
@@ -74,7 +75,9 @@ export class DepartedCounters {
 const recordIdOf = ({ node, run, slot, incarnation }: CounterFileOwner): string =>
   workerRecordId(node, run, slot, incarnation);
 
-/** Publishes the last counts of an orphan under its own name. Where its node had folded it already, that does no harm. */
+/**
+ * Publishes the last counts of an orphan under its own name. Where its node had folded it already, that does no harm.
+ */
 export async function publishOrphan(counterFile: DepartedCounterFile, publisher: RecordPublisher): Promise<void> {
   const counts = readCounterFile(counterFile.file)?.counts;
   if (counts === undefined) return;

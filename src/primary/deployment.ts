@@ -22,7 +22,9 @@ export function workerEnvironment({
   };
 }
 
-/** Models whose connections a worker of deployment `to` can take over from one of `from`: it serves them, framed alike. */
+/**
+ * Models whose connections a worker of deployment `to` can take over from one of `from`: it serves them, framed alike.
+ */
 export function movableModels(from: Deployment, to: Deployment): readonly string[] {
   if (from.config.server.lengthFieldSize !== to.config.server.lengthFieldSize) return [];
   const served = new Set(to.config.listeners.map(({ model }) => model));

@@ -1,6 +1,6 @@
 // What a node keeps of what its runs counted, in a file that outlives the primary: Redis and every aggregator may lose
-// all that they know. Each run writes its own ledger, whole and atomically, before it removes what the ledger now holds:
-// the counter files of workers that are gone, and the ledgers of earlier runs.
+// all that they know. Each run writes its own ledger, whole and atomically, before it removes what the ledger now
+// holds: the counter files of workers that are gone, and the ledgers of earlier runs.
 //
 //   RUN.ledger          of a run, held by its primary while that lives: RUN.ledger.lock tells
 //   RUN@OTHER.ledger    claimed by the primary of run OTHER, by renaming: of several that want it one succeeds
@@ -119,7 +119,9 @@ export class Ledger {
     return claimed.flatMap(({ body }) => body ?? []);
   }
 
-  /** Writes it, and removes the ledgers that it contains now; false, and a line in the log, when that is not possible. */
+  /**
+   * Writes it, and removes the ledgers that it contains now; false, and a line in the log, when that is not possible.
+   */
   save(counts: RunCounts): boolean {
     try {
       this.#write({ ...this.#owner, ...counts, buckets });

@@ -1,6 +1,7 @@
-// Counter files of servers that have ended without a word: killed, or gone with their container. The next primary of their node,
-// which has the ledger of their run, takes them over; where there is none, whoever counts for the same cluster publishes
-// them, so that nothing is lost. Whatever nobody will ask for is removed, so that nothing piles up in memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
+// Counter files of servers that have ended without a word: killed, or gone with their container. The next primary of
+// their node, which has the ledger of their run, takes them over; where there is none, whoever counts for the same
+// cluster publishes them, so that nothing is lost. Whatever nobody will ask for is removed, so that nothing piles up in
+// memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
 //
 //   RUN-SLOT-INCARNATION.slab ─ its primary and its worker are dead ─▶ renamed to ….OWN RUN.slab ─▶ taken over ─▶ removed
 //

@@ -15,7 +15,10 @@ import { Leftovers } from './leftovers.js';
 import type { NodeRecordKeeper } from './node-record.js';
 import type { WorkerHandle } from './worker-handle.js';
 
-/** One that was just starting when its primary was killed may open its counter file as late as this: until then each publication looks. */
+/**
+ * One that was just starting when its primary was killed may open its counter file as late as this: until then each
+ * publication looks.
+ */
 const latestOrphanMs = 10_000;
 /** And later only so often, for what other servers leave behind. */
 const sweepEveryMs = 5000;
@@ -80,7 +83,9 @@ export class NodePublishing {
           });
   }
 
-  /** Takes over what earlier runs of the node counted, and publishes from then on. Throws OperatorError CONFIG_INVALID. */
+  /**
+   * Takes over what earlier runs of the node counted, and publishes from then on. Throws OperatorError CONFIG_INVALID.
+   */
   async begin(): Promise<void> {
     this.#ledger = await this.#openLedger();
     await this.#claim();

@@ -93,7 +93,9 @@ function forkWhenDue({ slot, notBefore }: SlotView, now: number): Action {
 /** A worker that lived this long has proven itself: its end says nothing about the next one. */
 export const youngMs = 10_000;
 
-/** How often to look whether the code on disk is that of this primary again, while a process of it waits to be started. */
+/**
+ * How often to look whether the code on disk is that of this primary again, while a process of it waits to be started.
+ */
 export const codeCheckMs = 1000;
 
 /**

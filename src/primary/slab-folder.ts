@@ -7,7 +7,10 @@ import type { Log } from '../log.js';
 import { defaultSlabFolder } from '../metrics/counter-file.js';
 import { holdLock } from '../metrics/lock.js';
 
-/** The folder, with this run's lock in it; null when there shall be or can be no counter files. Throws OperatorError CONFIG_INVALID. */
+/**
+ * The folder, with this run's lock in it; null when there shall be or can be no counter files. Throws OperatorError
+ * CONFIG_INVALID.
+ */
 export async function openSlabFolder(
   { metrics }: Pick<Config, 'metrics'>,
   run: string,

@@ -243,8 +243,8 @@ export class Supervisor {
   }
 
   /**
-   * When the last worker has gone there is nothing to keep, and a restart of the whole brings the new code. That is done
-   * at the second look: for a moment, files that are written again are not whole.
+   * When the last worker has gone there is nothing to keep, and a restart of the whole brings the new code. That is
+   * done at the second look: for a moment, files that are written again are not whole.
    */
   #codeChanged(change: string, { slot }: Slot<WorkerHandle>, isNews: boolean): void {
     if (this.#rollout.isUnderWay) this.#rollout.takeBack(change);

@@ -51,7 +51,9 @@ export class MemoryBudget {
     this.#change(-held);
   }
 
-  /** `holder` holds `held` bytes, `before` until now; returns whether it may read on. If not, it is told when it may. */
+  /**
+   * `holder` holds `held` bytes, `before` until now; returns whether it may read on. If not, it is told when it may.
+   */
   hold(holder: Holder, held: number, before: number): boolean {
     this.#change(held - before);
     if (this.#used < this.#maxBytes || held < this.#share) {

@@ -1,13 +1,13 @@
-// Where requests to a model enter, whatever protocol they came by. A protocol turns bytes into payloads and outcomes into
-// bytes; all that lies between is here and the same for each: what is counted, bounded, batched, and safe before a
+// Where requests to a model enter, whatever protocol they came by. A protocol turns bytes into payloads and outcomes
+// into bytes; all that lies between is here and the same for each: what is counted, bounded, batched, and safe before a
 // reply leaves.
 //
 //   protocol                                 serving                                          inference
 //   bytes ─▶ PayloadCursor ─▶ submit() ─▶ RequestAccounting: RequestGroups, in order ─▶ Batcher ─▶ the model
 //   bytes ◀─ encodeReplies(), sendReplies() ◀─ counted, then safe (ReplyFlush) ◀─ outcome ◀─┘
 //
-// Each client of a protocol calls `connect` once, `submit` with what it has read, and closes what `connect` gave when it
-// is gone.
+// Each client of a protocol calls `connect` once, `submit` with what it has read, and closes what `connect` gave when
+// it is gone.
 
 import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, WorkerCounter } from '../metrics/recorder.js';
@@ -71,8 +71,8 @@ export class ModelEndpoint {
   }
 
   /**
-   * Submits a request for each payload, as many as the limits allow; returns why it stopped. What the model cannot take,
-   * or has no room for, is refused in its place.
+   * Submits a request for each payload, as many as the limits allow; returns why it stopped. What the model cannot
+   * take, or has no room for, is refused in its place.
    * @param payloads whose memory may be used for something else when this has returned
    * @param arrivedAt when the last of their bytes came, by the monotonic clock
    */

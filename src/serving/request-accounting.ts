@@ -79,7 +79,9 @@ export class RequestAccounting implements Sender {
     this.#endpoint.recorder.count('received', requests);
   }
 
-  /** Has the replies encoded that are next in order and ready; they leave before the event loop turns to anything else. */
+  /**
+   * Has the replies encoded that are next in order and ready; they leave before the event loop turns to anything else.
+   */
   answer(): void {
     let settled = 0;
     for (const group of this.#pending) {

@@ -26,7 +26,9 @@ interface HeldOut {
   }[];
 }
 
-/** The held-out digits: a right reply is ten probabilities whose greatest is the class that the model is known to give. */
+/**
+ * The held-out digits: a right reply is ten probabilities whose greatest is the class that the model is known to give.
+ */
 export function digitChecks(): readonly Check[] {
   const file = resolve(packageRoot, 'config/models/digits/held-out.json');
   const { samples } = JSON.parse(readFileSync(file, 'utf8')) as HeldOut;

@@ -7,7 +7,9 @@ import { maxFrameLength } from '../protocol/frames.js';
 
 type Limits = Pick<WorkerConfig['server'], 'lengthFieldSize' | 'maxPayloadSizeKb' | 'maxBufferedMb'>;
 
-/** What a model must keep to that is served within these limits: throws Error, with the setting that would let it in. */
+/**
+ * What a model must keep to that is served within these limits: throws Error, with the setting that would let it in.
+ */
 export function admission(limits: Limits): (model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>) => void {
   const { lengthFieldSize, maxPayloadSizeKb, maxBufferedMb } = limits;
   const longest = maxFrameLength(lengthFieldSize);

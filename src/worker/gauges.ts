@@ -37,7 +37,9 @@ export function createProcessGauges(): () => ProcessGauges {
   };
 }
 
-/** The 99th percentile over the last 5 to 10 seconds: a gauge of the last moment alone would miss most of what happens. */
+/**
+ * The 99th percentile over the last 5 to 10 seconds: a gauge of the last moment alone would miss most of what happens.
+ */
 function createDelayGauge(): (now: number) => number {
   let older = startDelayHistogram();
   let newer = startDelayHistogram();

@@ -1,5 +1,5 @@
-// Whether connections can be served with the Node that this runs on: each part of its inside that this takes is used once,
-// on a connection of this process with itself.
+// Whether connections can be served with the Node that this runs on: each part of its inside that this takes is used
+// once, on a connection of this process with itself.
 
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';

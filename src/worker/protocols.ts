@@ -26,7 +26,9 @@ export interface ServedConnection {
   quiesce(): Promise<boolean>;
   /** Goes on as before `quiesce`. */
   cancelMigration(): void;
-  /** It goes on elsewhere: this end closes without a word. @param unsentBytes of replies that the kernel has not taken */
+  /**
+   * It goes on elsewhere: this end closes without a word. @param unsentBytes of replies that the kernel has not taken
+   */
   detach(unsentBytes: number): ConnectionState;
 }
 

@@ -65,7 +65,9 @@ export class TlsHandshakes {
   }
 }
 
-/** What no two connections have in common that are open at the same time; one that was reset has no addresses any more. */
+/**
+ * What no two connections have in common that are open at the same time; one that was reset has no addresses any more.
+ */
 function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }

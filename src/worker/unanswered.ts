@@ -1,8 +1,8 @@
 // Clients that are gone while bytes were on their way to them. Keepalive does not find these: the kernel asks for a
 // silent client only when all that was sent to it has arrived. Until then it sends the bytes again and again, for a
-// quarter of an hour (net.ipv4.tcp_retries2), and all that time the client has a place. TCP_USER_TIMEOUT would end that,
-// but Node cannot set it. So such a client is looked for where Linux tells how often it has sent in vain: /proc/net/tcp.
-// Elsewhere the kernel's own time holds.
+// quarter of an hour (net.ipv4.tcp_retries2), and all that time the client has a place. TCP_USER_TIMEOUT would end
+// that, but Node cannot set it. So such a client is looked for where Linux tells how often it has sent in vain:
+// /proc/net/tcp. Elsewhere the kernel's own time holds.
 
 import { fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -60,7 +60,9 @@ export class UnansweredWatch {
   }
 }
 
-/** Inodes of the sockets whose peers have let the kernel send `minInVain` times. Rejects where there is no such table. */
+/**
+ * Inodes of the sockets whose peers have let the kernel send `minInVain` times. Rejects where there is no such table.
+ */
 async function unansweredSockets(): Promise<ReadonlySet<number>> {
   const tables = ['tcp', 'tcp6'].map((table) => readFile(`/proc/self/net/${table}`, 'latin1').catch(() => ''));
   const text = (await Promise.all(tables)).join('');
@@ -69,9 +71,9 @@ async function unansweredSockets(): Promise<ReadonlySet<number>> {
 }
 
 /**
- * Of the lines of /proc/net/tcp (Documentation/networking/proc_net_tcp.rst in Linux):
- * `sl local remote st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`, where `tr` is 1 for a socket that
- * sends again and 4 for one that asks for room, and `timeout` counts how often it has asked. Numbers in hex up to `retrnsmt`.
+ * Of the lines of /proc/net/tcp (Documentation/networking/proc_net_tcp.rst in Linux): `sl local remote st
+ * tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`, where `tr` is 1 for a socket that sends again and 4 for
+ * one that asks for room, and `timeout` counts how often it has asked. Numbers in hex up to `retrnsmt`.
  */
 export function parseUnanswered(text: string): ReadonlySet<number> {
   const found = new Set<number>();

@@ -196,8 +196,8 @@ const vanish: Event = (cluster, random) => {
 const answerLimitMs = 15_000;
 
 /**
- * Nobody reads the log, its pipe is full, and there is something to say. A reload: Node has a pipe block its writers again
- * when a process ends that shares it.
+ * Nobody reads the log, its pipe is full, and there is something to say. A reload: Node has a pipe block its writers
+ * again when a process ends that shares it.
  */
 const stallLog: Event = async (cluster, random) => {
   const node = someNode(cluster, random);

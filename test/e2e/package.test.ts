@@ -190,7 +190,9 @@ function pack(folder: string): { readonly tarball: string; readonly files: reado
   return { tarball: join(to, filename), files: files.map(({ path }) => path) };
 }
 
-/** An empty project with this package, installed as anybody would. Throws when a package in it has an install script. */
+/**
+ * An empty project with this package, installed as anybody would. Throws when a package in it has an install script.
+ */
 function installed(tarball: string): string {
   const project = temporaryFolder();
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }');

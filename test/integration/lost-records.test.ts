@@ -1,6 +1,6 @@
 // Redis may lose any part of what it keeps, at any moment, and go back to what it once was; nodes may be taken for gone
-// that are not; primaries and aggregators die. Totals never fall, never exceed what was counted, and are exact as soon as
-// those who live have published.
+// that are not; primaries and aggregators die. Totals never fall, never exceed what was counted, and are exact as soon
+// as those who live have published.
 
 import { expect } from 'chai';
 import fc from 'fast-check';

@@ -1,5 +1,6 @@
-// Good and bad traffic for a long time, and a look at what it leaves: memory of the workers after each round is compared
-// with that after the warm-up, and descriptors with those before anything came. `npm run soak -- --seconds 600`.
+// Good and bad traffic for a long time, and a look at what it leaves: memory of the workers after each round is
+// compared with that after the warm-up, and descriptors with those before anything came. `npm run soak -- --seconds
+// 600`.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';

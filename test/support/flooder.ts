@@ -1,5 +1,5 @@
-// A process that is hostile to a TCP port in one way, until it is killed. It says `flooding` when it is under way. It has
-// the lowest priority: a flood comes from other machines, and does not take the processors of the one that it hits.
+// A process that is hostile to a TCP port in one way, until it is killed. It says `flooding` when it is under way. It
+// has the lowest priority: a flood comes from other machines, and does not take the processors of the one that it hits.
 // usage: node flooder.js KIND PORT COUNT
 
 import { connect, type Socket } from 'node:net';

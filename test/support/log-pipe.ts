@@ -1,5 +1,5 @@
-// The pipe of a shell that a server logs to: 64 KB, and whoever writes to it when it is full waits for its reader, which
-// here can stop reading.
+// The pipe of a shell that a server logs to: 64 KB, and whoever writes to it when it is full waits for its reader,
+// which here can stop reading.
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';

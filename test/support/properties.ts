@@ -1,5 +1,5 @@
-// How a property fails: what was wrong, then the smallest input for which it was, then how to run that again. Mocha loads
-// this before all tests.
+// How a property fails: what was wrong, then the smallest input for which it was, then how to run that again. Mocha
+// loads this before all tests.
 
 import { inspect } from 'node:util';
 import fc from 'fast-check';

@@ -1,5 +1,5 @@
-// Mocha's own summary, with what it takes to understand a failure: places in the sources, and what the processes that the
-// test had to do with have printed. Tests that were skipped say why. The last line is one that machines can read.
+// Mocha's own summary, with what it takes to understand a failure: places in the sources, and what the processes that
+// the test had to do with have printed. Tests that were skipped say why. The last line is one that machines can read.
 
 import Mocha from 'mocha';
 import { endAbruptly, type Printed, printedSince, remember } from './processes.js';

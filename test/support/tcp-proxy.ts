@@ -58,7 +58,9 @@ export class TcpProxy {
     }
   }
 
-  /** No byte goes through any more, of old connections and new ones, and nobody is told: a NAT that lost its entries. */
+  /**
+   * No byte goes through any more, of old connections and new ones, and nobody is told: a NAT that lost its entries.
+   */
   silence(): void {
     this.#mode = 'silent';
     for (const pair of this.#pairs) for (const socket of pair) socket.pause();

@@ -1,5 +1,5 @@
-// From a model's settings to a model that runs in this thread. ONNX Runtime is loaded where it is needed alone: a thread
-// that has native code in it cannot be ended.
+// From a model's settings to a model that runs in this thread. ONNX Runtime is loaded where it is needed alone: a
+// thread that has native code in it cannot be ended.
 
 import type { BatchTolerance, Model } from '../model.js';
 import { createDummyModel } from './dummy.js';

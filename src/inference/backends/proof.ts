@@ -1,8 +1,8 @@
 // Proves, before anybody is served, that a batch does not change an answer: rows that look like data are run alone and
-// together, in several orders and at several batch sizes, and what comes out is compared, shapes and values. Most models
-// treat each row by itself. Some do not: those quantised dynamically take one scale for the whole batch, others have a
-// softmax or a sum over the batch, or an output that does not grow with it. Such a model must run one request at a time,
-// or clients get answers that depend on who else was asking.
+// together, in several orders and at several batch sizes, and what comes out is compared, shapes and values. Most
+// models treat each row by itself. Some do not: those quantised dynamically take one scale for the whole batch, others
+// have a softmax or a sum over the batch, or an output that does not grow with it. Such a model must run one request at
+// a time, or clients get answers that depend on who else was asking.
 //
 //   rows alone ─▶ references ─▶ 2, 2, 3, 8, 16 … rows together, other orders, other neighbours ─▶ equal? ─▶ batches
 //                                                                                              └ no ─▶ alone, and why
@@ -303,7 +303,10 @@ function rowDifference(
   return worst > 0 ? worst.toPrecision(3) : null;
 }
 
-/** Whole numbers must be equal. Halves have 11 bits of fraction, where float32 has 24: some of their last ones may differ. */
+/**
+ * Whole numbers must be equal. Halves have 11 bits of fraction, where float32 has 24: some of their last ones may
+ * differ.
+ */
 function toleratedBy(dtype: Dtype, tolerance: number): number {
   if (dtype === 'float32' || dtype === 'float64') return tolerance;
   return dtype === 'float16' ? Math.max(tolerance, 2 ** -8) : 0;

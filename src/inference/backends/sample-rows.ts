@@ -5,10 +5,10 @@
 import { type Dtype, dtypes, type RowSpec, typedView } from './tensor.js';
 
 /**
- * How far the values of an input reach. `wide`: as `data`, but the floats of every second row are between 0 and 255,
- * as those of raw pixels are; `far`: a hundred times that. `data`: floats around 0, whole numbers from 0 to 255 (to 127 where there is no
- * 255). Whole numbers may be places in a table that is smaller: then `few` (0 to 15) or `bits` (0 and 1) are tried.
- * Floats are between 0 and 1 in both.
+ * How far the values of an input reach. `wide`: as `data`, but the floats of every second row are between 0 and 255, as
+ * those of raw pixels are; `far`: a hundred times that. `data`: floats around 0, whole numbers from 0 to 255 (to 127
+ * where there is no 255). Whole numbers may be places in a table that is smaller: then `few` (0 to 15) or `bits` (0 and
+ * 1) are tried. Floats are between 0 and 1 in both.
  */
 export type Reach = 'far' | 'wide' | 'data' | 'few' | 'bits' | 'zeros';
 

@@ -157,7 +157,10 @@ export class ThreadedModel implements Model {
     );
   }
 
-  /** Threads that are in a run, or hang, or do not end though they are told to: a process that exits now would wait for them, and then abort. */
+  /**
+   * Threads that are in a run, or hang, or do not end though they are told to: a process that exits now would wait for
+   * them, and then abort.
+   */
   get threadsInRuns(): number {
     return [...this.#threads].filter(({ task }) => task !== null || this.#isClosed).length + this.#hung.size;
   }

@@ -11,7 +11,9 @@ export type { RedisProblem } from './redis-problems.js';
 
 type Argument = string | number | Buffer;
 
-/** Writes nothing, and is refused wherever writing is: it succeeds on the master alone. KEYS: one of ours, never set. */
+/**
+ * Writes nothing, and is refused wherever writing is: it succeeds on the master alone. KEYS: one of ours, never set.
+ */
 export const writableScript = "return redis.call('HDEL', KEYS[1], '')";
 
 export class RedisClient {

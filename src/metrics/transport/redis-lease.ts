@@ -1,6 +1,6 @@
 // One of many leads: a key in Redis that its holder renews and that ends by itself when the holder does. Its end is by
-// the clock of Redis, which may be set back by hours: so its value changes with each renewal, and who sees the same value
-// for longer than a lease lives, by his own clock, takes it over.
+// the clock of Redis, which may be set back by hours: so its value changes with each renewal, and who sees the same
+// value for longer than a lease lives, by his own clock, takes it over.
 
 import type { RedisClient } from './redis-connection.js';
 

@@ -4,9 +4,9 @@
 //      │ not ready in time         │ silent too long     │ not gone in time
 //      └───────────────────────────┴─────────────────────┴──▶ killed ──▶ gone
 //
-// It is told what to be when it says `hello`, unless it runs other code than the primary: see code.ts. It is asked to end
-// by a message, since children ignore the signals that a terminal or PM2 sends to the whole process tree; SIGKILL is
-// what follows. Why it was killed is kept for the report of its exit.
+// It is told what to be when it says `hello`, unless it runs other code than the primary: see code.ts. It is asked to
+// end by a message, since children ignore the signals that a terminal or PM2 sends to the whole process tree; SIGKILL
+// is what follows. Why it was killed is kept for the report of its exit.
 
 import type { ChildProcess, SendHandle } from 'node:child_process';
 import { codeChangeMessage, runningCode } from '../../code.js';
@@ -162,7 +162,8 @@ export class Child<To extends object, From extends { readonly kind: string }> im
 
   readonly #checkLimits = (): void => {
     const now = performance.now();
-    // When this process itself stood still (a machine that slept, a debugger), what children said has not been read yet.
+    // When this process itself stood still (a machine that slept, a debugger), what children said has not been read
+    // yet.
     const wasHere = now - this.#watchedAt < 2 * watchIntervalMs;
     this.#watchedAt = now;
     const limit = wasHere ? this.#exceeded(now) : undefined;

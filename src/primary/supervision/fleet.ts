@@ -1,6 +1,6 @@
-// Keeps as many children running as there should be: asks `plan` what to do whenever something has changed, and does it.
-// Whoever has children of a kind (workers, the aggregator) says how one is started and asked to end, and what its exit
-// means.
+// Keeps as many children running as there should be: asks `plan` what to do whenever something has changed, and does
+// it. Whoever has children of a kind (workers, the aggregator) says how one is started and asked to end, and what its
+// exit means.
 
 import { codeChange } from '../../code.js';
 import { type Action, codeCheckMs, plan, type Wish } from '../plan.js';

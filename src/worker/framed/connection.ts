@@ -189,7 +189,9 @@ export class Connection implements RequestClient {
     this.#advance();
   }
 
-  /** Others wait for the memory that it holds: a slow sender that has nothing to say when it is asked has had its time. */
+  /**
+   * Others wait for the memory that it holds: a slow sender that has nothing to say when it is asked has had its time.
+   */
   endTurn(): void {
     const isOverdue = isFrameOverdue(this.#reader.frameBegunAt, this.#limits, performance.now());
     if (!this.#hasRead && isOverdue) this.#finishInput('closedByPayloadTimeout');

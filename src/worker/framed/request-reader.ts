@@ -1,6 +1,6 @@
-// From the bytes of one connection to requests: whole frames are submitted to the endpoint, as many as it takes. The rest
-// waits here, and so does what has come of a frame that is not whole. Where there is a shared secret, the first frame
-// must be it.
+// From the bytes of one connection to requests: whole frames are submitted to the endpoint, as many as it takes. The
+// rest waits here, and so does what has come of a frame that is not whole. Where there is a shared secret, the first
+// frame must be it.
 
 import { maxSecretBytes } from '../../config/formats.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
@@ -10,7 +10,9 @@ import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js'
 import type { RequestAccounting } from '../../serving/request-accounting.js';
 import type { SharedSecret } from './shared-secret.js';
 
-/** Why reading has stopped. `incomplete`: no whole frame is left; after `too-large` and `wrong-secret` it cannot go on. */
+/**
+ * Why reading has stopped. `incomplete`: no whole frame is left; after `too-large` and `wrong-secret` it cannot go on.
+ */
 export type ReadEnd = 'incomplete' | 'too-large' | 'wrong-secret' | SubmitStop;
 
 /** What another worker needs to go on where a reader has stopped. */
