@@ -37,7 +37,8 @@ async function tryParts(
   parts: typeof rawHandle,
   begin: (what: string) => void,
 ): Promise<void> {
-  await once(server.listen(0, '127.0.0.1'), 'listening');
+  // `exclusive`: otherwise node:cluster lets all workers share the port, and another one may get the connection.
+  await once(server.listen({ port: 0, host: '127.0.0.1', exclusive: true }), 'listening');
   begin('the handle of a connection');
   const accepted = new Promise<rawHandle.RawHandle>((resolve, reject) =>
     parts.acceptHandles(server, resolve, () => reject(new Error('a connection could not be accepted'))),
