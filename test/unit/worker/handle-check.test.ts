@@ -1,10 +1,19 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { expect } from 'chai';
 import { OperatorError } from '#src/errors.js';
 import * as rawHandle from '#src/raw-handle.js';
 import { tryHandles } from '#src/worker/handle-check.js';
+import { root } from '../../support/processes.js';
 
 describe("the check of Node's inside", () => {
   it('finds nothing that this version lacks', () => tryHandles());
+
+  it('tries nothing with another worker, though node:cluster would share the port', async () => {
+    const tries = spawn(process.execPath, [`${root}build/test/support/many-tries.js`], { stdio: 'inherit' });
+    const [exitCode] = (await once(tries, 'exit')) as [number];
+    expect(exitCode).to.equal(0);
+  });
 
   const changes: readonly (readonly [change: Partial<typeof rawHandle>, named: string])[] = [
     [{ acceptHandles: (_, __, onFailure) => onFailure() }, 'the handle of a connection'],
