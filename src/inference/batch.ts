@@ -9,15 +9,15 @@ export interface RowSource {
   payload(i: number): Buffer;
   /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void;
-  /** All rows side by side, from the first byte on, where that is how they lie. */
+  /** All rows side by side, from the first byte on, if they are stored like that. */
   readonly packed?: ArrayBuffer | undefined;
 }
 
-/** Rows that one asker has in a batch, side by side; it is told what becomes of them, once. */
+/** The rows that one request group has in a batch, side by side; it gets their outcome once. */
 export interface BatchEntry {
-  /** When the last of its bytes came, in milliseconds of the monotonic clock. */
+  /** When its last byte arrived, in milliseconds of the monotonic clock. */
   readonly arrivedAt: number;
-  /** Requests that its rows are of. */
+  /** How many requests its rows belong to. */
   readonly requests: number;
   readonly rows: number;
   /** Index of its first row. */
@@ -30,7 +30,7 @@ export interface BatchEntry {
   expired(): void;
 }
 
-/** What a model answered. `uniform` is for replies of one size side by side; `rows` for one of its own each. */
+/** What a model answered: `uniform` for replies of one size side by side, `rows` for separate replies. */
 export type Replies =
   | {
       readonly kind: 'uniform';
@@ -55,17 +55,17 @@ export class Batch implements RowSource {
   isTaken = false;
   /** The earliest arrival among its rows. */
   oldestAt = Number.POSITIVE_INFINITY;
-  /** The latest one; entries come in the order of their arrival. */
+  /** The latest arrival; entries are added in the order of their arrival. */
   newestAt = Number.POSITIVE_INFINITY;
   readonly entries: BatchEntry[] = [];
-  /** Null until there is one: most batches have none. */
+  /** Null until an entry is cancelled: in most batches none is. */
   #cancelled: Set<BatchEntry> | null = null;
   readonly #rowBytes: number | null;
   readonly #rows: Rows;
 
   /**
    * @param rowBytes bytes of every row, or null when rows differ
-   * @param memory for its rows to lie in, as long as it is large enough
+   * @param memory holds the rows as long as it is large enough
    */
   constructor(rowBytes: number | null, memory: Memory = noMemory) {
     this.#rowBytes = rowBytes;
@@ -76,7 +76,7 @@ export class Batch implements RowSource {
     return this.#rows.count;
   }
 
-  /** What its rows lie in. */
+  /** The memory that holds its rows. */
   get memory(): Memory {
     return this.#rows.memory;
   }
@@ -92,12 +92,12 @@ export class Batch implements RowSource {
     this.newestAt = entry.arrivedAt;
   }
 
-  /** Adds the row `source[start, end)`; its index is `rows` before the call. `source` must not change before `keep`. */
+  /** Adds the row `source[start, end)`, as row `rows`. `source` must not change before the next `retain`. */
   add(source: Buffer, start: number, end: number): void {
     this.#rows.add(source, start, end);
   }
 
-  /** Copies what it was given since the last time: what the rows came in may be used for something else. */
+  /** Copies what was added since the last call: the buffers that the rows came in may then be reused. */
   retain(): void {
     this.#rows.retain();
   }
@@ -110,7 +110,7 @@ export class Batch implements RowSource {
     this.#rows.copyRow(i, target, at, from, length);
   }
 
-  /** Nobody waits for this entry any more. */
+  /** Marks an entry whose client has gone. */
   cancel(entry: BatchEntry): void {
     this.#cancelled ??= new Set();
     this.#cancelled.add(entry);
@@ -121,8 +121,8 @@ export class Batch implements RowSource {
   }
 
   /**
-   * The rows that are still worth a run, as a batch of their own; entries that arrived before `arrivedBefore` have
-   * expired. Returns those too, for them to be told when the queue is in order again.
+   * The rows that are still worth a run, as a new batch, and the entries that have expired, as they arrived before
+   * `arrivedBefore`. The caller tells those once the queue is consistent again.
    */
   withoutStale(arrivedBefore: number): { readonly batch: Batch; readonly expired: readonly BatchEntry[] } {
     const batch = new Batch(this.#rowBytes);
@@ -135,7 +135,7 @@ export class Batch implements RowSource {
     return { batch, expired };
   }
 
-  /** Takes entries of `other`, the first first, while there is room for them; returns what is left, if anything is. */
+  /** Takes entries of `other` in order while there is room for them; returns the rest, or null when none is left. */
   absorb(other: Batch, maxRows: number): Batch | null {
     const rest = new Batch(this.#rowBytes);
     for (const entry of other.entries) {
@@ -145,7 +145,7 @@ export class Batch implements RowSource {
     return rest.rows > 0 ? rest : null;
   }
 
-  /** Gives the batch its outcome and tells every entry, once. */
+  /** Sets the outcome of the batch and tells every entry, once. */
   settle(outcome: BatchOutcome): void {
     this.outcome = outcome;
     for (const entry of this.entries) entry.settled();

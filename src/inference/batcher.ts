@@ -1,13 +1,13 @@
-// Batches once an event-loop turn: every frame that arrives in a turn, over all connections, joins the open batch; the
-// check phase (setImmediate) closes it and runs the model once. Nobody waits, so nothing is lost at low load, and
-// the more arrives the larger the batches become. With one connection there is nobody to gather: its rows run at once.
+// Batches once per event-loop turn: every frame that arrives in a turn, over all connections, joins the open batch; the
+// check phase (setImmediate) closes it and runs the model once. No row waits for later ones, so batching costs nothing
+// at low load, and batches grow with the load. With one connection there is nothing to gather: its rows run at once.
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
 //
-// With maxQueueDelayMs the open batch waits that long for more rows, counted from its first one, unless it is full
-// before. While a model runs (in a thread, say), the next batches gather behind it, `maxQueue` rows at the most. What
-// is past its deadline by the time that it could be answered, or whose client has gone, never costs a run. A model can
-// be swapped between two batches: rows that were queued for the old one are run by the old one.
+// With maxQueueDelayMs the open batch waits that long for more rows, counted from its first one, unless it fills up
+// earlier. While a model runs (in a thread, say), the next batches gather behind it, at most `maxQueue` rows. A row
+// that could only be answered after its deadline, or whose client has gone, never costs a run. A model can be swapped
+// between two batches: rows that were queued for the old one are run by the old one.
 
 import { soon } from '../soon.js';
 import { toError } from '../thrown.js';
@@ -17,7 +17,7 @@ import { checked, longestHoldMs, runRowByRow } from './outcome.js';
 import type { Memory } from './rows.js';
 import { TimeEstimate } from './time-estimate.js';
 
-/** Memory of batches that is kept to be used again: some small ones, or a large one. */
+/** How much memory of batches is kept for reuse: a few small pieces, or a large one. */
 const maxReused = 4;
 const maxReusedBytes = 16 << 20;
 
@@ -26,11 +26,11 @@ export interface BatcherLimits {
   readonly maxBatchSize: number;
   /** Rows that may wait for the model. */
   readonly maxQueue: number;
-  /** Time that an open batch waits for more rows; 0: to the end of the event-loop turn. */
+  /** How long an open batch waits for more rows; 0: until the end of the event-loop turn. */
   readonly maxQueueDelayMs: number;
-  /** Time from a request's arrival to its reply, beyond which it is not worth a run; 0: none. */
+  /** The longest time from a request's arrival to its reply, beyond which it is not worth a run; 0: no limit. */
   readonly deadlineMs: number;
-  /** Whether a batch that fails is run again row by row, once, so that one bad row fails alone. */
+  /** Whether a failed batch is run again row by row, once, so that a bad row fails alone. */
   readonly retryRows: boolean;
 }
 
@@ -43,22 +43,19 @@ export interface FinishedBatch {
   readonly closedBy: CloseReason;
   /** When it left the queue, in milliseconds of the monotonic clock. */
   readonly startedAt: number;
-  /** Time that the model held it. */
+  /** How long the model took, including retries. */
   readonly runMs: number;
-  /** Rows that were run again by themselves. */
+  /** How many rows were run again by themselves. */
   readonly retriedRows: number;
 }
 
-/** Hears of every batch just before its replies leave. */
+/** Called with every batch just before its replies leave. */
 export type BatchObserver = (finished: FinishedBatch) => void;
 
-/**
- * A model and the batches that still need it. Rows may share a run when they were taken under the same lease, and only
- * then.
- */
+/** A model and the number of batches that still need it. Rows may share a run only if they have the same lease. */
 interface Lease {
   readonly model: Model;
-  /** Rows in one call of it. */
+  /** The most rows in one call of the model. */
   readonly maxRows: number;
   outstanding: number;
   onIdle: (() => void) | null;
@@ -86,12 +83,12 @@ export class Batcher {
   #delayTimer: NodeJS.Timeout | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
   #isDelayOver = false;
-  /** When the event loop was last given to others. */
+  /** When the event loop last ran other work. */
   #turnBegan = 0;
-  /** What a request must have left of its deadline to be worth a run. */
+  /** How long a run takes: a request that has less time left until its deadline is not worth a run. */
   #runEstimate = new TimeEstimate();
 
-  /** @param maxRows rows in one call of this model, where it takes fewer than maxBatchSize */
+  /** @param maxRows the most rows in one call of this model, if fewer than maxBatchSize */
   constructor(
     model: Model,
     limits: BatcherLimits,
@@ -104,18 +101,18 @@ export class Batcher {
     this.#open = new Batch(model.inputBytes);
   }
 
-  /** Whether the model that takes the next row takes one of so many bytes. */
+  /** Whether the model that gets the next row accepts one of this many bytes. */
   admits(rowBytes: number): boolean {
     const { inputBytes } = this.#lease.model;
     return inputBytes === null || rowBytes === inputBytes;
   }
 
-  /** Bytes of a reply, as those of the last batch were; 0 before there was one. */
+  /** Bytes of a reply in the last batch that had one; 0 before that. */
   get replyBytes(): number {
     return this.#replyBytes;
   }
 
-  /** Rows in one call of the model, at the most. */
+  /** The most rows in one call of the model. */
   get maxRows(): number {
     return this.#lease.maxRows;
   }
@@ -125,9 +122,7 @@ export class Batcher {
     return this.#queuedRows;
   }
 
-  /**
-   * Tells whether anybody else may add rows in the same turn of the event loop; when not, there is no use in waiting.
-   */
+  /** Sets whether others may add rows in the same turn of the event loop; if not, waiting for its end gains nothing. */
   setHasOtherSources(hasOtherSources: boolean): void {
     this.#hasOtherSources = hasOtherSources;
   }
@@ -143,20 +138,20 @@ export class Batcher {
     return this.#open;
   }
 
-  /** Nobody waits for this entry of `batch` any more: its place in the queue is free. */
+  /** Drops an entry of `batch` whose client has gone, and frees its place in the queue. */
   cancel(batch: Batch, entry: BatchEntry): void {
     if (batch.isTaken) return;
     batch.cancel(entry);
     this.#queuedRows -= entry.rows;
   }
 
-  /** Runs what is queued without waiting for more, from now on. */
+  /** From now on, runs what is queued without waiting for more rows. */
   drain(): void {
     this.#isDraining = true;
     if (this.#open.rows > 0) this.#schedule();
   }
 
-  /** Gives rows from now on to `model`; resolves when the old model has run its last batch and may be closed. */
+  /** Gives new rows to `model`; resolves when the old model has run its last batch and may be closed. */
   async swap(model: Model, maxRows = Number.POSITIVE_INFINITY): Promise<void> {
     const old = this.#lease;
     if (this.#open.rows > 0) this.#closeOpen('drain');
@@ -190,7 +185,7 @@ export class Batcher {
     this.#pump();
   };
 
-  /** @param when the end of the event-loop turn; or of the current callback, which must not be asked for by the pump */
+  /** @param when at the end of the event-loop turn; or of the current callback, which the pump must not use */
   #schedule(when: (run: () => void) => void = setImmediate): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
@@ -203,7 +198,7 @@ export class Batcher {
     this.#pump();
   };
 
-  /** Starts as many runs as the model takes at once. */
+  /** Starts as many runs as the model can do at once. */
   #pump(): void {
     while (this.#running < this.#lease.model.concurrency) {
       if (this.#queuedRows > 0 && performance.now() - this.#turnBegan > longestHoldMs) {
@@ -225,7 +220,7 @@ export class Batcher {
     this.#delayTimer = undefined;
   }
 
-  /** Rows behind a run that does not end are told at their deadline, not when it has ended. */
+  /** Makes rows behind a run that does not end expire at their deadline, not when the run ends. */
   #watchDeadlines(): void {
     const { deadlineMs } = this.#limits;
     if (deadlineMs === 0 || this.#sweepTimer !== undefined || this.#queuedRows === 0) return;
@@ -247,7 +242,7 @@ export class Batcher {
     this.#watchDeadlines();
   };
 
-  /** The next batch that is due, without rows that nobody needs any more; null when there is none. */
+  /** The next batch that is due, without cancelled and expired rows; null when there is none. */
   #take(): Queued | null {
     for (;;) {
       const queued = this.#due().shift();
@@ -263,7 +258,7 @@ export class Batcher {
     }
   }
 
-  /** A batch that has lost rows gets those of the next ones: overload must not make batches smaller. */
+  /** Fills a batch that has lost rows with those of the next ones: overload must not make batches smaller. */
   #fill(batch: Batch, lease: Lease): void {
     while (batch.rows < lease.maxRows) {
       const [next] = this.#due();
@@ -294,7 +289,7 @@ export class Batcher {
     return this.#isDelayOver ? 'delay' : null;
   }
 
-  /** The rows of a batch that are worth a run; its clients whose deadline has passed are told. */
+  /** The rows of a batch that are still worth a run; the entries that are too late expire. */
   #withoutStale(batch: Batch): Batch {
     const arrivedBefore = this.#arrivedTooEarly();
     if (!batch.hasCancelled && batch.oldestAt >= arrivedBefore) return batch;
@@ -306,8 +301,8 @@ export class Batcher {
   }
 
   /**
-   * Who arrived before this would get a reply too late: it needs a run, and has a way to go. A fresh request is tried,
-   * however slow the last runs were.
+   * A request that arrived before this time would be answered too late: the run and the way to the client take time. A
+   * fresh request is tried, however slow the last runs were.
    */
   #arrivedTooEarly(): number {
     const { deadlineMs } = this.#limits;
@@ -350,17 +345,17 @@ export class Batcher {
     }
     this.#running--;
     this.#finish(queued, startedAt, outcome, retriedRows);
-    // The replies that this has made leave first: the next run may hold this thread.
+    // The replies leave first: the next run may block this thread.
     queueMicrotask(() => this.#pump());
   }
 
-  /** When its first row will be worth nothing any more. */
+  /** The deadline of its oldest row. */
   #deadlineOf(batch: Batch): number {
     const { deadlineMs } = this.#limits;
     return deadlineMs > 0 ? batch.oldestAt + deadlineMs : Number.POSITIVE_INFINITY;
   }
 
-  /** A thread that was lost would be lost again, once for each row. */
+  /** A batch that has lost its thread is not retried: each of its rows might lose another one. */
   #isWorthRetrying(batch: Batch, error: Error): boolean {
     return this.#limits.retryRows && batch.rows > 1 && !(error instanceof ThreadLostError);
   }
@@ -375,7 +370,7 @@ export class Batcher {
     batch.settle(outcome);
   }
 
-  /** Lets a later batch lie where one has lain that is done: memory that is never given back need not be collected. */
+  /** Keeps the memory of a finished batch for a later one, so that it need not be garbage-collected. */
   #reuse(memory: Memory): void {
     const kept = this.#memories.reduce((sum, { length }) => sum + length, memory.length);
     if (kept <= maxReusedBytes && this.#memories.length < maxReused) this.#memories.push(memory);
@@ -387,7 +382,7 @@ export class Batcher {
   }
 }
 
-/** On average, where replies differ; null when there are none. */
+/** Bytes of one reply, on average if they differ; null when there is none. */
 function bytesOfReply(outcome: BatchOutcome): number | null {
   if (outcome.kind === 'uniform') return outcome.rowBytes;
   if (outcome.kind === 'failed') return null;

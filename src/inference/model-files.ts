@@ -1,21 +1,21 @@
-// The files that a model is made of, and whether they are still the same.
+// The files that a model consists of, and whether they have changed.
 //
-// A time alone does not tell: a file that is moved into place keeps the time it was made with, and archives and images
-// give all files one time. Together, device, inode, size, mtime and ctime do, on file systems that keep them; for
-// others, and for doubt, there is a hash of the content.
+// A time alone is not enough: a file that is moved into place keeps the time at which it was made, and archives and
+// images give all files the same time. Device, inode, size, mtime and ctime together are enough on file systems that
+// keep them; for others, and in case of doubt, there is a hash of the content.
 
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
 
-/** A larger ONNX file has its weights inside, and would take long to search. */
+/** A larger ONNX file contains its weights, and would take long to search. */
 const maxSearchedBytes = 64 << 20;
 const maxFiles = 200;
 
 /**
- * The model's own file first, then what it names beside itself: of an ONNX model the files with its external data; of a
- * module the files of its folder, and below, that it and its imports name by a relative path.
+ * The model's own file first, then the files that it refers to: for an ONNX model those with its external data; for a
+ * module those in its folder, or below, that it and its imports name by a relative path.
  */
 export function modelFiles(path: string): readonly string[] {
   const files = new Set<string>();
@@ -37,14 +37,14 @@ function namedIn(file: string): readonly string[] {
 
 const isModule = (file: string): boolean => /\.(m|c)?js$/.test(file);
 
-/** In the folder of the file or below it: what lies elsewhere belongs to others. */
+/** The path of a file in the folder of `file` or below it; files elsewhere are not part of the model. */
 function beside(file: string, name: string): readonly string[] {
   const folder = dirname(file);
   const path = resolve(folder, name);
   return relative(folder, path).startsWith(`..${sep}`) || name.includes('\0') ? [] : [path];
 }
 
-/** StringStringEntryProto { key: "location", value }, as TensorProto.external_data of onnx.proto has it. */
+/** StringStringEntryProto { key: "location", value }, as in TensorProto.external_data of onnx.proto. */
 const locationKey = Buffer.from('\n\x08location\x12');
 
 function externalData(model: Buffer): readonly string[] {
@@ -56,7 +56,7 @@ function externalData(model: Buffer): readonly string[] {
   return [...names];
 }
 
-/** Of two bytes at the most: no path is longer. */
+/** Reads at most two bytes: no path is longer than they can say. */
 function varint(bytes: Buffer, at: number): { value: number; end: number } {
   const [low = 0, high = 0] = bytes.subarray(at, at + 2);
   return low < 0x80 ? { value: low, end: at + 1 } : { value: (low & 0x7f) + high * 0x80, end: at + 2 };
@@ -66,7 +66,7 @@ function relativePaths(source: string): readonly string[] {
   return [...source.matchAll(/['"`](\.{1,2}\/[^'"`\n]{1,500})['"`]/g)].map(([, path]) => path as string);
 }
 
-/** Differs when one of the files was replaced or changed; empty when there is none. */
+/** Changes when one of the files is replaced or changed; empty when there is none. */
 export function identityOf(path: string): string {
   const files = modelFiles(path);
   if (files.length === 0) return '';
@@ -80,7 +80,7 @@ function statOf(file: string): string {
   return stat === undefined ? '' : [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(' ');
 }
 
-/** A hash of what is in the files, read in pieces so that nothing else waits for long. */
+/** A hash of the content of the files, read in pieces so that nothing else waits for long. */
 export async function contentOf(path: string): Promise<string> {
   const hash = createHash('sha256');
   const piece = Buffer.allocUnsafe(256 << 10);
@@ -100,12 +100,12 @@ export async function contentOf(path: string): Promise<string> {
   return hash.digest('hex').slice(0, 16);
 }
 
-/** Modules that this thread has imported, as they were then: Node keeps them as long as the thread lives. */
+/** The state of each module when this thread imported it: Node keeps modules as long as the thread lives. */
 const imported = new Map<string, string>();
 
 /**
- * The URL query that makes Node load a module anew. Throws Error when something that it imports was replaced since this
- * thread imported it: Node would give it the old one.
+ * The URL query that makes Node load a module again. Throws Error when something that the module imports was replaced
+ * since this thread imported it: Node would still use the old one.
  */
 export function importQuery(path: string, identity: string): string {
   const [main, ...others] = modelFiles(path).filter(isModule);

@@ -1,17 +1,14 @@
-// What a batch comes to: the model's replies, checked; or, when it failed as a whole, what each row comes to by itself.
+// The outcome of a batch: the model's checked replies or, when it failed as a whole, the outcome of each row by itself.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { toError } from '../thrown.js';
 import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
 import { type Model, ThreadLostError } from './model.js';
 
-/**
- * An inline model that is run again and again yields to the event loop this often: other models and sockets have
- * theirs.
- */
+/** An inline model that runs again and again yields to the event loop after this long, for other models and sockets. */
 export const longestHoldMs = 2;
 
-/** A model that returns too few or too many replies would give clients each other's: that fails the batch instead. */
+/** Too few or too many replies fail the batch: otherwise clients would get each other's. */
 export function checked(source: { readonly rows: number }, replies: Replies): BatchOutcome {
   if (replies.kind === 'rows') {
     if (Array.isArray(replies.rows) && replies.rows.length === source.rows) return replies;
@@ -24,9 +21,9 @@ export function checked(source: { readonly rows: number }, replies: Replies): Ba
 }
 
 /**
- * Runs each row as a batch of its own; those that fail again are Errors in the outcome. Rows that are not run before
- * `deadline` (monotonic milliseconds), or before a thread is lost, fail for that reason: a batch that is full of bad
- * rows must not hold up the others for long.
+ * Runs each row as a batch of its own; rows that fail again are Errors in the outcome. When `deadline` (monotonic
+ * milliseconds) passes, the remaining rows fail with `reason`; when a thread is lost, with that error: a batch full of
+ * bad rows must not delay the others for long.
  */
 export async function runRowByRow(
   model: Model,

@@ -1,25 +1,25 @@
-// Where the rows of a batch lie until the model has run: copied out of the chunks that sockets read into, which are
-// used again for the next read. So a worker holds what it was asked, and nothing that came with it.
+// Keeps the rows of a batch until the model has run. They are copied out of the chunks that sockets read into, since
+// the next read overwrites those. So a worker holds only the requests, and not the chunks that they came in.
 //
-// Rows of one size lie side by side, as a tensor wants them. Rows of any size are copied together, a stretch of a chunk
-// at a time, with the length fields that are between them: one copy for a read, however many frames are in it.
+// Rows of one size lie side by side, as a tensor needs them. Rows of various sizes are copied together, a stretch of a
+// chunk at a time, with the length fields between them: one copy per read, however many frames it has.
 
 /** Bytes of the rows of one batch. */
 export interface Rows {
   readonly count: number;
-  /** Adds `source[start, end)`, which must not change before the next `keep`. */
+  /** Adds `source[start, end)`, which must not change before the next `retain`. */
   add(source: Buffer, start: number, end: number): void;
-  /** Whatever was added is the batch's own from here on. */
+  /** Copies what was added, where that is still to be done: its source may change from then on. */
   retain(): void;
   /** Row `i` as a view, no copy. */
   payload(i: number): Buffer;
   /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void;
-  /** All rows side by side, from the first byte on, where they have one size. */
+  /** All rows side by side, from the first byte on, if they have one size. */
   readonly packed: ArrayBuffer | undefined;
-  /** Bytes that they take. */
+  /** Bytes that the rows take. */
   readonly size: number;
-  /** The memory that they lie in. */
+  /** The memory that holds them. */
   readonly memory: Memory;
 }
 
@@ -27,7 +27,7 @@ export type Memory = Buffer<ArrayBuffer>;
 
 /**
  * @param rowBytes bytes of every row, or null when rows differ
- * @param memory to lie in, as long as it is large enough
+ * @param memory holds the rows as long as it is large enough
  */
 export function createRows(rowBytes: number | null, memory: Memory): Rows {
   return rowBytes === null ? new MixedRows(memory) : new EvenRows(rowBytes, memory);
@@ -35,7 +35,7 @@ export function createRows(rowBytes: number | null, memory: Memory): Rows {
 
 export const noMemory: Memory = Buffer.allocUnsafeSlow(0);
 
-/** Capacity doubles, so that many small additions cost no more than one large one. */
+/** Doubles the capacity, so that many small additions cost no more than one large one. */
 function grown(memory: Memory, used: number, needed: number): Memory {
   const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * memory.length));
   memory.copy(larger, 0, 0, used);
@@ -95,7 +95,7 @@ class MixedRows implements Rows {
   #size = 0;
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
-  /** A stretch that is not copied yet: it begins here, and will lie behind what has been. */
+  /** The stretch that is not copied yet; it will lie behind the bytes already copied. */
   #source: Buffer = noMemory;
   #from = 0;
   #to = 0;

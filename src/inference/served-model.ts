@@ -1,4 +1,4 @@
-// A model as it is served: which version, on which thread, behind which batcher; and how one version follows another.
+// A model as it is served: its version, its threads and its batcher; and how one version replaces another.
 
 import { loadModel, type ModelSource } from './backends/load.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
@@ -13,15 +13,15 @@ export interface ServingSettings extends BatcherLimits {
   readonly source: Omit<ModelSource, 'path' | 'identity'>;
   readonly execution: Execution;
   readonly threads: number;
-  /** With `auto`, a model whose full batch takes longer than this goes into threads. */
+  /** With `auto`, a model whose full batch takes longer than this runs in threads. */
   readonly inlineLimitMs: number;
-  /** A run in a thread that takes longer hangs. */
+  /** A run in a thread that takes longer counts as hanging. */
   readonly hangTimeoutMs: number;
-  /** Time that a model has to load in a thread, and to be tried out. */
+  /** How long a model may take to load and warm up in a thread. */
   readonly loadTimeoutMs: number;
-  /** Threads that may hang at once. */
+  /** How many threads may hang at once and still be replaced. */
   readonly maxHungThreads: number;
-  /** Throws when its rows or replies do not fit what clients may send and get. */
+  /** Throws when the rows or replies of the model do not fit what clients may send or receive. */
   admit(model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>): void;
 }
 
@@ -54,7 +54,7 @@ export class ServedModel {
     this.batcher = new Batcher(loaded.model, settings, events.onBatch, loaded.warmUp?.maxRows);
   }
 
-  /** Loads and warms up. Rejects with what would mend it when the model cannot be served. */
+  /** Loads the model and warms it up. When it cannot be served, rejects with an error that says how to fix it. */
   static async open(settings: ServingSettings, version: ModelVersion, events: ServingEvents): Promise<ServedModel> {
     return new ServedModel(settings, events, version, await load(settings, version, events, null));
   }
@@ -67,17 +67,17 @@ export class ServedModel {
     return this.#loaded.execution;
   }
 
-  /** Why each request has a run of its own, where it could share one; null otherwise. */
+  /** Why each request gets its own run, although a run could take several; null otherwise. */
   get runsAloneBecause(): string | null {
     return this.#loaded.model.runsAloneBecause;
   }
 
-  /** Bytes of one input row; null where any length may be right. */
+  /** Bytes of one input row; null when any length may be valid. */
   get inputBytes(): number | null {
     return this.#loaded.model.inputBytes;
   }
 
-  /** Its backend, and what it takes and gives. */
+  /** Its backend, inputs and outputs. */
   get signature(): string {
     return this.#loaded.model.description;
   }
@@ -94,9 +94,9 @@ export class ServedModel {
   }
 
   /**
-   * Loads `version` beside the one that serves, warms it up, switches between two batches, and closes the old one when
-   * its last batch is done. When it cannot be loaded the old one stays, and the promise rejects with the reason.
-   * @returns whether anything was to be done
+   * Loads `version` beside the current one, warms it up, switches between two batches, and closes the old one when its
+   * last batch is done. If loading fails, the old one stays, and the promise rejects with the reason.
+   * @returns whether `version` was another one than the current one
    */
   async reload(version: ModelVersion): Promise<boolean> {
     if (version.path === this.#version.path && version.identity === this.#version.identity) return false;
@@ -116,7 +116,7 @@ export class ServedModel {
 const fullBatchTime = ({ fullMs, maxRows }: WarmUp): string =>
   maxRows === 1 ? '' : `, ${fullMs.toFixed(3)} ms a full batch of ${maxRows}`;
 
-/** @param before where the version before it runs, if there is one */
+/** @param before where the previous version runs, if there is one */
 async function load(
   settings: ServingSettings,
   version: ModelVersion,
@@ -143,8 +143,8 @@ async function load(
 }
 
 /**
- * A model that turns out to be slow has held nobody up when it was measured in a thread. Modules are loaded once where
- * they can be: what they open they may be able to open only once.
+ * Measured in a thread, a slow model does not block the event loop. A module is loaded only once where possible, since
+ * it may open something that can be opened only once.
  */
 function isMeasuredInThread({ backend }: ModelSource, before: 'inline' | 'thread' | null): boolean {
   return backend === 'onnx' || before === 'thread';

@@ -1,4 +1,4 @@
-/** How long something takes that is done again and again, by what it took so far: Jacobson's estimator (RFC 6298). */
+/** Estimates how long a repeated task takes from its past times: Jacobson's estimator (RFC 6298). */
 export class TimeEstimate {
   #meanMs = 0;
   #deviationMs = 0;
@@ -9,7 +9,7 @@ export class TimeEstimate {
     this.#deviationMs += (Math.abs(error) - this.#deviationMs) / 4;
   }
 
-  /** It will hardly take longer. */
+  /** An upper estimate: the task will rarely take longer. */
   get highMs(): number {
     return this.#meanMs + 4 * this.#deviationMs;
   }

@@ -1,5 +1,5 @@
 // Versions of a model on disk: NAME/VERSION/model.onnx, where VERSION is a whole number. A path that has no such
-// folders is a model without versions; it counts as changed when its files are others.
+// folders is a model without versions; it counts as changed when its files were replaced.
 
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,21 +8,21 @@ import { identityOf } from './model-files.js';
 export interface ModelVersion {
   /** The number of the folder, or `unversioned`. */
   readonly version: string;
-  /** Where that version is. */
+  /** The path of that version. */
   readonly path: string;
-  /** Differs when what is there was replaced; empty when nothing is there. */
+  /** Changes when the files at the path are replaced; empty when there are none. */
   readonly identity: string;
 }
 
-/** What stands for the version of a model that has none. */
+/** The version of a model without versions. */
 export const unversioned = 'unversioned';
 
 const modelFiles = ['model.onnx', 'model.mjs', 'model.js'];
 
 /**
  * Finds the version to serve.
- * @param wanted `latest`, or the number of the one that is pinned
- * @throws Error when a pinned version is not there
+ * @param wanted `latest`, or the number of the pinned version
+ * @throws Error when the pinned version does not exist
  */
 export function findVersion(path: string, wanted: string): ModelVersion {
   const versions = versionsIn(path);
@@ -34,7 +34,8 @@ export function findVersion(path: string, wanted: string): ModelVersion {
 }
 
 /**
- * Ascending. A folder counts when its model file has arrived, so that a copy in progress is not taken for a version.
+ * The versions in ascending order. A folder counts once it has its model file, so that a copy in progress is not taken
+ * for a version.
  */
 function versionsIn(path: string): readonly string[] {
   if (!existsSync(path) || !statSync(path).isDirectory()) return [];

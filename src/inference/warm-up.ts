@@ -1,41 +1,42 @@
-// Runs a model before anybody waits for it, so that its first request is no slower than the others, and measures how
-// long a run holds the thread it is on.
+// Runs a model before it serves, so that its first request is no slower than the others, and measures how long a run
+// occupies its thread.
 
 import type { RowSource } from './batch.js';
 import type { Model } from './model.js';
 
 export interface WarmUp {
-  /** Milliseconds of a run of one row. */
+  /** Milliseconds that a run of one row takes. */
   readonly oneMs: number;
-  /** Rows that it is given in one call, at the most. */
+  /** The most rows that the model gets in one call. */
   readonly maxRows: number;
-  /** Milliseconds of a call with that many. */
+  /** Milliseconds that a call with that many rows takes. */
   readonly fullMs: number;
 }
 
 const runs = 3;
-/** A model that takes this long for a run is slow: measuring it again would only make the start longer. */
+/** A model whose run takes longer than this is slow: measuring it again would only delay the start. */
 const slowMs = 50;
 /**
- * What a model may take for a call in which it computes one lot of rows after the other. To return for each row costs
- * more than the row, where rows are quick; where they are slow, a call of many could not be told from one that hangs.
+ * How long a call may take in which the model computes one lot of rows after another. When rows are quick, returning
+ * after each costs more than the row; when they are slow, a call of many could not be told from one that hangs.
  */
 const lotsMs = 1;
-/** How many times more rows the next call has, where those before it were quick. */
+/** How many times more rows the next call may have when the calls before it were quick. */
 const growth = 8;
 const leastGrowth = 1.25;
 
 /**
- * A full batch may take a quarter of what a run may take before it hangs, since a machine that has other work is slower
- * than one that starts; and half of what a request may take.
+ * A full batch may take a quarter of the hang timeout, since a machine under load is slower than one that is starting;
+ * and at most half of a request's deadline.
  */
 export function longestCallMs(hangTimeoutMs: number, deadlineMs: number): number {
   return Math.min(hangTimeoutMs / 4, deadlineMs === 0 ? Number.POSITIVE_INFINITY : deadlineMs / 2);
 }
 
 /**
- * Null when there is nothing to run it with: rows of any size, and no sample. Rejects with the model's own error.
- * @param longestMs what a call of more than one row may take
+ * Resolves to null when there is nothing to run the model with: rows of any size, and no sample. Rejects with the
+ * model's own error.
+ * @param longestMs how long a call of more than one row may take
  */
 export async function warmUp(model: Model, maxBatchSize: number, longestMs: number): Promise<WarmUp | null> {
   const payload = model.sample ?? (model.inputBytes === null ? null : Buffer.alloc(model.inputBytes));
@@ -50,7 +51,7 @@ interface Measured {
   readonly ms: number;
 }
 
-/** What is the most that it should be given in one call, and how long that takes. */
+/** The most rows that the model should get in one call, and how long that call takes. */
 async function largestCall(
   model: Model,
   payload: Buffer,
@@ -67,7 +68,7 @@ async function largestCall(
     while (largest.rows < maxBatchSize) {
       const fitting = Math.floor((largest.rows * longestMs) / largest.ms);
       const rows = Math.min(largest.rows * growth, fitting, maxBatchSize);
-      // To be sure of a few rows more would cost one more of the longest calls.
+      // A few more rows are not worth another of the longest calls.
       if (rows < largest.rows * leastGrowth && rows < maxBatchSize) break;
       if (rows <= largest.rows) break;
       const next = await call(rows);
@@ -77,7 +78,7 @@ async function largestCall(
     return largest;
   }
   let best = await call(Math.min(fixedRows, maxBatchSize));
-  // A call of few rows is mostly the call itself: the more there are, the better is known what a row takes.
+  // A call of few rows is mostly overhead: more rows show better how long one takes.
   while (best.ms < lotsMs / 2 && best.rows < maxBatchSize) {
     const rows = Math.floor(best.rows * Math.min(growth, lotsMs / best.ms));
     best = await call(Math.min(rows, maxBatchSize));
@@ -85,7 +86,7 @@ async function largestCall(
   return best;
 }
 
-/** The fastest of a few, since others use the machine too. */
+/** The fastest of a few runs, since other processes use the machine too. */
 async function fastestRun(model: Model, rows: RowSource): Promise<number> {
   let fastest = Number.POSITIVE_INFINITY;
   for (let i = 0; i < runs; i++) {
