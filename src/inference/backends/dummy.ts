@@ -1,9 +1,9 @@
-// Answers every payload with the same bytes: for trying a client or the network without a model, and for measuring
-// what the server itself costs.
+// Answers every payload with the same bytes: to try a client or the network without a model, and to measure the
+// overhead of the server itself.
 
 import type { Model } from '../model.js';
 
-/** @param responseBytes length of every reply, filled with `X`. */
+/** @param responseBytes length of every reply, which is filled with `X` */
 export function createDummyModel(responseBytes: number): Model {
   const bytes = Buffer.alloc(responseBytes, 'X');
   const replies = { kind: 'uniform', bytes, rowBytes: responseBytes, stride: 0 } as const;

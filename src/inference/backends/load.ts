@@ -1,5 +1,5 @@
-// From a model's settings to a model that runs in this thread. ONNX Runtime is loaded where it is needed alone: a
-// thread that has native code in it cannot be ended.
+// Loads a model into this thread by its settings. ONNX Runtime is loaded only where it is needed: a thread that has
+// loaded native code cannot be ended.
 
 import type { BatchTolerance, Model } from '../model.js';
 import { createDummyModel } from './dummy.js';
@@ -8,25 +8,25 @@ import type { SessionSettings } from './onnx.js';
 
 export type Backend = 'onnx' | 'module' | 'dummy';
 
-/** What there is to load; plain data, since threads get it too. */
+/** The model to load; plain data, since it is sent to threads too. */
 export interface ModelSource {
   readonly name: string;
   readonly backend: Backend;
   /** Absolute; a folder or file for onnx, a file for module, unused by dummy. */
   readonly path: string;
-  /** Differs when what lies at the path was replaced. */
+  /** Changes when the files at the path are replaced. */
   readonly identity?: string;
   /** Bytes of the dummy's reply. */
   readonly responseSize: number;
-  /** Handed to a module as it is. */
+  /** Passed to a module unchanged. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly session: SessionSettings;
   readonly batchTolerance: BatchTolerance;
 }
 
 /**
- * @param maxBatchSize rows of the largest batch that it will get
- * @throws Error, with what would mend it, when the model cannot be served
+ * @param maxBatchSize rows of the largest batch that the model will get
+ * @throws Error that says how to fix it, when the model cannot be served
  */
 export async function loadModel(source: ModelSource, maxBatchSize: number): Promise<Model> {
   const { name, backend, path, identity, responseSize, settings, session, batchTolerance } = source;

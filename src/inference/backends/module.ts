@@ -1,4 +1,4 @@
-// A user's own model: a module whose default export makes it (see UserModel for the contract).
+// A user's own model: a module whose default export creates it (see UserModel for the contract).
 
 import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
@@ -6,7 +6,7 @@ import type { Replies, RowSource } from '../batch.js';
 import type { LoadUserModel, Model, UserModel, UserModelOptions } from '../model.js';
 import { identityOf, importQuery } from '../model-files.js';
 
-/** Throws Error, with what would mend it, when the module is missing, throws, or does not keep the contract. */
+/** Throws an Error that says how to fix it when the module is missing, throws, or breaks the contract. */
 export async function loadModuleModel(
   path: string,
   options: UserModelOptions,
@@ -14,7 +14,7 @@ export async function loadModuleModel(
 ): Promise<Model> {
   if (!existsSync(path)) throw new Error(`there is no module at ${path}`);
   const url = pathToFileURL(path);
-  // Node keeps modules by URL: a file that was replaced is another one.
+  // Node caches modules by URL: a replaced file needs another one.
   url.search = importQuery(path, identity);
   const exported: { default?: unknown } = await import(url.href);
   if (typeof exported.default !== 'function') {

@@ -1,4 +1,4 @@
-// The only way to ONNX Runtime: nobody may load it before its telemetry is decided on.
+// The only import of ONNX Runtime: it must not be loaded before its telemetry is decided.
 
 import './onnx-telemetry.js';
 

@@ -1,8 +1,8 @@
-// ONNX Runtime. One row of the batch is the payload: every input's row, in the model's order, little-endian, in the
-// model's own dtype and shape without the batch dimension; the reply is every output's row likewise.
-// `InferenceSession.run` blocks the thread that calls it, for as long as the model runs.
-// What comes out of each run is checked against what the model was proved to answer (proof.ts): the batch is the first
-// dimension of every output, and each row has the bytes that it should have.
+// ONNX Runtime. A payload is one row of the batch: every input's row, in the model's order, little-endian, in the
+// model's own dtype and shape without the batch dimension. A reply is every output's row likewise.
+// `InferenceSession.run` blocks the calling thread as long as the model runs.
+// The outputs of each run are checked against those that were proved (proof.ts): the batch is the first dimension of
+// every output, and each row has the expected number of bytes.
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,11 +15,11 @@ import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from '
 interface Signature {
   readonly inputs: readonly RowSpec[];
   readonly inputBytes: number;
-  /** The batch size that the model insists on, or null when its batch dimension is dynamic. */
+  /** The batch size that the model requires, or null when its batch dimension is dynamic. */
   readonly fixedBatch: number | null;
 }
 
-/** How ONNX Runtime runs a model; its own documentation tells what each means. */
+/** How ONNX Runtime runs a model; its documentation explains each setting. */
 export interface SessionSettings {
   readonly intraOpNumThreads: number;
   readonly interOpNumThreads: number;
@@ -28,9 +28,9 @@ export interface SessionSettings {
 }
 
 /**
- * Loads a model file, or `model.onnx` in a folder, and proves that its rows may share a run; else each has its own.
- * Throws Error, with what would mend it, when the file is missing, broken, takes what cannot be a row, or needs a batch
- * of a fixed size whose rows are not independent.
+ * Loads a model file, or `model.onnx` in a folder, and proves that its rows may share a run; if not, each gets its own.
+ * Throws an Error that says how to fix it when the file is missing or broken, when an input cannot be a row, or when
+ * the batch has a fixed size and its rows are not independent.
  */
 export async function loadOnnxModel(path: string, settings: SessionSettings, proving: ProofSettings): Promise<Model> {
   const session = await ort.InferenceSession.create(modelFile(path), settings);
@@ -71,10 +71,10 @@ async function provenModel(session: ort.InferenceSession, proving: ProofSettings
   };
 }
 
-/** What fails while it is tried out is nobody's error: ONNX Runtime shall not write to stderr. */
+/** A run that fails during the proof is not an error: ONNX Runtime must not write it to stderr. */
 const quietly = { logSeverityLevel: 4 } as const;
 
-/** Those with a dimension, besides the batch, that depends on the data for all that the model says. */
+/** The outputs with a dimension, besides the batch, that may depend on the data, as the model does not state it. */
 function openOutputsOf(session: ort.InferenceSession): ReadonlySet<string> {
   const open = session.outputMetadata.filter(
     (output) =>
@@ -161,7 +161,7 @@ async function run(
   return { kind: 'uniform', bytes: Buffer.concat(lots.map((lot) => lot.bytes)), rowBytes, stride: rowBytes };
 }
 
-/** What one run of the session answers. */
+/** The result of one run of the session. */
 interface Lot {
   readonly bytes: Uint8Array;
   readonly rows: number;
@@ -191,7 +191,7 @@ function feeds(
   return feed;
 }
 
-/** One input of some rows side by side: a slice of a socket's buffer is seldom aligned for its dtype. */
+/** Copies one input of some rows side by side: a slice of a socket's buffer is seldom aligned for its dtype. */
 function gather(
   source: Pick<RowSource, 'copyRow'>,
   first: number,
@@ -202,10 +202,10 @@ function gather(
 ): ArrayBuffer {
   const bytes = size === rows ? Buffer.allocUnsafeSlow(size * inputBytes) : Buffer.alloc(size * inputBytes);
   for (let i = 0; i < rows; i++) source.copyRow(first + i, bytes, i * inputBytes, offset, inputBytes);
-  return bytes.buffer; // whole and at offset 0: neither way of allocating takes from Node's pool
+  return bytes.buffer; // whole and at offset 0: neither allocation uses Node's pool
 }
 
-/** The first `rows` of `size` computed rows; several outputs are woven together row by row. */
+/** The first `rows` of `size` computed rows; several outputs are interleaved row by row. */
 function joinOutputs(
   specs: readonly OutputSpec[],
   results: ort.InferenceSession.ReturnType,
@@ -229,8 +229,8 @@ function joinOutputs(
 }
 
 /**
- * Anything else than as many rows as were asked, each of its bytes, would give clients what is not theirs. What a row
- * is answered by itself is its own, however long, where the model leaves that open.
+ * Another number of rows than were asked for, or of bytes per row, would give clients the replies of others. A row that
+ * is run alone may have a reply of any length if the model leaves that open.
  */
 function checkedOutput(spec: OutputSpec, { dims, data }: ort.Tensor, size: number, rows: number): Uint8Array {
   const { buffer, byteOffset, byteLength } = data as Uint8Array;

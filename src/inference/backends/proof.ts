@@ -1,14 +1,14 @@
-// Proves, before anybody is served, that a batch does not change an answer: rows that look like data are run alone and
-// together, in several orders and at several batch sizes, and what comes out is compared, shapes and values. Most
-// models treat each row by itself. Some do not: those quantised dynamically take one scale for the whole batch, others
+// Proves, before the model serves, that a batch does not change an answer: rows that look like data are run alone and
+// together, in several orders and at several batch sizes, and the shapes and values of the outputs are compared. Most
+// models treat each row by itself. Some do not: dynamically quantised ones use one scale for the whole batch, others
 // have a softmax or a sum over the batch, or an output that does not grow with it. Such a model must run one request at
-// a time, or clients get answers that depend on who else was asking.
+// a time, or clients get answers that depend on the requests of others.
 //
 //   rows alone ─▶ references ─▶ 2, 2, 3, 8, 16 … rows together, other orders, other neighbours ─▶ equal? ─▶ batches
 //                                                                                              └ no ─▶ alone, and why
 //
-// It costs some milliseconds for a small model. A slow one gets fewer rows and sizes: two rows, and batches of 2 and 3,
-// at the least.
+// It takes some milliseconds for a small model. A slow one gets fewer rows and sizes: at least two rows, and batches of
+// 2 and 3.
 
 import { textOfThrown } from '../../thrown.js';
 import type { BatchTolerance } from '../model.js';
@@ -20,50 +20,50 @@ export interface OutputTensor {
   readonly name: string;
   readonly dtype: Dtype;
   readonly dims: readonly number[];
-  /** Its elements' bytes. */
+  /** The bytes of its elements. */
   readonly bytes: Uint8Array;
 }
 
-/** What is to be proved. */
+/** A model to be proved. */
 export interface Provable {
   readonly inputs: readonly RowSpec[];
-  /** The batch size that the model insists on, or null when its batch dimension is dynamic. */
+  /** The batch size that the model requires, or null when its batch dimension is dynamic. */
   readonly fixedBatch: number | null;
-  /** Outputs that have a dimension besides the batch which the model does not tell. */
+  /** The outputs with a dimension besides the batch whose size the model does not state. */
   readonly openOutputs: ReadonlySet<string>;
-  /** Runs these rows as one batch; a fixed one has as many rows as it insists on. */
+  /** Runs these rows as one batch; with a fixed batch size there are exactly that many. */
   run(rows: readonly Buffer[]): Promise<readonly OutputTensor[]>;
 }
 
 export interface ProofSettings {
-  /** Rows of the largest batch that it will get. */
+  /** Rows of the largest batch that the model will get. */
   readonly maxBatchSize: number;
   readonly tolerance: BatchTolerance;
 }
 
 export interface Proof {
-  /** What one row's answer looks like. */
+  /** The outputs that answer one row. */
   readonly outputs: readonly OutputSpec[];
   /** Why rows must not share a run; null when they may. */
   readonly runsAloneBecause: string | null;
-  /** A row that the model runs, and that looks like data. */
+  /** A row that the model accepts, and that looks like data. */
   readonly sample: Buffer;
 }
 
 export interface OutputSpec extends RowSpec {
-  /** Whether its dimensions are another for other rows: then `dims` and `bytes` are those of the first row tried. */
+  /** Whether its dimensions differ from row to row: then `dims` and `bytes` are those of the first row tried. */
   readonly isVarying: boolean;
-  /** Whether the model leaves a dimension open besides the batch: it may be another for rows that were not tried. */
+  /** Whether the model leaves a dimension besides the batch open: it may differ for rows that were not tried. */
   readonly isOpen: boolean;
 }
 
-/** Time for the larger batches, and how many different rows there are if there is time. */
+/** The time for the larger batches; and the number of different rows, if there is time for them. */
 const budgetMs = 500;
 const mostRows = 8;
-/** Kernels take other ways at other sizes: most often at powers of two. */
+/** Kernels take different code paths at different sizes, most often at powers of two. */
 const sizes = [2, 2, 3, 3, 8, 16, 33, 64] as const;
 const leastSizes = 4;
-/** Of a message of ONNX Runtime. */
+/** The most characters of a message of ONNX Runtime. */
 const mostText = 200;
 
 /** Rejects with the model's own error when it cannot run a single row. */
@@ -72,7 +72,7 @@ export async function prove(model: Provable, { maxBatchSize, tolerance }: ProofS
   const outputs = specsOf(model, references);
   const [sample] = rows as [Buffer];
   const proof = (runsAloneBecause: string | null): Proof => ({ outputs, runsAloneBecause, sample });
-  // In a fixed batch of 1 each row is a lot by itself, whose bytes are its own.
+  // In a fixed batch of 1 each row is a lot of its own, so its bytes are its own.
   if (maxBatchSize === 1 || model.fixedBatch === 1) return proof(null);
   const varying = outputs.find(({ isVarying }) => isVarying);
   if (varying !== undefined)
@@ -82,17 +82,17 @@ export async function prove(model: Provable, { maxBatchSize, tolerance }: ProofS
 
 interface Alone {
   readonly rows: readonly Buffer[];
-  /** By row, what the model answers to it alone. */
+  /** For each row, what the model answers when the row runs alone. */
   readonly references: readonly (readonly OutputTensor[])[];
   readonly oneMs: number;
 }
 
-/** Runs rows alone, whose values reach as far as the model allows. */
+/** Runs rows alone, with values that reach as far as the model allows. */
 async function runAlone(model: Provable): Promise<Alone> {
   const reachOf = model.inputs.map((): Reach => 'wide');
   const attempt = await runRows(model, reachOf);
   if ('rows' in attempt) return (await runFar(model, attempt)) ?? attempt;
-  // One input after the other, the others at zero: most often one of them is an index, and the rest may stay data.
+  // Tries each input with the others at zero: most often one of them is an index, and the rest may stay data.
   const apart: Reach[] = [];
   for (const k of model.inputs.keys()) apart.push(await farthestReach(model, k));
   const together = await runRows(model, apart);
@@ -108,7 +108,7 @@ async function runAlone(model: Provable): Promise<Alone> {
   throw attempt.error;
 }
 
-/** Rows that are all answered alike show nothing: others that reach farther may. Null when they show no more. */
+/** Rows with equal answers show nothing: tries others that reach farther. Null when those show no more, too. */
 async function runFar(model: Provable, { references }: Alone): Promise<Alone | null> {
   const areAlike = (all: Alone['references']): boolean =>
     all.every((outputs) =>
@@ -136,7 +136,7 @@ async function farthestReach(model: Provable, k: number): Promise<Reach> {
   return 'zeros';
 }
 
-/** What a row is answered alone: in a fixed batch, first and with zeros behind it. */
+/** Runs each row alone: in a fixed batch, first and with zeros behind it. */
 async function runRows(
   model: Provable,
   reachOf: readonly Reach[],
@@ -221,7 +221,7 @@ async function differenceIn(
   return null;
 }
 
-/** Which rows a batch has: never the same one in all places, each in other places than before. */
+/** The rows of a batch: never the same one in all places, and each in other places than before. */
 function orderOf(size: number, rows: number, turn: number, random: () => number): readonly number[] {
   const first = Math.floor(random() * rows);
   const order = Array.from({ length: size }, (_, i) => (first + turn + i) % rows);
@@ -232,7 +232,7 @@ function orderOf(size: number, rows: number, turn: number, random: () => number)
   return order;
 }
 
-/** By output and element of a row, the largest size that it has in the references: what differences are measured by. */
+/** For each output, by element of a row, its largest magnitude in the references: differences are relative to it. */
 function scalesOf(references: Alone['references'], size: number): readonly Float64Array[] {
   const [first] = references as [readonly OutputTensor[]];
   return first.map((_, k) => {
@@ -249,7 +249,7 @@ function scalesOf(references: Alone['references'], size: number): readonly Float
   });
 }
 
-/** An element is measured by this share of its output's mean size at least: rounding is the sum's, not the result's. */
+/** The least scale, as a share of the output's mean: rounding errors grow with the terms of a sum, not its result. */
 const smallShare = 1e-2;
 
 function firstDifference(
@@ -275,7 +275,7 @@ function firstDifference(
   return null;
 }
 
-/** By how much a row of a batch is another one than alone, where that is more than is tolerated. */
+/** How much a row's output in a batch differs from that alone; null when that is tolerated. */
 function rowDifference(
   output: OutputTensor,
   place: number,
@@ -296,7 +296,7 @@ function rowDifference(
     const b = alone.at(i);
     if (Object.is(a, b) || a === b) continue;
     const difference = Math.abs(a - b);
-    // What is infinite, or no number, in one of the two alone is as wrong as can be.
+    // An element that is infinite or NaN in only one of the two counts as an infinite difference.
     if (difference <= relative * Math.max(Math.abs(b), scale[i] as number)) continue;
     worst = Math.max(worst, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
   }
@@ -304,8 +304,8 @@ function rowDifference(
 }
 
 /**
- * Whole numbers must be equal. Halves have 11 bits of fraction, where float32 has 24: some of their last ones may
- * differ.
+ * Integers must be equal. The significand of float16 has 11 bits, where float32 has 24: the last few bits of a float16
+ * may differ.
  */
 function toleratedBy(dtype: Dtype, tolerance: number): number {
   if (dtype === 'float32' || dtype === 'float64') return tolerance;

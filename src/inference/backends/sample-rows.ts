@@ -1,28 +1,28 @@
-// Rows that look like data, to try a model with: the same ones at each start. Rows of zeros would hide most of what
-// rows can do to one another, and rows of 0 and 1 are so unlike data that rounding grows by a factor of ten thousand in
-// some models (magika's: 7e-3, against 4e-7 on bytes).
+// Rows that look like data, to try a model with; they are the same at each start. Rows of zeros would hide most effects
+// of rows on one another, and rows of 0 and 1 are so unlike data that rounding errors grow by a factor of ten thousand
+// in some models (magika's: 7e-3, against 4e-7 on bytes).
 
 import { type Dtype, dtypes, type RowSpec, typedView } from './tensor.js';
 
 /**
- * How far the values of an input reach. `wide`: as `data`, but the floats of every second row are between 0 and 255, as
- * those of raw pixels are; `far`: a hundred times that. `data`: floats around 0, whole numbers from 0 to 255 (to 127
- * where there is no 255). Whole numbers may be places in a table that is smaller: then `few` (0 to 15) or `bits` (0 and
- * 1) are tried. Floats are between 0 and 1 in both.
+ * How far the values of an input reach. `data`: floats around 0, integers from 0 to 255 (to 127 for int8). `wide`: like
+ * `data`, but the floats of every second row are between 0 and 255, like raw pixels. `far`: like `wide`, with floats a
+ * hundred times as large. Integers may be indices into a smaller table: then `few` (0 to 15) or `bits` (0 and 1) are
+ * tried. Floats are between 0 and 1 in both.
  */
 export type Reach = 'far' | 'wide' | 'data' | 'few' | 'bits' | 'zeros';
 
-/** From the farthest; `far` is for models that answer all else alike. */
+/** From the farthest on; `far` is for models that give equal answers to all other rows. */
 export const reaches: readonly Reach[] = ['far', 'wide', 'data', 'few', 'bits', 'zeros'];
 
 const largest: Readonly<Record<Reach, number>> = { far: 255, wide: 255, data: 255, few: 15, bits: 1, zeros: 0 };
 
-/** Rows differ in size as well, as loud and quiet sounds do: a scale that is taken from a whole batch shows by that. */
+/** Rows also differ in magnitude, like loud and quiet sounds: this reveals a scale that is taken from a whole batch. */
 const scales = [1, 0.3, 2.5, 0.7] as const;
 
 /**
- * Row number `index`: every input's row, one after the other.
- * @param reachOf by input, in their order
+ * Row number `index`: the rows of all inputs, one after another.
+ * @param reachOf the reach of each input, in order
  */
 export function sampleRow(inputs: readonly RowSpec[], reachOf: readonly Reach[], index: number): Buffer {
   const random = generator(index + 1);
@@ -85,7 +85,7 @@ function normal(random: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }
 
-/** The 16 bits of a number as IEEE 754 half, rounded down; what is too small becomes 0, what is too large 65504. */
+/** The 16 bits of a number as IEEE 754 half, rounded towards 0; too small becomes 0, too large becomes 65504. */
 export function halfOf(value: number): number {
   const sign = value < 0 ? 0x8000 : 0;
   const size = Math.min(Math.abs(value), 65504);
@@ -94,7 +94,7 @@ export function halfOf(value: number): number {
   return sign | ((exponent + 15) << 10) | Math.floor((size / 2 ** exponent - 1) * 1024);
 }
 
-/** The number that 16 bits stand for as IEEE 754 half. */
+/** The number that 16 bits represent as IEEE 754 half. */
 export function fromHalf(bits: number): number {
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;

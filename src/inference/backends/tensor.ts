@@ -1,4 +1,4 @@
-// The dtypes a row can have on the wire, all little-endian, with the typed array that onnxruntime wants for each.
+// The dtypes that a row can have on the wire, all little-endian, with the typed array that onnxruntime takes for each.
 
 /** Element sizes and arrays by ONNX dtype name; float16 travels as its 16 raw bits. */
 export const dtypes = {
@@ -22,11 +22,11 @@ export function isDtype(name: string): name is Dtype {
   return Object.hasOwn(dtypes, name);
 }
 
-/** What a model wants or gives for one row: its tensor without the batch dimension. */
+/** What a model takes or returns for one row: its tensor without the batch dimension. */
 export interface RowSpec {
   readonly name: string;
   readonly dtype: Dtype;
-  /** Dimensions without the batch; empty for one scalar a row. */
+  /** Dimensions without the batch; empty for one scalar per row. */
   readonly dims: readonly number[];
   /** Bytes of one row. */
   readonly bytes: number;
@@ -36,12 +36,12 @@ export function rowSpec(name: string, dtype: Dtype, dims: readonly number[]): Ro
   return { name, dtype, dims, bytes: dims.reduce((product, dim) => product * dim, dtypes[dtype].bytes) };
 }
 
-/** `float32[64]`, as it stands in logs. */
+/** For logs: the name, then `float32[64]`. */
 export function describeRow(row: RowSpec): string {
   return `${row.name} ${row.dtype}[${row.dims.join(',')}]`;
 }
 
-/** `elements` items of `dtype` over the bytes of `buffer` from `offset`, no copy. */
+/** A view, no copy: `elements` items of `dtype` in `buffer` from `offset` on. */
 export function typedView(
   dtype: Dtype,
   buffer: ArrayBuffer,

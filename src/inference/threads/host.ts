@@ -1,16 +1,16 @@
-// A model in threads of its own: a run never holds the event loop that sockets live on.
+// A model in threads of its own: a run never blocks the event loop that serves sockets.
 //
 //   batch ─▶ packed ─▶ an idle thread (bytes are handed over, not copied) ─▶ model.run ─▶ replies handed back
 //
 // A thread that crashes fails its batch at once and is replaced, with a growing pause when its successors crash young.
-// A thread whose run takes too long fails its batch and is replaced at once, and is left to end by itself: while it is
-// in native code nothing in this process can end it. `terminate` would wait for the end of the run, and then abort the
-// whole process, since native code finds no JavaScript to come back to; `process.exit` likewise.
-// Plain worker_threads rather than a pool library: one message each way and no queue of its own (the batcher has it),
-// which makes a crossing cheaper; `npm run bench` shows by how much.
+// A thread whose run takes too long fails its batch, is replaced at once, and is left to end by itself: nothing in this
+// process can end it while it runs native code. `terminate` would wait for the end of the run, and then abort the whole
+// process, since native code finds no JavaScript to return to; so would `process.exit`.
+// Plain worker_threads rather than a pool library: one message each way and no second queue (the batcher has one). That
+// makes a crossing cheaper; `npm run bench` shows by how much.
 
 import { Worker } from 'node:worker_threads';
-import '../backends/onnx-telemetry.js'; // a thread cannot do it
+import '../backends/onnx-telemetry.js'; // in the main thread, since others cannot turn telemetry off
 import { codeChange, codeChangeMessage, runningCode } from '../../code.js';
 import { inTime } from '../../in-time.js';
 import { toError } from '../../thrown.js';
@@ -24,26 +24,26 @@ import { packRows, unpackReplies } from './packing.js';
 export interface ThreadOptions {
   readonly threads: number;
   readonly maxBatchSize: number;
-  /** What a batch of more than one row may take: by that it is measured how many it may have. */
+  /** How long a batch of more than one row may take: this limits how many rows it may have. */
   readonly longestCallMs: number;
-  /** A run that takes longer hangs: its requests fail, and another thread takes its place. */
+  /** A run that takes longer hangs: its requests fail, and its thread is replaced. */
   readonly hangTimeoutMs: number;
-  /** Time that a thread has to load the model and to try it out. */
+  /** How long a thread may take to load the model and warm it up. */
   readonly loadTimeoutMs: number;
-  /** Threads that may hang at once; with as many there is no other in the place of a further one. */
+  /** How many threads may hang at once and still be replaced. */
   readonly maxHungThreads: number;
-  /** A thread that had been ready has ended by itself. */
+  /** A thread that was ready has ended by itself, or could not be replaced. */
   onCrash(error: Error): void;
-  /** A run of a thread hangs. */
+  /** A run in a thread hangs, or the loading of its model. */
   onHang(error: Error): void;
   /** A thread that hung has ended. */
   onHangOver(): void;
 }
 
 interface Task {
-  /** When it was begun, or was seen to have got on. */
+  /** When the run started, or was last seen to make progress. */
   aliveAt: number;
-  /** Lots of rows that the thread had computed then. */
+  /** The lots of rows that the thread had computed at the last check; -1 before the first check. */
   lots: number;
   resolve(replies: Replies): void;
   reject(error: Error): void;
@@ -52,7 +52,7 @@ interface Task {
 interface Started {
   readonly worker: Worker;
   readonly ready: Ready;
-  /** What it tells of itself; see `tells`. */
+  /** What the thread tells about itself; see `tells`. */
   readonly shared: Int32Array;
 }
 
@@ -65,9 +65,9 @@ type Ready = Extract<FromThread, { kind: 'ready' }>;
 
 const youngMs = 10_000;
 const longestPauseMs = 10_000;
-/** Time that a thread has to end when it is told to, before it counts as one that cannot. */
+/** How long a thread may take to end on request, before it counts as one that cannot. */
 const closeGraceMs = 1000;
-/** Time that a thread has to come back to its event loop, before its JavaScript is ended. */
+/** How long a thread may take to return to its event loop, before its JavaScript is ended. */
 const leaveGraceMs = 1000;
 
 export class ThreadedModel implements Model {
@@ -79,16 +79,16 @@ export class ThreadedModel implements Model {
   readonly description: string;
   readonly sample = null;
   readonly mayReplyWithInput = false;
-  /** How long runs took inside the first thread. */
+  /** How long runs took in the first thread. */
   readonly warmUp: WarmUp | null;
   readonly #source: ModelSource;
   readonly #options: ThreadOptions;
   readonly #threads = new Set<Thread>();
   readonly #idle: Thread[] = [];
   readonly #waiting: { readonly resolve: (thread: Thread) => void; readonly reject: (error: Error) => void }[] = [];
-  /** Their runs hang, or their loading: nobody waits for them any more. */
+  /** Threads whose runs, or whose loading, hang: they have been given up. */
   readonly #hung = new Set<Worker>();
-  /** Threads that are not replaced, since too many hang. */
+  /** How many threads are not replaced, since too many hang. */
   #owed = 0;
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #hangDetector: NodeJS.Timeout;
@@ -110,7 +110,7 @@ export class ThreadedModel implements Model {
     models.add(this);
   }
 
-  /** Starts the first thread; `addThreads` the others. Rejects with the model's reason when it cannot be loaded. */
+  /** Starts the first thread; `addThreads` starts the others. Rejects with the reason when the model fails to load. */
   static async open(source: ModelSource, options: ThreadOptions): Promise<ThreadedModel> {
     const started = await startThread(source, options);
     const model = new ThreadedModel(source, options, started.ready);
@@ -118,7 +118,7 @@ export class ThreadedModel implements Model {
     return model;
   }
 
-  /** Starts threads until there are as many as wanted. Rejects when one cannot be had; the others run all the same. */
+  /** Starts the threads that are missing. Rejects when one of them cannot start; the others run nevertheless. */
   async addThreads(): Promise<void> {
     const missing = Math.max(0, this.#options.threads - this.#threads.size);
     const started = await Promise.allSettled(
@@ -146,7 +146,7 @@ export class ThreadedModel implements Model {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
-  /** Whether all its threads hang, and there are no more. */
+  /** Whether all threads hang and none of them is replaced. */
   get #isWithoutThreads(): boolean {
     return this.#owed >= this.#options.threads;
   }
@@ -158,14 +158,14 @@ export class ThreadedModel implements Model {
   }
 
   /**
-   * Threads that are in a run, or hang, or do not end though they are told to: a process that exits now would wait for
-   * them, and then abort.
+   * The number of threads that are in a run, or hang, or have not ended on request: a process that exits now would wait
+   * for them, and then abort.
    */
   get threadsInRuns(): number {
     return [...this.#threads].filter(({ task }) => task !== null || this.#isClosed).length + this.#hung.size;
   }
 
-  /** Resolves when its threads have ended, but for those that are in a run and do not come back from it. */
+  /** Resolves when the threads have ended, except those in a run that does not return. */
   async close(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#hangDetector);
@@ -186,7 +186,7 @@ export class ThreadedModel implements Model {
     }
   };
 
-  /** Its requests fail now. It gets no other run, and ends when this one does. */
+  /** Fails the requests of a run that hangs. Its thread gets no other run, and ends when this one does. */
   #abandon(thread: Thread, task: Task): void {
     const { hangTimeoutMs } = this.#options;
     const error = new ThreadHungError(
@@ -198,7 +198,7 @@ export class ThreadedModel implements Model {
     this.#leave(thread, error, 0);
   }
 
-  /** What hangs is left to end; another comes in its place, unless too many hang. */
+  /** Leaves a thread that hangs to end by itself, and replaces it unless too many hang. */
   #leave(thread: Pick<Thread, 'worker' | 'shared'>, error: Error, pauseMs: number): void {
     const mayReplace = this.#hung.size < this.#options.maxHungThreads;
     this.#hung.add(thread.worker);
@@ -215,7 +215,7 @@ export class ThreadedModel implements Model {
     for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 
-  /** Whether it was one that hung. */
+  /** @returns whether the thread was one that hung */
   #endedHanging(worker: Worker): boolean {
     if (!this.#hung.delete(worker)) return false;
     this.#options.onHangOver();
@@ -231,7 +231,7 @@ export class ThreadedModel implements Model {
     if (this.threadsInRuns === 0) models.delete(this);
   }
 
-  /** JavaScript can be ended from outside; a thread that has loaded a native library may be in that. */
+  /** JavaScript can be ended from outside, but a thread that has loaded a native library may be running that. */
   async #letEnd({ worker, shared }: Pick<Thread, 'worker' | 'shared'>): Promise<void> {
     if (await isEnding(worker, leaveGraceMs)) return;
     if (Atomics.load(shared, tells.nativeLibraries) === 0) await worker.terminate();
@@ -308,7 +308,7 @@ export class ThreadedModel implements Model {
           return;
         }
         this.#options.onCrash(toError(error));
-        // Without a thread the worker would hold connections that it cannot serve: it ends, and others take them.
+        // Without a thread the worker would keep connections that it cannot serve: it ends, and others take them.
         if (error instanceof CodeChangedError && this.#threads.size === 0) setImmediate(() => rethrow(error));
         this.#youngCrashes++;
         this.#replaceIn(this.#pauseMs());
@@ -318,16 +318,16 @@ export class ThreadedModel implements Model {
   }
 }
 
-/** Those that have threads. */
+/** The models that have threads. */
 const models = new Set<ThreadedModel>();
 let startingThreads = 0;
 
-/** Threads that may be in native code, which nothing in this process can end: it must be killed, not exit. */
+/** How many threads may be in native code, which nothing in this process can end: kill the process, do not exit. */
 export function threadsThatCannotEnd(): number {
   return [...models].reduce((sum, { threadsInRuns }) => sum + threadsInRuns, startingThreads);
 }
 
-/** Tells a thread to end, which it does between two runs; resolves to whether it has, within `graceMs`. */
+/** Tells a thread to end, which it does between two runs; resolves to whether it has ended within `graceMs`. */
 function isEnding(worker: Worker, graceMs: number): Promise<boolean> {
   if (worker.threadId === -1) return Promise.resolve(true);
   const message: ToThread = { kind: 'close' };
@@ -345,7 +345,7 @@ function rethrow(error: Error): never {
   throw error;
 }
 
-/** The last thread was lost, and there is none in its place. */
+/** The last thread was lost, and could not be replaced. */
 class NoThreadError extends ThreadLostError {
   constructor(cause: Error) {
     super(`the model has no thread, and none could be started: ${cause.message}`, { cause });
@@ -353,7 +353,7 @@ class NoThreadError extends ThreadLostError {
   }
 }
 
-/** A thread has not loaded its model in time; it may load it yet. */
+/** A thread has not loaded its model in time; it may still do so. */
 class LateThreadError extends Error {
   readonly thread: Pick<Started, 'worker' | 'shared'>;
 
@@ -363,7 +363,7 @@ class LateThreadError extends Error {
   }
 }
 
-/** A thread would run other code than this process: it is not started. */
+/** A thread would run other code than this process, so it is not used. */
 class CodeChangedError extends Error {
   constructor(change: string) {
     super(`no thread is started from other code: ${change}`);
@@ -371,7 +371,7 @@ class CodeChangedError extends Error {
   }
 }
 
-/** Resolves when the thread has loaded and warmed up its model; rejects with its reason when it cannot. */
+/** Resolves when the thread has loaded and warmed up its model; rejects with the reason when it cannot. */
 async function startThread(
   source: ModelSource,
   { maxBatchSize, longestCallMs, loadTimeoutMs }: ThreadOptions,
@@ -385,7 +385,7 @@ async function startThread(
   startingThreads++;
   const isOver = (): void => void startingThreads--;
   try {
-    // What loads by then is left to end by itself, as a run that hangs is.
+    // A thread that is still loading then is left to end by itself, like a run that hangs.
     const ready = await inTime(isLoaded, loadTimeoutMs, () => new LateThreadError({ worker, shared }, loadTimeoutMs));
     isOver();
     return { worker, ready, shared };
@@ -408,7 +408,7 @@ function readiness(worker: Worker): Promise<Ready> {
     worker.once('message', (message: FromThread) => {
       worker.off('error', reject);
       worker.off('exit', exited);
-      worker.on('error', () => {}); // whoever adopts it listens to its exit
+      worker.on('error', () => {}); // #adopt listens for its exit
       if (message.kind !== 'ready') return;
       if (message.code === runningCode) resolve(message);
       else reject(new CodeChangedError(codeChangeMessage(message.code)));

@@ -21,7 +21,7 @@ Object.assign(process, {
 const onLot = (): void => void Atomics.add(shared, tells.lots, 1);
 const send = (message: FromThread, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
-// A model that cannot be loaded or run ends the thread with its reason; the host hears of it.
+// A model that cannot be loaded or run ends the thread with its error, which the host receives.
 const model = await loadModel(source, maxBatchSize);
 const { inputBytes, outputBytes, fixedRows, runsAloneBecause, description } = model;
 

@@ -1,26 +1,26 @@
-// What the host of a model's threads and a thread say to each other.
+// The messages between the host of a model's threads and a thread.
 
 import type { ModelSource } from '../backends/load.js';
 import type { Model } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
 import type { PackedReplies, PackedRows } from './packing.js';
 
-/** Places in what a thread shares with its host. */
+/** Indices into the array that a thread shares with its host. */
 export const tells = {
-  /** How many native libraries it has loaded. */
+  /** How many native libraries the thread has loaded. */
   nativeLibraries: 0,
-  /** How many lots of rows it has computed. */
+  /** How many lots of rows the thread has computed. */
   lots: 1,
 } as const;
 
 /** `workerData` of a thread. */
 export interface ThreadBoot {
   readonly source: ModelSource;
-  /** Rows of the largest batch it will get. */
+  /** Rows of the largest batch that the thread will get. */
   readonly maxBatchSize: number;
-  /** What a batch of more than one row may take. */
+  /** How long a batch of more than one row may take. */
   readonly longestCallMs: number;
-  /** What can be read of the thread while it is in native code; see `tells`. */
+  /** What the host can read even while the thread is in native code; see `tells`. */
   readonly shared: Int32Array<SharedArrayBuffer>;
 }
 
@@ -29,7 +29,7 @@ export type ToThread = { readonly kind: 'run'; readonly rows: PackedRows } | { r
 export type FromThread =
   | {
       readonly kind: 'ready';
-      /** What the thread runs, as `code.ts` tells it. */
+      /** The code that the thread runs: its `runningCode`. */
       readonly code: string;
       readonly model: Pick<Model, 'inputBytes' | 'outputBytes' | 'fixedRows' | 'runsAloneBecause' | 'description'>;
       readonly warmUp: WarmUp | null;

@@ -1,4 +1,4 @@
-// Batches and replies as they cross to a thread and back: one block of bytes each, handed over, not copied.
+// Batches and replies as they cross to a thread and back: one block of bytes each, transferred, not copied.
 
 import { textOfThrown } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
@@ -51,7 +51,7 @@ export function packReplies(replies: Replies): { readonly packed: PackedReplies;
   if (replies.kind === 'uniform') {
     const { rowBytes, stride } = replies;
     const bytes = wholeBuffer(replies.bytes);
-    // What is shared between runs (a dummy's reply) must stay; a copy of it is small.
+    // Bytes that runs share (a dummy's reply) must stay here; a copy of them is small.
     const owned = stride === 0 ? bytes.slice() : bytes;
     return { packed: { kind: 'uniform', bytes: owned, rowBytes, stride }, transfer: [owned.buffer] };
   }
@@ -93,7 +93,7 @@ function cumulate(lengths: Uint32Array): number[] {
   });
 }
 
-/** Bytes that own their buffer: to hand over a slice would take away what lies around it. */
+/** The bytes in a buffer of their own: transferring a slice would take away the bytes around it. */
 function wholeBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const { buffer } = bytes;
   const isWhole = buffer instanceof ArrayBuffer && bytes.byteOffset === 0 && bytes.byteLength === buffer.byteLength;
