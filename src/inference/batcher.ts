@@ -1,5 +1,5 @@
 // Batches once per event-loop turn: every frame that arrives in a turn, over all connections, joins the open batch; the
-// check phase (setImmediate) closes it and runs the model once. No row waits for later ones, so batching costs nothing
+// check phase (setImmediate) closes it and runs the model once. No row waits beyond its turn, so batching costs nothing
 // at low load, and batches grow with the load. With one connection there is nothing to gather: its rows run at once.
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
@@ -85,7 +85,7 @@ export class Batcher {
   #isDelayOver = false;
   /** When the event loop last ran other work. */
   #turnBegan = 0;
-  /** How long a run takes: a request that has less time left until its deadline is not worth a run. */
+  /** How long a run takes: a request must have that much of its deadline left to be worth a run. */
   #runEstimate = new TimeEstimate();
 
   /** @param maxRows the most rows in one call of this model, if fewer than maxBatchSize */

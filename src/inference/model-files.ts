@@ -14,8 +14,8 @@ const maxSearchedBytes = 64 << 20;
 const maxFiles = 200;
 
 /**
- * The model's own file first, then the files that it refers to: for an ONNX model those with its external data; for a
- * module those in its folder, or below, that it and its imports name by a relative path.
+ * The model's own file first, then the files in its folder, or below, that it refers to: for an ONNX model those with
+ * its external data; for a module those that it and its imports name by a relative path.
  */
 export function modelFiles(path: string): readonly string[] {
   const files = new Set<string>();

@@ -16,7 +16,7 @@ export interface UserModel {
   infer(payloads: readonly Buffer[]): UserReplies | Promise<UserReplies>;
   /**
    * A payload such as clients send. With `execution: auto` the model is measured with it before the port opens, and
-   * runs in a thread when it would hold the event loop; without it, `auto` means inline.
+   * runs in a thread when it would block the event loop; without it, `auto` means inline.
    */
   readonly sample?: Uint8Array;
   /** Called once when the model is no longer needed: it was replaced, or the worker ends. */

@@ -108,7 +108,7 @@ async function runAlone(model: Provable): Promise<Alone> {
   throw attempt.error;
 }
 
-/** Rows with equal answers show nothing: tries others that reach farther. Null when those show no more, too. */
+/** Equal answers to all rows show nothing: tries rows that reach farther. Null when not needed, or no more is shown. */
 async function runFar(model: Provable, { references }: Alone): Promise<Alone | null> {
   const areAlike = (all: Alone['references']): boolean =>
     all.every((outputs) =>
@@ -221,7 +221,7 @@ async function differenceIn(
   return null;
 }
 
-/** The rows of a batch: never the same one in all places, and each in other places than before. */
+/** The rows of a batch: never the same one in all places, and each in new places every time. */
 function orderOf(size: number, rows: number, turn: number, random: () => number): readonly number[] {
   const first = Math.floor(random() * rows);
   const order = Array.from({ length: size }, (_, i) => (first + turn + i) % rows);
@@ -275,7 +275,7 @@ function firstDifference(
   return null;
 }
 
-/** How much a row's output in a batch differs from that alone; null when that is tolerated. */
+/** How much a row's output in a batch differs from its output alone; null when the difference is tolerated. */
 function rowDifference(
   output: OutputTensor,
   place: number,

@@ -215,7 +215,7 @@ export class ThreadedModel implements Model {
     for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 
-  /** @returns whether the thread was one that hung */
+  /** Handles the end of a thread. @returns whether it was one that hung */
   #endedHanging(worker: Worker): boolean {
     if (!this.#hung.delete(worker)) return false;
     this.#options.onHangOver();
