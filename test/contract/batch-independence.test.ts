@@ -121,6 +121,14 @@ describe('a model whose rows depend on each other runs one request at a time, an
       }),
       /a batch of 2 fails: /,
     ],
+    'an infinity that a row has only by itself': [
+      graph([
+        node('ReduceMean', 'x', 'mean', { axes: [0], keepdims: 1 }),
+        node('Sub', 'x mean', 'part'),
+        node('Reciprocal', 'part', 'y'),
+      ]),
+      /output y differs by Infinity/,
+    ],
     'a hundredth of what the others are': [leaning(0.01), /output y differs by/],
     'random numbers': [
       graph([node('RandomUniformLike', 'x', 'noise'), node('Add', 'x noise', 'y')]),

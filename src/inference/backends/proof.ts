@@ -297,7 +297,8 @@ function rowDifference(
     if (Object.is(a, b) || a === b) continue;
     const difference = Math.abs(a - b);
     // An element that is infinite or NaN in only one of the two counts as an infinite difference.
-    if (difference <= relative * Math.max(Math.abs(b), scale[i] as number)) continue;
+    const tolerated = relative * Math.max(Math.abs(b), scale[i] as number);
+    if (Number.isFinite(difference) && difference <= tolerated) continue;
     worst = Math.max(worst, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
   }
   return worst > 0 ? worst.toPrecision(3) : null;
