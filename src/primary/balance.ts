@@ -1,12 +1,12 @@
-// Connections that live long stay where they were accepted. When a worker is new, or clients of some worker leave,
-// workers have more or fewer of them than others: this says who should give how many away.
+// Long-lived connections stay with the worker that first got them. When a worker is new, or clients of one worker
+// leave, some workers have more connections than others: this computes how many each of them should migrate.
 
-/** Beyond this share of the mean a worker has too many, or too few. */
+/** A worker whose load differs from the mean by more than this share of it has too many connections, or too few. */
 const toleratedShare = 0.1;
 
 /**
- * How many connections each worker should give away for all to be even; zeros when they are nearly so. Each goes to the
- * worker that has the fewest.
+ * How many connections each worker should migrate to make the loads even; zeros when they are nearly even. Each goes to
+ * the worker with the fewest.
  * @param loads connections of each worker
  */
 export function surplus(loads: readonly number[]): readonly number[] {

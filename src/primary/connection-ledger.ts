@@ -1,5 +1,5 @@
-// Who holds how many of the machine's connections. Each asks here before a worker has it, so that limits hold over all
-// of them, however connections are spread.
+// Counts the connections of the machine by holder. Each connection is admitted here before a worker has it, so that the
+// limits apply to all workers together, however connections are spread.
 
 import type { Decision } from '../ipc/messages.js';
 
@@ -9,11 +9,11 @@ export interface ConnectionHolder {
   readonly peers: Map<string, number>;
 }
 
-/** 0: no limit, but for the first. */
+/** 0 means no limit, except for `maxConnections`. */
 export interface LedgerLimits {
   readonly maxConnections: number;
   readonly maxConnectionsPerAddress: number;
-  /** As many may come at once, and then so many each second. */
+  /** This many may arrive at once, and then this many each second. */
   readonly maxNewConnectionsPerSecond: number;
 }
 
@@ -21,7 +21,7 @@ export class ConnectionLedger {
   #limits: LedgerLimits;
   #taken = 0;
   readonly #peers = new Map<string, number>();
-  /** How many may come now. */
+  /** How many may arrive now. */
   #allowance: number;
   #allowedAt: number;
 
@@ -31,7 +31,7 @@ export class ConnectionLedger {
     this.#allowedAt = now;
   }
 
-  /** What is to become of a new connection from this address; one that is granted is `holder`'s from here on. */
+  /** Decides on a new connection from this address; one that is granted belongs to `holder` from here on. */
   admit(holder: ConnectionHolder, address: string, now: number): Decision {
     const decision = this.#judge(address, now);
     if (decision !== 'granted') return decision;
@@ -46,19 +46,19 @@ export class ConnectionLedger {
     for (const address of addresses) this.#release(holder, address, 1);
   }
 
-  /** One of the connections of `from` goes to `to`. */
+  /** Moves one connection of `from` to `to`. */
   move(from: ConnectionHolder, to: ConnectionHolder, address: string): void {
     hold(from, address, -1);
     hold(to, address, 1);
   }
 
-  /** The limits from now on; connections beyond them stay. */
+  /** The limits from now on; existing connections beyond them stay. */
   set limits(limits: LedgerLimits) {
     this.#limits = limits;
     this.#allowance = limits.maxNewConnectionsPerSecond;
   }
 
-  /** A worker that is gone holds nothing. */
+  /** For a worker that is gone. */
   releaseAll(holder: ConnectionHolder): void {
     for (const [address, count] of [...holder.peers]) this.#release(holder, address, count);
   }

@@ -1,4 +1,5 @@
-// What workers are started with. A reload makes the next one; until every worker has it, some have the one before.
+// What workers are started with. A reload makes the next deployment; until every worker has it, some have the previous
+// one.
 
 import type { Config } from '../config/load.js';
 import { withoutSecrets } from '../config/slices.js';
@@ -11,7 +12,7 @@ export interface Deployment {
   readonly versions: ModelVersions;
 }
 
-/** What counts for ONNX Runtime before a worker can read its config; and no secret of ours. */
+/** The ONNX Runtime settings that apply before a worker can read its config, and none of our secrets. */
 export function workerEnvironment({
   config: { onnxRuntime },
 }: Deployment): Readonly<Record<string, string | undefined>> {
@@ -23,7 +24,8 @@ export function workerEnvironment({
 }
 
 /**
- * Models whose connections a worker of deployment `to` can take over from one of `from`: it serves them, framed alike.
+ * The models whose connections can migrate from a worker of deployment `from` to one of `to`: `to` serves them, with
+ * the same framing.
  */
 export function movableModels(from: Deployment, to: Deployment): readonly string[] {
   if (from.config.server.lengthFieldSize !== to.config.server.lengthFieldSize) return [];

@@ -1,17 +1,17 @@
-// Gives each connection that the primary has accepted to the worker that has the fewest, and keeps its own hold of it
-// until the worker says that it has it: one that a worker dies or stands still with goes to another.
+// Passes each connection that the primary has accepted to the worker with the fewest, and keeps its own handle until
+// the worker acknowledges it: if the worker dies or hangs before that, the connection goes to another worker.
 //
 //   listener ─▶ admission ─▶ sent to a worker ─▶ acknowledged: closed here
 //                  └─▶ waits, while no worker can take it ─┘  (server.acceptTimeoutSeconds)
 //
-// A worker has few of them unacknowledged, so that those beyond go to workers that are quicker, or that live.
+// A worker may have only a few unacknowledged connections, so that the others go to workers that are faster, or alive.
 
 import type { Decision, Permit } from '../ipc/messages.js';
 import { isReset, type RawHandle } from '../raw-handle.js';
 import type { AdmissionControl } from './admission-control.js';
 import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js';
 
-/** Connections that a worker may have been sent and not acknowledged. */
+/** How many connections a worker may have been sent without acknowledging them. */
 export const maxUnacknowledged = 16;
 
 export interface Connection {
@@ -22,9 +22,9 @@ export interface Connection {
   readonly acceptedAt: number;
 }
 
-/** A worker, as it is seen here. */
+/** A worker, as the dispatcher sees it. */
 export interface Receiver extends ConnectionHolder {
-  /** What it was sent and has not acknowledged, the oldest first. */
+  /** The connections that it was sent and has not acknowledged, the oldest first. */
   readonly unacknowledged: Connection[];
   /** Whether its config has this listener. */
   hasListener(listener: string): boolean;
@@ -34,13 +34,13 @@ export interface Receiver extends ConnectionHolder {
 export interface DispatcherOptions {
   readonly ledger: ConnectionLedger;
   readonly admission: AdmissionControl;
-  /** Connections that may wait: each takes a descriptor of the primary. */
+  /** How many connections may wait: each takes a descriptor of the primary. */
   readonly maxWaiting: number;
-  /** How long they may. */
+  /** How long a connection may wait. */
   timeoutMs(): number;
 }
 
-/** Whoever waits has a permit already. */
+/** A waiting connection already has a permit. */
 export class Dispatcher implements ConnectionHolder {
   connections = 0;
   readonly peers = new Map<string, number>();
@@ -49,20 +49,20 @@ export class Dispatcher implements ConnectionHolder {
   /** By listener, the oldest first. */
   readonly #waiting = new Map<string, Connection[]>();
   #timer: NodeJS.Timeout | undefined;
-  /** Whom the search for a receiver begins with: those with equally few take turns. */
+  /** Where the search for a receiver begins, so that receivers with equally few connections take turns. */
   #next = 0;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
   }
 
-  /** It serves from now on. */
+  /** The receiver serves from now on. */
   join(receiver: Receiver): void {
     this.#receivers = [...this.#receivers, receiver];
     this.dispatch();
   }
 
-  /** It gets no more connections. */
+  /** The receiver gets no more connections. */
   leave(receiver: Receiver): void {
     this.#receivers = this.#receivers.filter((one) => one !== receiver);
   }
@@ -83,13 +83,16 @@ export class Dispatcher implements ConnectionHolder {
     else this.#wait(connection);
   }
 
-  /** The receiver has the oldest `count` of those it was sent. */
+  /** The receiver has taken the oldest `count` connections that it was sent. */
   acknowledged(receiver: Receiver, count: number): void {
     for (const { handle } of receiver.unacknowledged.splice(0, count)) handle.close();
     if (this.#waiting.size > 0) this.dispatch();
   }
 
-  /** The receiver is gone: what it has not acknowledged goes to others. To be called before its permits are free. */
+  /**
+   * The receiver is gone: connections that it has not acknowledged go to others. Must be called before its permits are
+   * released.
+   */
   gone(receiver: Receiver): void {
     const { ledger } = this.#options;
     this.leave(receiver);
@@ -104,7 +107,7 @@ export class Dispatcher implements ConnectionHolder {
     this.dispatch();
   }
 
-  /** Gives away what waits, as far as there is somebody to take it. */
+  /** Passes on waiting connections, as far as receivers can take them. */
   dispatch(): void {
     for (const [listener, waiting] of this.#waiting) {
       let receiver = this.#receiverFor(listener);
@@ -122,7 +125,7 @@ export class Dispatcher implements ConnectionHolder {
     }
   }
 
-  /** The listener is closed, and those that wait behind it with it. */
+  /** The listener is closed, and its waiting connections with it. */
   forget(listener: string): void {
     for (const connection of this.#waiting.get(listener) ?? []) this.#close(connection);
     this.#waiting.delete(listener);
@@ -171,7 +174,7 @@ export class Dispatcher implements ConnectionHolder {
     if (this.#waiting.size > 0) this.#timer = setTimeout(this.#endWaits, nextMs);
   };
 
-  /** There are few of those (`maxToldPerSecond`): they need not wait for what is acknowledged. */
+  /** There are few such connections (`maxToldPerSecond`), so they need not wait for acknowledgements. */
   #refuseInWords(connection: Connection, reason: Exclude<Decision, 'granted'>): void {
     const receiver = this.#receiverFor(connection.listener, Number.POSITIVE_INFINITY);
     if (receiver === null) this.#refuse(connection, reason);

@@ -1,5 +1,5 @@
-// What the log says of a worker that has died: how, with whom, and what it was running when it last said something,
-// which is most likely what it died of.
+// What the log reports about a worker that has died: how, with how many connections, and what it was running when it
+// last reported, which is most likely what killed it.
 
 import type { WorkerHandle } from './worker-handle.js';
 

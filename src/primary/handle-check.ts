@@ -1,5 +1,5 @@
-// Whether connections pass to workers beside Node's own messages, with the Node that this runs on: a few are sent, one
-// right behind the other, and the worker must answer each.
+// Checks whether the running version of Node can pass connections to workers alongside its own messages: a few are
+// sent, one right after the other, and the worker must answer each.
 
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
@@ -10,7 +10,7 @@ import type { WorkerHandle } from './worker-handle.js';
 const timeoutMs = 10_000;
 const connections = 3;
 
-/** Rejects with what does not work. */
+/** Rejects with the reason when it does not work. */
 export async function checkHandles(worker: Pick<WorkerHandle, 'giveTrial'>): Promise<void> {
   const server = createServer({ pauseOnConnect: true });
   const clients: Socket[] = [];

@@ -1,5 +1,5 @@
-// Connections on their way from one worker to another: which one they go to, and what becomes of them when either dies
-// in between. The primary passes on handles and never reads from them.
+// Connections that migrate from one worker to another: which worker gets them, and what happens when either dies in
+// between. The primary passes on handles and never reads from them.
 
 import { messageOf } from '../errors.js';
 import type { FromWorker } from '../ipc/messages.js';
@@ -14,9 +14,9 @@ import type { WorkerHandle } from './worker-handle.js';
 interface Move {
   readonly from: WorkerHandle;
   readonly to: WorkerHandle;
-  /** Ours until the new worker has its own: it may die before. */
+  /** Kept until the new worker has its own: it may die before that. */
   readonly handle: RawHandle;
-  /** Whether the old worker has said all that it knows; or that it never will. */
+  /** Whether the old worker has sent the connection's state, or never will. */
   state: 'begun' | 'complete' | 'lost';
 }
 
@@ -24,14 +24,14 @@ export interface MigrationsOptions {
   readonly ledger: ConnectionLedger;
   readonly log: Log;
   workers(): readonly WorkerHandle[];
-  /** What workers have that will not be replaced. */
+  /** The revision of workers that will not be replaced. */
   wantedRevision(): number;
   isReloading(): boolean;
-  /** A connection was lost on its way. */
+  /** A connection was lost during its migration. */
   onLost(): void;
 }
 
-/** How often connections are looked at for being spread evenly. */
+/** How often to check whether connections are spread evenly. */
 const evenOutIntervalMs = 1000;
 
 export class Migrations {
@@ -49,12 +49,12 @@ export class Migrations {
     clearInterval(this.#timer);
   }
 
-  /** Whether connections can move. */
+  /** Whether connections can migrate. */
   get isPossible(): boolean {
     return this.#isPossible;
   }
 
-  /** Finds out whether connections can move with this Node; until then, and if not, none does. Never rejects. */
+  /** Checks whether connections can migrate with this version of Node; until they can, none does. Never rejects. */
   async tryOut(worker: WorkerHandle): Promise<void> {
     try {
       await checkMigration(worker);
@@ -67,7 +67,7 @@ export class Migrations {
     }
   }
 
-  /** Models whose connections some other worker could take over from this one. */
+  /** The models whose connections can migrate from this worker to some other. */
   movable(from: WorkerHandle): readonly string[] {
     if (!this.#isPossible) return [];
     const others = this.#others(from);
@@ -99,7 +99,7 @@ export class Migrations {
     this.#moves.delete(id);
   }
 
-  /** A worker has ended: what was on its way to it is lost with it, and what it had not let go of whole as well. */
+  /** A worker has ended: connections on their way to it are lost, and so are those whose state it had not sent. */
   gone(worker: WorkerHandle): void {
     for (const [id, move] of this.#moves) {
       const { from, to, handle, state } = move;
@@ -115,7 +115,7 @@ export class Migrations {
     }
   }
 
-  /** Has workers that serve many connections give some to those that serve few. */
+  /** Has workers with many connections migrate some to workers with few. */
   #evenOut(): void {
     const { isReloading, workers } = this.#options;
     if (!this.#isPossible || isReloading() || this.#moves.size > 0) return;
@@ -140,7 +140,7 @@ export class Migrations {
 
   #leastLoaded(from: WorkerHandle, model: string): WorkerHandle | null {
     const able = this.#others(from).filter((to) => movableModels(from.deployment, to.deployment).includes(model));
-    // In a reload a connection moves once: to a worker that stays.
+    // During a reload a connection migrates only once: to a worker that stays.
     const revision = this.#options.wantedRevision();
     const staying = able.filter((worker) => worker.revision === revision);
     return (staying.length > 0 ? staying : able).reduce<WorkerHandle | null>(

@@ -1,4 +1,4 @@
-// What can be done with a server that runs, by signal or by command over the control socket: reload, scale, drain.
+// Operations on a running server, by signal or by command over the control socket: reload, scale, drain.
 
 import { codeChange, installedCode } from '../code.js';
 import { maxWorkers } from '../config/formats.js';
@@ -17,7 +17,7 @@ import { modelReloadMessage, warnOfTelemetry } from './status.js';
 import type { Supervisor } from './supervisor.js';
 
 export interface OperationsOptions {
-  /** What the server was started with. */
+  /** The config that the server was started with. */
   readonly config: Config;
   /** Reads the config again; throws OperatorError CONFIG_INVALID. */
   readConfig(): Config;
@@ -51,12 +51,12 @@ export class Operations {
     this.#reloader = new Reloader(config, { readConfig, installedVersion: installedCode }, target, log);
   }
 
-  /** What new workers have. */
+  /** The config of new workers. */
   get config(): Config {
     return this.#reloader.config;
   }
 
-  /** Takes down what the files of these models hold, to tell later which of them have changed. */
+  /** Records the contents of these models' files, to tell later which of them have changed. */
   learnModels(versions: ModelVersions): void {
     void this.#contents.learn(versions);
   }
@@ -65,12 +65,12 @@ export class Operations {
     if (this.#state.phase === 'serving') void this.#reloader.request(signal);
   }
 
-  /** Rejects, after all is as before, with why it could not be done. */
+  /** Rejects with the reason when it could not be done; the previous config is then wanted again. */
   reload(): Promise<void> {
     return this.#reloader.reload('command');
   }
 
-  /** Resolves to what came of it; rejects when a model could not be loaded. One after the other. */
+  /** Resolves to the outcome as text; rejects when a model could not be loaded. Reloads run one after the other. */
   reloadModels(): Promise<string> {
     const isDone = this.#modelReload.then(async () => {
       const versions = await this.#contents.compared(findModelVersions(this.config));
@@ -121,7 +121,7 @@ export function operateWith(operations: Operations, status: () => ServerStatus, 
     return { ok: true, message, status: status() };
   };
 
-  /** Resolves to what to tell; rejects with why it could not be done. */
+  /** Resolves to the message for the operator; rejects with the reason when it could not be done. */
   async function carryOut(operation: Operation): Promise<string> {
     if (operation.command === 'status') return '';
     const { state } = status();

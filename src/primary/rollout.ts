@@ -1,4 +1,4 @@
-// The way of the fleet from one deployment to the next: begun, and then settled or taken back.
+// The change of the fleet from one deployment to the next: begun, and then settled or taken back.
 
 import type { Config } from '../config/load.js';
 import type { ModelVersions } from '../ipc/messages.js';
@@ -19,7 +19,7 @@ export class Rollout {
     this.#wanted = { revision: 1, config, versions };
   }
 
-  /** What every worker should have. */
+  /** The deployment that every worker should have. */
   get wanted(): Deployment {
     return this.#wanted;
   }
@@ -28,7 +28,10 @@ export class Rollout {
     return this.#underWay !== null;
   }
 
-  /** Resolves when all workers have it; rejects when one of them could not start with it and all is as before. */
+  /**
+   * Resolves when all workers have it; rejects when one of them could not start with it and the previous deployment is
+   * wanted again.
+   */
   begin(config: Config, versions: ModelVersions): Promise<void> {
     if (this.#underWay !== null) throw new Error('a reload is under way');
     return new Promise((resolve, reject) => {
@@ -37,18 +40,18 @@ export class Rollout {
     });
   }
 
-  /** Models were reloaded in place: workers that start from now on have these versions, too. */
+  /** Models were reloaded in place: workers that start from now on get these versions, too. */
   setVersions(versions: ModelVersions): void {
     this.#wanted = { ...this.#wanted, versions };
   }
 
-  /** Every worker has what is wanted. */
+  /** Every worker has the wanted deployment. */
   settled(): void {
     this.#underWay?.resolve();
     this.#underWay = null;
   }
 
-  /** A worker could not start with it: workers that have it already go back to the one before. */
+  /** A worker could not start with it: workers that already have it go back to the previous deployment. */
   takeBack(reason: string): void {
     if (this.#underWay === null) return;
     this.#wanted = this.#underWay.before;

@@ -1,8 +1,8 @@
-// One place in a fleet: the child in it, for a while its successor as well, and how its children fared so far.
+// One place in a fleet: the child in it, for a while its successor as well, and how often its children have failed.
 
 import { backOffMs, type MemberView, type SlotView, youngMs } from './plan.js';
 
-/** What counts of a member when it dies. */
+/** What matters about a member when it dies. */
 export interface SlotMember extends MemberView {
   readonly ageMs: number;
 }
@@ -10,9 +10,9 @@ export interface SlotMember extends MemberView {
 export class Slot<Member extends SlotMember> implements SlotView {
   readonly slot: number;
   readonly members: Member[] = [];
-  /** Whether a child has been ready in it since it was last wanted. */
+  /** Whether a child has been ready in this slot since the slot was last wanted. */
   hasServed = false;
-  /** Why the last child that could not start could not. */
+  /** Why the last child that failed to start failed. */
   lastFailure = '';
   #notBefore = 0;
   #youngDeaths = 0;

@@ -4,9 +4,9 @@
 //      │ not ready in time         │ silent too long     │ not gone in time
 //      └───────────────────────────┴─────────────────────┴──▶ killed ──▶ gone
 //
-// It is told what to be when it says `hello`, unless it runs other code than the primary: see code.ts. It is asked to
-// end by a message, since children ignore the signals that a terminal or PM2 sends to the whole process tree; SIGKILL
-// is what follows. Why it was killed is kept for the report of its exit.
+// When a child says `hello`, it is sent its boot message, unless it runs other code than the primary (see code.ts). A
+// message asks it to end, since children ignore the signals that a terminal or PM2 sends to the whole process tree;
+// SIGKILL follows when it takes too long. The reason for a kill is kept for the exit report.
 
 import type { ChildProcess, SendHandle } from 'node:child_process';
 import { codeChangeMessage, runningCode } from '../../code.js';
@@ -16,36 +16,36 @@ import type { ChildState, MemberView } from '../plan.js';
 
 export interface TimeLimit {
   readonly ms: number;
-  /** What is said of a child that exceeds it. */
+  /** The reason that is given when a child exceeds it. */
   readonly exceeded: string;
 }
 
 export interface ChildOptions<To> {
   readonly process: ChildProcess;
-  /** What it is, in messages. */
+  /** Its name in messages. */
   readonly role: 'worker' | 'aggregator';
   readonly incarnation: number;
-  /** Its time to be ready; without one it may take for ever. */
+  /** How long it may take to be ready; without one, any time. */
   readonly startLimit?: TimeLimit;
-  /** The longest time between two signs of life of one that is ready. */
+  /** The longest time between two signs of life once it is ready. */
   readonly silenceLimit?: TimeLimit;
-  /** What it is told first, when it has said `hello`. */
+  /** The first message to it, when it has said `hello`. */
   boot(hello: Hello): To;
 }
 
-/** How often limits are looked at. */
+/** How often limits are checked. */
 const watchIntervalMs = 100;
 
 /**
  * @template To messages to it
- * @template From what it says, beside `hello`
+ * @template From messages from it, except `hello`
  */
 export class Child<To extends object, From extends { readonly kind: string }> implements MemberView {
   readonly incarnation: number;
   state: ChildState = 'starting';
-  /** Why it was killed, if we did it. */
+  /** Why the primary killed it, if it did. */
   killedFor: string | null = null;
-  /** When it gave its last sign of life, by the monotonic clock. */
+  /** When its last sign of life came, by the monotonic clock. */
   heardAt = performance.now();
   readonly #process: ChildProcess;
   readonly #options: ChildOptions<To>;
@@ -63,7 +63,7 @@ export class Child<To extends object, From extends { readonly kind: string }> im
     this.#process.once('exit', this.#stopWatching);
   }
 
-  /** Which config it has; kinds of children that outlive reloads have one for ever. */
+  /** The revision of its config; it never changes for kinds of children that outlive reloads. */
   get revision(): number {
     return 1;
   }
@@ -76,7 +76,7 @@ export class Child<To extends object, From extends { readonly kind: string }> im
     return performance.now() - this.#startedAt;
   }
 
-  /** Calls `listener` with all that it says beside `hello`. */
+  /** Calls `listener` with every message except `hello`. */
   onMessage(listener: (message: From, handle?: RawHandle) => void): void {
     this.#process.on('message', (message: From | Hello, handle: unknown) => {
       if (isHello(message)) this.#boot(message);
@@ -84,19 +84,19 @@ export class Child<To extends object, From extends { readonly kind: string }> im
     });
   }
 
-  /** Calls `listener` with the limit that it exceeds, again until it is gone; it is killed then. */
+  /** Calls `listener` with the limit that the child exceeds, before each attempt to kill it, until it is gone. */
   onHang(listener: (reason: string) => void): void {
     this.#onHang = listener;
   }
 
-  /** Calls `listener` with how it ended when it has, and all that it said before has been heard. */
+  /** Calls `listener` with how the child ended, once all its messages have been received. */
   onExit(listener: (how: string) => void): void {
     this.#process.once('exit', (exitCode: number | null, signal: string | null) => {
       const how = signal ?? `exit code ${exitCode}`;
       if (this.#process.connected) this.#process.once('disconnect', () => listener(how));
       else listener(how);
     });
-    // One that could not even begin has no exit.
+    // A child that could not even be started has no exit.
     this.#process.on('error', ({ message }) => {
       if (this.pid !== undefined) return;
       this.#stopWatching();
@@ -104,7 +104,7 @@ export class Child<To extends object, From extends { readonly kind: string }> im
     });
   }
 
-  /** It serves; false when it has been asked to end meanwhile. */
+  /** The child serves from now on; false when it has been asked to end meanwhile. */
   becomeReady(): boolean {
     if (this.state !== 'starting') return false;
     this.state = 'ready';
@@ -112,7 +112,7 @@ export class Child<To extends object, From extends { readonly kind: string }> im
     return true;
   }
 
-  /** A message to a child that is just dying is lost with it; its exit is what counts then. */
+  /** A message to a dying child is lost with it; its exit is what counts then. */
   send(message: To, handle?: RawHandle): void {
     this.sent(message, handle).catch(() => {});
   }
@@ -127,8 +127,8 @@ export class Child<To extends object, From extends { readonly kind: string }> im
   }
 
   /**
-   * Asks it to end, and kills it when it takes longer than `graceMs`. One that is still starting serves nobody: it is
-   * killed at once.
+   * Asks it to end, and kills it when that takes longer than `graceMs`. A child that is still starting serves no client
+   * and is killed at once.
    */
   end(request: To, graceMs: number, beforeKill: () => void = () => {}): void {
     const wasReady = this.state === 'ready';
@@ -144,7 +144,7 @@ export class Child<To extends object, From extends { readonly kind: string }> im
     }, graceMs);
   }
 
-  /** @param reason for the report of its exit, where that is news */
+  /** @param reason for the exit report; null when it need not be reported */
   kill(reason: string | null = null): void {
     this.killedFor ??= reason;
     this.#process.kill('SIGKILL');
@@ -162,8 +162,8 @@ export class Child<To extends object, From extends { readonly kind: string }> im
 
   readonly #checkLimits = (): void => {
     const now = performance.now();
-    // When this process itself stood still (a machine that slept, a debugger), what children said has not been read
-    // yet.
+    // When this process itself was stopped (by sleep of the machine or a debugger), messages of children have not been
+    // read yet.
     const wasHere = now - this.#watchedAt < 2 * watchIntervalMs;
     this.#watchedAt = now;
     const limit = wasHere ? this.#exceeded(now) : undefined;

@@ -1,6 +1,6 @@
-// Keeps as many children running as there should be: asks `plan` what to do whenever something has changed, and does
-// it. Whoever has children of a kind (workers, the aggregator) says how one is started and asked to end, and what its
-// exit means.
+// Keeps the wanted number of children running: asks `plan` what to do whenever something has changed, and does it. The
+// owner of a kind of children (workers, the aggregator) defines how one is started and asked to end, and what its exit
+// means.
 
 import { codeChange } from '../../code.js';
 import { type Action, codeCheckMs, plan, type Wish } from '../plan.js';
@@ -8,20 +8,20 @@ import { Slot, type SlotMember } from '../slot.js';
 import type { Child } from './child-process.js';
 
 export interface FleetOptions<Member extends SlotMember> {
-  /** What there should be. */
+  /** The wanted fleet. */
   wish(): Omit<Wish, 'isStopping'>;
   start(slot: Slot<Member>, incarnation: number): Member;
-  /** @param how `retire`: others go on with what it does */
+  /** @param how `retire`: others take over its work */
   end(member: Member, how: 'retire' | 'drain'): void;
-  /** It is gone; how long its slot waits is the owner's to say (`Slot.noteDeath`), while the fleet is not stopping. */
+  /** A member is gone. Unless the fleet is stopping, the owner sets how long its slot waits (`Slot.noteDeath`). */
   onExit(member: Member, slot: Slot<Member>, how: string): void;
   /** Nothing is left to do, and all members are ready. */
   onSettled?(): void;
-  /** None is started, since it would be of other code; looked at again every second, and told again. */
+  /** A member is not started, since it would run other code; checked, and called, again every second. */
   onCodeChanged(change: string, slot: Slot<Member>, isNews: boolean): void;
-  /** In this slot too many in a row have ended before they were ready. The fleet has stopped. */
+  /** Too many members of this slot in a row have ended before they were ready. The fleet has stopped. */
   onGiveUp(slot: Slot<Member>): void;
-  /** What to say when the code on disk is not the running one any more. */
+  /** The message for when the code on disk is no longer the running one; null while it is. */
   readonly codeChange?: () => string | null;
 }
 
@@ -33,7 +33,7 @@ export class Fleet<Member extends Child<object, { readonly kind: string }>> {
   #isStopping = false;
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | null = null;
-  /** Why the last start that was due was refused; null when it was not. */
+  /** Why the last start that was due was refused; null when it was allowed. */
   #refusedFor: string | null = null;
 
   constructor(options: FleetOptions<Member>) {
@@ -49,7 +49,7 @@ export class Fleet<Member extends Child<object, { readonly kind: string }>> {
     return this.#isStopping;
   }
 
-  /** Does what is due; to be called when the wish or a member has changed. */
+  /** Does what is due; must be called when the wish or a member has changed. */
   reconcile(): void {
     clearTimeout(this.#timer);
     const wish = { ...this.#options.wish(), isStopping: this.#isStopping };
@@ -64,7 +64,7 @@ export class Fleet<Member extends Child<object, { readonly kind: string }>> {
     if (times.length > 0) this.#timer = setTimeout(() => this.reconcile(), Math.min(...times) - now);
   }
 
-  /** Starts no more. */
+  /** Starts no more members. */
   stop(): void {
     this.#isStopping = true;
     clearTimeout(this.#timer);
@@ -87,7 +87,7 @@ export class Fleet<Member extends Child<object, { readonly kind: string }>> {
     for (const member of this.members) member.kill();
   }
 
-  /** Whether it was done. */
+  /** Returns whether it was done. */
   #do(action: Action): boolean {
     switch (action.kind) {
       case 'fork':
@@ -109,7 +109,7 @@ export class Fleet<Member extends Child<object, { readonly kind: string }>> {
     return this.members.find((member) => member.incarnation === incarnation) as Member;
   }
 
-  /** A child of other code than this primary's is not started: see code.ts. Those that live serve on. */
+  /** No child is started from other code than this primary's (see code.ts). Running children keep serving. */
   #startUnlessChanged(slot: Slot<Member>): boolean {
     if (this.#isStopping) return false;
     const change = this.#codeChange();
