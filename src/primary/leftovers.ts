@@ -1,11 +1,11 @@
-// Counter files of servers that have ended without a word: killed, or gone with their container. The next primary of
-// their node, which has the ledger of their run, takes them over; where there is none, whoever counts for the same
-// cluster publishes them, so that nothing is lost. Whatever nobody will ask for is removed, so that nothing piles up in
-// memory. Whether a server or a worker lives, its lock says (see lock.ts), never its pid.
+// Counter files of servers that ended without cleaning up: killed, or gone with their container. The next primary of
+// their node, which has the ledger of their run, takes them over; where there is none, another primary of the same
+// cluster publishes them, so that no counts are lost. Files that nobody will claim are removed, so that they do not
+// pile up in memory. Whether a server or a worker is alive is decided by its lock (see lock.ts), never by its pid.
 //
-//   RUN-SLOT-INCARNATION.slab ─ its primary and its worker are dead ─▶ renamed to ….OWN RUN.slab ─▶ taken over ─▶ removed
+//   RUN-SLOT-INCARNATION.slab ─ its primary and worker are dead ─▶ renamed to ….OWN RUN.slab ─▶ taken over ─▶ removed
 //
-// The rename gives it to one process alone; when that dies as well, another takes it from there.
+// The rename gives the file to exactly one process; when that dies as well, another claims it from there.
 
 import { readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,15 +24,15 @@ import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { isRunningHere, type ProcessIdentity } from '../process-identity.js';
 import { earlyOrphanRecord, publishOrphan } from './departed-counters.js';
 
-/** Time that workers of a primary that was killed have to end by themselves; then they are killed. */
+/** How long workers of a killed primary have to end by themselves before they are killed. */
 const orphanGraceMs = 1500;
-/** A lock that is not listened on after this time will never be. */
+/** A lock on which no process listens after this time is abandoned. */
 const unbornMs = 60_000;
 
-/** Runs whose ledger this primary has. */
+/** Owns the runs whose ledgers this primary has. */
 export interface Heir {
   hasRun(run: string): boolean;
-  /** Takes over what a worker of such a run counted, and removes the file when that is safe. */
+  /** Takes over the counts of a worker of such a run, and removes the file when they are safe. */
   take(counterFile: DepartedCounterFile): void;
 }
 
@@ -43,9 +43,9 @@ export interface LeftoversOptions {
   readonly cluster: string;
   readonly node: string;
   readonly publisher: RecordPublisher;
-  /** Time until those of other nodes of the cluster are published in their stead. */
+  /** How long to wait before publishing the counter files of other nodes of the cluster for them. */
   readonly takeOverMs: number;
-  /** Time until those are removed that nobody publishes. */
+  /** The age at which counter files that nobody publishes are removed. */
   readonly retentionMs: number;
   readonly log: Log;
 }
@@ -53,7 +53,7 @@ export interface LeftoversOptions {
 export class Leftovers {
   readonly #options: LeftoversOptions;
   readonly #startedAt = performance.now();
-  /** By the name of the worker's lock: when its server was seen dead first. */
+  /** By the name of the worker's lock: when its server was first seen dead. */
   readonly #deadSince = new Map<string, number>();
 
   constructor(options: LeftoversOptions) {
@@ -61,8 +61,8 @@ export class Leftovers {
   }
 
   /**
-   * Looks at the folder once. Rejects when something cannot be published; the next time it is tried again.
-   * @param isStart only what takes no publishing
+   * Goes through the folder once. Rejects when something cannot be published; the next sweep tries again.
+   * @param isStart whether to do only what needs no publishing
    */
   async sweep(isStart = false): Promise<void> {
     const { folder, run, heir, publisher } = this.#options;
@@ -86,7 +86,7 @@ export class Leftovers {
         this.#endHung(counterFile);
         const living =
           isStart || !heir.hasRun(counterFile.run) ? null : readCounterFile(join(folder, counterFile.name));
-        // Nobody else may know of it by now.
+        // By now, nobody else may know of these counts.
         if (living !== null) await publisher.publish({ record: earlyOrphanRecord(living), retires: [] });
       }
     }
@@ -104,10 +104,10 @@ export class Leftovers {
     const { folder, cluster, node, heir, publisher, takeOverMs, retentionMs, log } = this.#options;
     const file = join(folder, name.name);
     const counterFile = readCounterFile(file);
-    // Of another version, or of a worker that was killed before it had written it.
+    // Written by another version, or by a worker that was killed before it had finished.
     if (counterFile === null) return this.#removeIfOlder(name.name, retentionMs);
     const { owner } = counterFile;
-    if (owner.cluster === embeddedIdentity) return removeCounterFile(file); // what it counted has ended with it
+    if (owner.cluster === embeddedIdentity) return removeCounterFile(file); // its counts ended with its server
     if (owner.cluster !== cluster) {
       if (!this.#isOlder(name.name, retentionMs)) return;
       log.warn(
@@ -128,7 +128,7 @@ export class Leftovers {
     );
   }
 
-  /** Null when somebody else was quicker. */
+  /** Null when another process was quicker. */
   #claim(name: CounterFileName): string | null {
     const { folder, run } = this.#options;
     const claimed = join(folder, claimedName(name, run));
@@ -147,14 +147,17 @@ export class Leftovers {
     return performance.now() - since;
   }
 
-  /** It ends by itself when its primary has gone, unless it hangs. One of another container we could not even name. */
+  /**
+   * A worker ends by itself when its primary is gone, unless it hangs: then it is killed. One in another container
+   * could not even be addressed.
+   */
   #endHung({ name }: CounterFileName): void {
     const { folder, cluster, node } = this.#options;
     if (performance.now() - this.#startedAt < orphanGraceMs) return;
     const counterFile: DepartedCounterFile | null = readCounterFile(join(folder, name));
     if (counterFile?.owner.cluster !== cluster || counterFile.owner.node !== node || counterFile.identity === null)
       return;
-    // Its lock may have been taken away while it lives: by whoever cleans up, or at the end of its user's session.
+    // A living primary may have lost its lock: removed by a cleanup, or at the end of its user's session.
     if (counterFile.primary !== null && isRunningHere(counterFile.primary)) return;
     if (isWorker(counterFile.identity)) process.kill(counterFile.identity.pid, 'SIGKILL');
   }
@@ -169,7 +172,7 @@ export class Leftovers {
   }
 }
 
-/** Whether it is a worker of ours beyond doubt. */
+/** Whether the process is certainly one of our workers. */
 function isWorker(identity: ProcessIdentity): boolean {
   try {
     const program = readFileSync(`/proc/${identity.pid}/cmdline`, 'utf8');

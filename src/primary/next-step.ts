@@ -1,4 +1,4 @@
-// What the `ready` line proposes to try next: a simulation that fits the model that is served.
+// What the `ready` line suggests to try next: a simulation that fits the model that is served.
 
 import { resolve, sep } from 'node:path';
 import { usesTls } from '../certificates.js';
@@ -10,7 +10,7 @@ export interface NextStep {
   readonly addresses: readonly ListenAddress[];
   /** By model: bytes of one input row; null where any length may be right. */
   readonly rowBytes: Readonly<Record<string, number | null>>;
-  /** Empty: the metrics are served by another process. */
+  /** Empty when another process serves the metrics. */
   readonly metricsUrl: string;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
@@ -18,7 +18,7 @@ export interface NextStep {
 const digitsFolder = resolve(packageRoot, 'config/models/digits');
 const defaultMetricsUrl = 'http://127.0.0.1:8080';
 
-/** A command and what it does. Words in capitals stand for what only the reader knows. */
+/** A command and what it does. Words in capitals are placeholders that only the reader can fill in. */
 export function nextStep(step: NextStep): string {
   const { config, addresses, metricsUrl, env } = step;
   const address = addresses.find(({ model }) => isDigits(config, model)) ?? addresses[0];
@@ -56,7 +56,7 @@ function isDigits({ models }: Pick<Config, 'models'>, name: string): boolean {
 function payloadOf({ config, rowBytes }: NextStep, model: string): { flags: readonly string[]; does: string } {
   if (isDigits(config, model)) return { flags: [], does: 'sends digits and checks every reply' };
   const size = rowBytes[model];
-  // The model has run on zeros before its port opened; random bytes may be no number, or no index that it knows.
+  // The model has run on zeros before its port opened; random bytes may not be valid numbers, or indices that it knows.
   if (size !== null && size !== undefined)
     return { flags: ['--payload-size', String(size), '--zeros'], does: 'sends rows of zeros and compares the totals' };
   if (config.models.find(({ name }) => name === model)?.backend === 'dummy')

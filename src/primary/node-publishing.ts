@@ -1,5 +1,5 @@
-// What the primary publishes: the node's own record every so often, and what workers left behind as soon as it can.
-// What it took over from workers and from earlier runs is in the ledger before anything of it is removed.
+// What the primary publishes: the node's own record at an interval, and what workers left behind as soon as possible.
+// Counts taken over from workers and from earlier runs are in the ledger before their sources are removed.
 
 import { clusterIdentity } from '../config/describe.js';
 import type { Config } from '../config/load.js';
@@ -16,13 +16,16 @@ import type { NodeRecordKeeper } from './node-record.js';
 import type { WorkerHandle } from './worker-handle.js';
 
 /**
- * One that was just starting when its primary was killed may open its counter file as late as this: until then each
- * publication looks.
+ * A worker that was just starting when its primary was killed may open its counter file as late as this: until then
+ * each publication sweeps the folder.
  */
 const latestOrphanMs = 10_000;
-/** And later only so often, for what other servers leave behind. */
+/** How often the folder is swept after that, for what other servers leave behind. */
 const sweepEveryMs = 5000;
-/** Each save waits for the disk, and log lines may be lost all the time. */
+/**
+ * How often counts that belong to no worker are saved: each save waits for the disk, and log lines may be lost all the
+ * time.
+ */
 const saveCountsEveryMs = 1000;
 
 export interface NodePublishingOptions {
@@ -32,7 +35,7 @@ export interface NodePublishingOptions {
   readonly publisher: RecordPublisher;
   /** Whether what is published outlives this process tree. */
   readonly isLasting: boolean;
-  /** Where counter files are; null: nowhere. */
+  /** The folder of counter files; null when there are none. */
   readonly folder: string | null;
   readonly log: Log;
 }
@@ -46,12 +49,12 @@ export class NodePublishing {
   #ledger: Ledger | null = null;
   #timer: NodeJS.Timeout | undefined;
   #saving: NodeJS.Immediate | null = null;
-  /** Whether the ledger lacks something. */
+  /** Whether the ledger is out of date. */
   #isDirty = false;
-  /** Whether it lacks what belongs to no worker, and when that was written last. */
+  /** Whether it lacks counts that belong to no worker, and when those were last written. */
   #hasCounted = false;
   #countsSavedAt = Number.NEGATIVE_INFINITY;
-  /** The ledger is the successor's: nothing is written to it, and nothing that it lacks is removed. */
+  /** The ledger belongs to the successor: nothing is written to it, and nothing that it lacks is removed. */
   #isEnded = false;
   #sweptAt = Number.NEGATIVE_INFINITY;
   #underWay: Promise<void> | null = null;
@@ -76,7 +79,7 @@ export class NodePublishing {
               hasRun: (earlier) => record.hasContained(earlier),
               take: (counterFile) => this.#takeOver(counterFile),
             },
-            // When the aggregators have folded that node away, it is too late.
+            // Once the aggregators have folded that node away, it is too late.
             takeOverMs: Math.min(metrics.takeOverSeconds, metrics.nodeRetentionSeconds / 2) * 1000,
             retentionMs: metrics.leftoverRetentionDays * 86_400_000,
             log,
@@ -84,7 +87,7 @@ export class NodePublishing {
   }
 
   /**
-   * Takes over what earlier runs of the node counted, and publishes from then on. Throws OperatorError CONFIG_INVALID.
+   * Takes over the counts of earlier runs of the node, and publishes from then on. Throws OperatorError CONFIG_INVALID.
    */
   async begin(): Promise<void> {
     this.#ledger = await this.#openLedger();
@@ -95,7 +98,7 @@ export class NodePublishing {
     this.#timer = setInterval(() => void this.publish(), this.#options.config.metrics.publishIntervalMs);
   }
 
-  /** A worker has gone: what it counted is the node's from now on. */
+  /** A worker is gone: its counts belong to the node from now on. */
   fold({ slot, incarnation, lastRecord }: WorkerHandle): void {
     const { run, record } = this.#options;
     const owner = { cluster: this.#cluster, node: this.#node, run, slot, incarnation };
@@ -110,9 +113,9 @@ export class NodePublishing {
     this.#hasCounted = true;
   }
 
-  /** Never rejects: a failure is known from the connection's state already, and the next one carries all again. */
+  /** Never rejects: the connection's state already shows a failure, and the next publication has everything again. */
   publish(): Promise<void> {
-    // Nothing queues: while one is under way, the next waits for its turn of the clock.
+    // Publications do not queue: after one that is under way, the next comes with the timer.
     this.#underWay ??= this.#publishOnce()
       .catch(() => {})
       .finally(() => {
@@ -149,16 +152,16 @@ export class NodePublishing {
     const isEarly = this.#options.record.uptimeMs < latestOrphanMs;
     if (!isEarly && performance.now() - this.#sweptAt < sweepEveryMs) return;
     this.#sweptAt = performance.now();
-    // Another primary of this node may have died that is not started again.
+    // Another primary of this node may have died and not been restarted.
     await this.#claim();
     await this.#leftovers?.sweep();
   }
 
-  /** Null when there shall be or can be none. */
+  /** Null when no ledger is wanted, or none can be kept. */
   async #openLedger(): Promise<Ledger | null> {
     const { config, run, folder, isLasting, log } = this.#options;
     const { ledgerFolder } = config.metrics;
-    // What does not last begins with this process tree, unless it is asked to.
+    // Counts that do not last begin with this process tree, unless config asks for a ledger.
     const where = ledgerFolder || (isLasting ? folder : null);
     if (where === null) return null;
     try {
@@ -191,7 +194,7 @@ export class NodePublishing {
     this.#saveSoon();
   }
 
-  /** All that goes in one turn of the event loop is written at once. */
+  /** Everything that departs in one turn of the event loop is written at once. */
   #saveSoon(): void {
     this.#isDirty = true;
     this.#saving ??= setImmediate(() => this.#save());
@@ -202,7 +205,7 @@ export class NodePublishing {
     this.#saving = null;
     if (this.#isEnded) return;
     if (this.#ledger === null) {
-      // What does not last has no other holder to wait for.
+      // Counts that do not last are kept nowhere else: there is nothing to wait for.
       if (!this.#options.isLasting) this.#departedCounters.safe(this.#departedCounters.unsafe);
       this.#isDirty = false;
       return;

@@ -1,4 +1,4 @@
-// What the primary itself publishes: the node, and the counts of its workers that are gone, and of its earlier runs.
+// What the primary itself publishes: the node, with the counts of its departed workers and of its earlier runs.
 
 import type { WorkerCounter } from '../metrics/counters.js';
 import { addCounts, departed, noCounts } from '../metrics/merge.js';
@@ -18,19 +18,19 @@ export interface NodeIdentity {
   readonly version: string;
 }
 
-/** What a run of a node counted beyond its living workers; its successor takes it over. */
+/** The counts of a run of a node, without its living workers; its successor takes them over. */
 export interface RunCounts {
   readonly run: string;
   readonly departed: WorkerCounts;
   readonly folded: FoldedIncarnations;
   readonly contains: readonly ContainedRun[];
-  /** How often its workers were replaced, and those of the runs that it contains. */
+  /** How often its workers, and those of the runs that it contains, were replaced. */
   readonly restarts: number;
 }
 
 /**
- * Earlier runs that a record names, the newest ones. What is named is not counted again when an old record of it comes
- * back, with an old dump of Redis say: a hundred runs before that dump are far beyond what a dump is old.
+ * How many earlier runs a record names, the newest ones. A named run is not counted again when an old record of it
+ * comes back, for example with an old dump of Redis: no dump is a hundred runs old.
  */
 const maxContained = 100;
 
@@ -39,7 +39,7 @@ export class NodeRecordKeeper {
   restarts = 0;
   reloads = 0;
   isStopping = false;
-  /** By model, what it takes and gives. */
+  /** By model, its inputs and outputs. */
   signatures: Readonly<Record<string, string>> = {};
   readonly #identity: NodeIdentity;
   readonly #living = new Set<number>();
@@ -48,7 +48,7 @@ export class NodeRecordKeeper {
   #earlierRestarts = 0;
   #contains: readonly ContainedRun[] = [];
   #sequence = 0;
-  // Not the start of the process, in which `npm start` may have installed and built for minutes.
+  // Not the start of the process: in it, `npm start` may have installed and built for minutes.
   readonly #startedAt = performance.now();
 
   constructor(identity: NodeIdentity) {
@@ -65,36 +65,36 @@ export class NodeRecordKeeper {
     this.#departed = addCounts(this.#departed, { ...noCounts(), [counter]: by });
   }
 
-  /** A worker begins, whose own record counts while it lives. */
+  /** A worker has started. Its own record counts while it is alive. */
   born(incarnation: number): void {
     this.#living.add(incarnation);
   }
 
-  /** Takes over what a departed worker counted; its own record does not count from the next snapshot on. */
+  /** Takes over the counts of a departed worker; its own record no longer counts from the next snapshot on. */
   fold(incarnation: number, counts: WorkerCounts | null): void {
     if (counts !== null) this.#departed = addCounts(this.#departed, departed(counts));
     this.#living.delete(incarnation);
     this.#foldedUpTo = Math.max(incarnation, this.#foldedUpTo);
   }
 
-  /** Takes over what an earlier run of the node counted, but for its workers. */
+  /** Takes over the counts of an earlier run of the node, without the workers that it had not folded. */
   contain({ run, departed, folded, contains, restarts }: RunCounts): void {
     this.#departed = addCounts(this.#departed, departed);
     this.#earlierRestarts += restarts;
     this.#contains = [...this.#contains, ...contains, { run, ...folded }].slice(-maxContained);
   }
 
-  /** Whether it has taken this run over. */
+  /** Whether this run has been taken over. */
   hasContained(run: string): boolean {
     return this.#contains.some((contained) => contained.run === run);
   }
 
-  /** Whether it has taken over what this worker of an earlier run counted. */
+  /** Whether the counts of this worker of an earlier run have been taken over. */
   hasFolded(run: string, incarnation: number): boolean {
     return this.#contains.some((contained) => contained.run === run && isFolded(incarnation, contained));
   }
 
-  /** Takes over what a worker of an earlier run counted, once. */
+  /** Takes over the counts of a worker of an earlier run, once. */
   foldEarlier(run: string, incarnation: number, counts: WorkerCounts): void {
     if (this.hasFolded(run, incarnation)) return;
     this.#departed = addCounts(this.#departed, departed(counts));
@@ -103,7 +103,7 @@ export class NodeRecordKeeper {
     );
   }
 
-  /** What the next run of the node has to know. */
+  /** What the next run of the node needs to know. */
   get counts(): RunCounts {
     return {
       run: this.#identity.run,

@@ -1,4 +1,4 @@
-// The folder of counter files: made and looked at once, by the primary, before it has a worker that would fail there.
+// The folder of counter files: the primary creates and checks it once, before it has a worker that could fail there.
 
 import type { Config } from '../config/load.js';
 import { messageOf, OperatorError } from '../errors.js';
@@ -8,8 +8,8 @@ import { defaultSlabFolder } from '../metrics/counter-file.js';
 import { holdLock } from '../metrics/lock.js';
 
 /**
- * The folder, with this run's lock in it; null when there shall be or can be no counter files. Throws OperatorError
- * CONFIG_INVALID.
+ * Returns the folder, with this run's lock in it; null when no counter files are wanted, or there is no space for them.
+ * Throws OperatorError CONFIG_INVALID.
  */
 export async function openSlabFolder(
   { metrics }: Pick<Config, 'metrics'>,
@@ -23,7 +23,7 @@ export async function openSlabFolder(
     await holdLock(folder, run);
     return folder;
   } catch (error) {
-    // A full file system is no mistake of a setting, and may be mended while we serve.
+    // A full file system is not a mistake in config, and may be freed while the server runs.
     if ((error as NodeJS.ErrnoException).code === 'ENOSPC') {
       log.warn({ folder }, 'no space for counters that outlive a worker: a kill may lose its last counts');
       return null;

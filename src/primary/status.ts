@@ -1,4 +1,4 @@
-// What the primary tells people: that it is ready and where, how it stands, what came of loading models.
+// What the primary reports to people: that it is ready and where, its status, and the results of loading models.
 
 import { codeChange, runningVersion } from '../code.js';
 import { cpuLimit } from '../config/cpu-limit.js';
@@ -14,7 +14,7 @@ import type { ServerState } from './server-state.js';
 import type { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
 
-/** What the workers serve, as the first that was ready said. */
+/** What the workers serve, as reported by the one that made all of them ready for the first time. */
 export interface Served {
   readonly addresses: readonly ListenAddress[];
   readonly models: Readonly<Record<string, string>>;
@@ -37,13 +37,13 @@ export function readyEvent(
   };
 }
 
-/** Nothing leaves the machine without a word of it. */
+/** Nothing leaves the machine without a warning. */
 export function warnOfTelemetry({ onnxRuntime }: Pick<Config, 'onnxRuntime'>, log: Log): void {
   if (!onnxRuntime.disableTelemetry)
     log.warn('ONNX Runtime may report to its makers: onnxRuntime.disableTelemetry is false');
 }
 
-/** A line for each model of a worker that has changed or could not. */
+/** Logs the outcome for each model of a worker. */
 export function logModelReload(log: Log, { slot, pid }: WorkerHandle, results: ReloadResults): void {
   for (const [model, result] of Object.entries(results)) {
     const fields = { model, version: result.version, slot, worker: pid };
@@ -55,7 +55,7 @@ export function logModelReload(log: Log, { slot, pid }: WorkerHandle, results: R
 }
 
 /**
- * What came of a reload of models in all workers, for the operator who asked for it. Throws Error with the reason when
+ * The result of a reload of models in all workers, for the operator who asked for it. Throws Error with the reason when
  * a worker could not load one of them.
  */
 export function modelReloadMessage(workers: readonly ReloadResults[]): string {
@@ -90,7 +90,7 @@ export function serverStatus(options: StatusOptions): ServerStatus {
     node,
     state: stateOf(options),
     uptimeSeconds: nodeRecord.uptimeMs / 1000,
-    // Of the worker that was ready last: a reload may have changed them.
+    // From the last worker that is ready: a reload may have changed them.
     listeners: last?.addresses ?? [],
     models: last?.models ?? {},
     metricsUrl: metricsUrl || null,
