@@ -13,7 +13,7 @@ import { Fleet } from './supervision/fleet.js';
 
 type Aggregator = Child<ToAggregator, FromAggregator>;
 
-/** It has that long to send the last state to its clients. */
+/** How long it may take to send the last state to its clients. */
 const drainTimeoutMs = 2000;
 
 export interface AggregatorChildEvents {
@@ -37,7 +37,7 @@ export class AggregatorChild {
     this.#output = output;
     this.#events = events;
     this.#fleet = new Fleet<Aggregator>({
-      // Inference goes on without it: it is tried again for ever.
+      // Inference continues without it, so starting it is never given up.
       wish: () => ({ workers: 1, revision: 1, maxBootFailures: Number.POSITIVE_INFINITY }),
       start: (slot, incarnation) => this.#fork(slot, incarnation),
       end: (aggregator) => aggregator.end({ kind: 'drain' }, drainTimeoutMs),
@@ -49,7 +49,7 @@ export class AggregatorChild {
     });
   }
 
-  /** Where the metrics are, as the last one said that was ready. */
+  /** The URL of the metrics, as reported by the last aggregator that became ready. */
   get url(): string | null {
     return this.#url;
   }
@@ -58,7 +58,7 @@ export class AggregatorChild {
     this.#fleet.reconcile();
   }
 
-  /** Lets it send the last state to its clients and end; killed when that takes too long. */
+  /** Lets it send the last state to its clients and end; kills it when that takes too long. */
   drain(): Promise<void> {
     return this.#fleet.drain();
   }
@@ -89,7 +89,7 @@ export class AggregatorChild {
         this.#events.onReady(message.url);
       }
     });
-    // A channel that is closing loses the message with its reader; the exit follows.
+    // A closing channel loses the message together with its reader; the exit follows.
     void this.#relay.attach((update) => aggregator.sent({ kind: 'update', update }).catch(() => {}));
     return aggregator;
   }

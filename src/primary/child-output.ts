@@ -1,8 +1,7 @@
-// What the children of the primary print. A pipe or a socket that this server writes its log to is held by the primary
-// alone: whoever spawns a child with it makes every process that shares it wait for its reader again (libuv sets it
-// back), and a library or a model of the user's that prints would wait as well. So children print to the primary, which
-// always reads and passes whole lines on. Files and terminals they inherit: nobody else decides whether those take a
-// line.
+// The output of the primary's children. When the log goes to a pipe or a socket, only the primary holds that: if a
+// child inherited it, every process that shares it would wait for its reader again (libuv makes it blocking again), and
+// so would a library or a model of the user's that prints. So children print to the primary, which always reads, and
+// passes on whole lines. Children inherit files and terminals: whether those take a line depends on no other process.
 
 import type { ChildProcess } from 'node:child_process';
 import { fstatSync } from 'node:fs';
@@ -16,7 +15,7 @@ export interface LineOutput {
 }
 
 export class ChildOutput {
-  /** For spawning them. */
+  /** For spawning children. */
   readonly stdio: ('inherit' | 'pipe' | 'ipc')[];
   readonly #stdout: LineOutput;
   readonly #stderr: LineOutput;
@@ -39,7 +38,7 @@ export class ChildOutput {
     }
   }
 
-  /** Resolves when all that children have printed is passed on, or after this time: somebody may hold it open. */
+  /** Resolves when all output of children is passed on, or after this time: another process may hold a pipe open. */
   async ended(timeoutMs: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const isOverdue = new Promise<void>((resolve) => {

@@ -1,7 +1,6 @@
-// What workers leave behind. Each keeps its counts in a counter file that outlives it; the primary takes them over
-// exactly once, and removes the counter file only when what it held is safe: in the node's ledger or, without one,
-// published. So nothing is lost if the primary dies as well: then the next primary of the node takes over what it
-// finds.
+// Departed counters: each worker keeps its counts in a counter file that outlives it. The primary takes them over
+// exactly once, and removes the counter file only when its counts are safe: in the node's ledger or, without one,
+// published. So nothing is lost if the primary dies as well: the next primary of the node takes over what it finds.
 
 import {
   type CounterFileOwner,
@@ -20,7 +19,7 @@ export class DepartedCounters {
   readonly #folder: string | null;
   /** Ids of records that the node's record contains, until that has been published. */
   #unpublished: readonly string[] = [];
-  /** Counter files whose counts the node's record has, until that is safe. */
+  /** Counter files whose counts the node's record contains, until they are safe. */
   #unsafe: readonly string[] = [];
 
   /** @param folder null: workers keep no counter files */
@@ -28,7 +27,7 @@ export class DepartedCounters {
     this.#folder = folder;
   }
 
-  /** The counts of a worker that is gone; null when it left none. */
+  /** Takes over the counts of a worker that is gone; null when it left none. */
   take(owner: CounterFileOwner): WorkerCounts | null {
     if (this.#folder === null) {
       this.retire([recordIdOf(owner)]);
@@ -38,19 +37,19 @@ export class DepartedCounters {
     return this.takeFile(owner, counterFilePath(this.#folder, owner));
   }
 
-  /** The same, where the counter file has been found. */
+  /** The same, for a counter file that has been found. */
   takeFile(owner: CounterFileOwner, file: string): WorkerCounts | null {
     this.retire([recordIdOf(owner)]);
     if (!this.#unsafe.includes(file)) this.#unsafe = [...this.#unsafe, file];
     return readCounterFile(file)?.counts ?? null;
   }
 
-  /** Records that the node's record contains from now on. */
+  /** Adds records that the node's record contains from now on. */
   retire(ids: readonly string[]): void {
     this.#unpublished = [...new Set([...this.#unpublished, ...ids])];
   }
 
-  /** What the next publication of the node's record retires. */
+  /** The records that the next publication of the node's record retires. */
   get retires(): readonly string[] {
     return this.#unpublished;
   }
@@ -60,7 +59,7 @@ export class DepartedCounters {
     return this.#unsafe;
   }
 
-  /** What these counter files held is safe elsewhere. */
+  /** The counts of these counter files are safe elsewhere: removes the files. */
   safe(files: readonly string[]): void {
     for (const file of files) removeCounterFile(file);
     this.#unsafe = this.#unsafe.filter((file) => !files.includes(file));
@@ -76,18 +75,18 @@ const recordIdOf = ({ node, run, slot, incarnation }: CounterFileOwner): string 
   workerRecordId(node, run, slot, incarnation);
 
 /**
- * Publishes the last counts of an orphan under its own name. Where its node had folded it already, that does no harm.
+ * Publishes the last counts of an orphan under its own name. That does no harm if its node has already folded them.
  */
 export async function publishOrphan(counterFile: DepartedCounterFile, publisher: RecordPublisher): Promise<void> {
   const counts = readCounterFile(counterFile.file)?.counts;
   if (counts === undefined) return;
-  // After every record that it published itself.
+  // Newer than every record that the worker published itself.
   const record = orphanRecord({ ...counterFile, counts: departed(counts) }, Number.MAX_SAFE_INTEGER);
   await publisher.publish({ record, retires: [] });
   removeCounterFile(counterFile.file);
 }
 
-/** What an orphan counted so far, as a record of its own, where Redis has none of it: before all that it published. */
+/** An orphan's counts so far as a record of its own, in case Redis has none: older than all that it published. */
 export function earlyOrphanRecord(counterFile: DepartedCounterFile): WorkerRecord {
   return orphanRecord(counterFile, 0);
 }

@@ -1,13 +1,13 @@
-// What a node keeps of what its runs counted, in a file that outlives the primary: Redis and every aggregator may lose
-// all that they know. Each run writes its own ledger, whole and atomically, before it removes what the ledger now
-// holds: the counter files of workers that are gone, and the ledgers of earlier runs.
+// The counts of a node's runs, in a file that outlives the primary: Redis and every aggregator may lose all their data.
+// Each run writes its own ledger, whole and atomically, before it removes the sources of the counts that the ledger now
+// holds: the counter files of departed workers, and the ledgers of earlier runs.
 //
-//   RUN.ledger          of a run, held by its primary while that lives: RUN.ledger.lock tells
-//   RUN@OTHER.ledger    claimed by the primary of run OTHER, by renaming: of several that want it one succeeds
+//   RUN.ledger          the ledger of a run, held by its primary while that is alive: its lock is RUN.ledger.lock
+//   RUN@OTHER.ledger    claimed by the primary of run OTHER by renaming: only one of several claims succeeds
 //
-// A successor claims the ledgers of runs whose holder has gone, adds them to its own, saves that, and removes them. Its
-// ledger names the runs that it contains: when it is killed before it could remove them, its own successor finds both,
-// and takes none twice.
+// A successor claims the ledgers of runs whose holder is gone, adds them to its own, saves that, and removes them. Its
+// ledger names the runs that it contains: if it is killed before it can remove theirs, its own successor finds both and
+// counts none twice.
 
 import { createHash } from 'node:crypto';
 import {
@@ -38,7 +38,7 @@ export interface LedgerOwner {
 }
 
 interface Body extends LedgerOwner, RunCounts {
-  /** Of the histograms, whose buckets have numbers for names. */
+  /** The numbers of buckets of the histograms, since buckets are named by number. */
   readonly buckets: readonly number[];
 }
 
@@ -54,7 +54,7 @@ interface LedgerFile {
   readonly holder: string;
   /** null: not a ledger of this version. */
   readonly body: Body | null;
-  /** Whether it was written by another version, which may read it. */
+  /** Whether it was written by another version, which may still read it. */
   readonly isForeign: boolean;
   readonly text: string;
 }
@@ -63,9 +63,9 @@ const format = 1;
 const buckets = [bucketCount, batchRowsBuckets];
 const ending = '.ledger';
 const asideEnding = '.unreadable';
-/** Some 5 KB each, of nodes that have gone. What they counted is in Redis; the ledger is in case it is lost there. */
+/** Some 5 KB each, of nodes that are gone. Their counts are in Redis; the ledger is in case Redis loses them. */
 const maxLedgers = 1000;
-/** What a primary makes at its start is whole after this time, or will never be. */
+/** A file that a primary creates at its start is complete after this time, or will never be. */
 const halfMadeMs = 60_000;
 
 export class Ledger {
@@ -85,24 +85,24 @@ export class Ledger {
     this.#log = log;
   }
 
-  /** Throws Error when none can be kept there; as ENOSPC, EROFS, EACCES. */
+  /** Throws Error when no ledger can be kept there, such as ENOSPC, EROFS or EACCES. */
   static async open(folder: string, owner: LedgerOwner, log: Log): Promise<Ledger> {
     makeOwnFolder(folder);
     return new Ledger(folder, owner, await holdLock(folder, ledgerOf(owner.run)), log);
   }
 
-  /** Leaves it to a successor. */
+  /** Leaves the ledger to a successor. */
   close(): void {
     this.#lock.release();
   }
 
-  /** What earlier runs of this node counted whose primaries have gone, each once; `save` is to follow. */
+  /** Claims the counts of earlier runs of this node whose primaries are gone, each once; `save` must follow. */
   async claim(): Promise<readonly RunCounts[]> {
     const claimed: LedgerFile[] = [];
     try {
-      // Of two files of one run the one that nobody has claimed was written last: it comes first.
+      // Of two files of one run, the one that is not claimed was written last: it comes first.
       for (const file of [...this.#read()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-        // The other goes when this run's ledger contains it.
+        // The other file is removed once this run's ledger contains the run.
         if ([...this.#claimed, ...claimed].some(({ run }) => run === file.run)) continue;
         const taken = await this.#take(file);
         if (taken !== null) claimed.push(taken);
@@ -120,7 +120,8 @@ export class Ledger {
   }
 
   /**
-   * Writes it, and removes the ledgers that it contains now; false, and a line in the log, when that is not possible.
+   * Writes the ledger, and removes the ledgers that it contains now; logs an error and returns false when it cannot be
+   * written.
    */
   save(counts: RunCounts): boolean {
     try {
@@ -150,7 +151,7 @@ export class Ledger {
       try {
         return readdirSync(this.#folder).flatMap((name) => this.#parse(name) ?? []);
       } catch (error) {
-        // Others claim and remove at the same time: what was moved from one file to another must be seen in either.
+        // Other primaries claim and remove files meanwhile: counts moved from one file to another must be seen in one.
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt === 20) throw error;
       }
     }
@@ -163,7 +164,7 @@ export class Ledger {
     return { name, run, holder: claimant ?? run, body: parseBody(text, run), isForeign: isForeign(text), text };
   }
 
-  /** The same file, when it is this run's from now on, and counts; else null. */
+  /** Returns the same file when it belongs to this run from now on and its counts are to be added; else null. */
   async #take(file: LedgerFile): Promise<LedgerFile | null> {
     const { name, run, holder, body } = file;
     if (holder === this.#owner.run || !this.#isOfNode(file) || (await isHeld(this.#folder, ledgerOf(holder))))
@@ -171,15 +172,15 @@ export class Ledger {
     if (body === null) return this.#setAside(name);
     const claimed = claimedName(run, this.#owner.run);
     if (!this.#isContained(run) && !this.#rename(name, claimed)) return null;
-    // Looked at again: whoever contained it meanwhile has said so before it let the file go.
-    // By its new name this run is the holder, whose lock is to stay: whom it is taken from is told by the old name.
+    // Checked again: a run that took this one over meanwhile has written that down before it let go of the file.
+    // `holder` remains the one of the old name: by the new name it is this run, whose lock must stay.
     if (!this.#isContained(run)) return { ...file, name: claimed, body: this.#parse(claimed)?.body ?? body };
     this.#remove(name);
     this.#remove(claimed);
     return null;
   }
 
-  /** Of another node, another cluster or another version it is left to those. */
+  /** A file of another node, cluster or version is left to that one. */
   #isOfNode({ body, isForeign, text }: LedgerFile): boolean {
     const { cluster, node } = this.#owner;
     if (body !== null) return body.cluster === cluster && body.node === node;
@@ -201,7 +202,7 @@ export class Ledger {
     return null;
   }
 
-  /** False when somebody else was first. */
+  /** False when another process was first. */
   #rename(from: string, to: string): boolean {
     try {
       renameSync(join(this.#folder, from), join(this.#folder, to));
@@ -230,7 +231,7 @@ export class Ledger {
     }
   }
 
-  /** Removes what nobody will come back for: nothing piles up. */
+  /** Removes files that nobody will claim, so that they do not pile up. */
   async #prune(): Promise<void> {
     const names = readdirSync(this.#folder);
     const ages = new Map(names.map((name) => [name, this.#ageMs(name)] as const));

@@ -1,5 +1,5 @@
-// The TCP listeners of the machine: the primary's own, so that a port stays open whatever becomes of workers. One is
-// opened when a worker is ready that serves it, and closed when no worker and no wanted config has it any more.
+// The TCP listeners of the machine. The primary owns them, so that a port stays open whatever happens to workers. A
+// listener is opened when a worker that serves it is ready, and closed when no worker and no wanted config has it.
 
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { listenerSettings } from '../config/addresses.js';
@@ -11,7 +11,7 @@ import { acceptHandles, type RawHandle, setListenerOptions } from '../raw-handle
 export interface ListenersOptions {
   /** @param listener one of `listenerNames` */
   onConnection(handle: RawHandle, listener: string): void;
-  /** One is closed. */
+  /** A listener is closed. */
   onClosed(listener: string): void;
   /** A connection could not be accepted: no descriptor is left for it. */
   onExhausted(): void;
@@ -19,7 +19,7 @@ export interface ListenersOptions {
 
 type ListenerConfig = Pick<Config, 'listeners'>;
 
-/** Names each listener of a config by its address; the first with port 0 is the first of any other config, too. */
+/** Names each listener of a config by its address: the first of a host with port 0 is the same one in every config. */
 export function listenerNames({ listeners }: ListenerConfig): readonly string[] {
   const seen = new Map<string, number>();
   return listeners.map(({ host, port }) => {
@@ -33,7 +33,7 @@ export function listenerNames({ listeners }: ListenerConfig): readonly string[] 
 export class Listeners {
   readonly #options: ListenersOptions;
   readonly #servers = new Map<string, Server>();
-  /** One config after the other. */
+  /** Configs are opened one after the other. */
   #opening: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
@@ -42,7 +42,7 @@ export class Listeners {
   }
 
   /**
-   * Opens what `config` has and is not open yet; resolves to the addresses of all that it has. Rejects with
+   * Opens the listeners of `config` that are not open yet; resolves to the addresses of all its listeners. Rejects with
    * OperatorError LISTEN_FAILED, which names the settings that the address comes from.
    */
   open(config: Config): Promise<readonly ListenAddress[]> {
@@ -51,7 +51,7 @@ export class Listeners {
     return opened;
   }
 
-  /** Closes what none of these configs has; keepalive is as the first says. */
+  /** Closes the listeners that none of these configs has; keepalive is set as in the first. */
   keep(configs: readonly [Config, ...Config[]]): void {
     const names = new Set(configs.flatMap(listenerNames));
     const keepAliveMs = configs[0].server.keepAliveSeconds * 1000;
@@ -61,7 +61,7 @@ export class Listeners {
     }
   }
 
-  /** Accepts nothing any more. */
+  /** Stops accepting connections. */
   close(): void {
     this.#isClosed = true;
     for (const [name, server] of this.#servers) this.#close(name, server);

@@ -1,5 +1,5 @@
-// The primary: accepts connections and gives them to workers, which read them; keeps workers alive, and speaks for the
-// node.
+// The primary: accepts connections and passes them to workers, which read them; keeps workers alive, and reports for
+// the node.
 //
 //   start ─▶ workers ready + aggregator ready ─▶ `ready` ─▶ … ─▶ signal ─▶ drain workers ─▶ last totals ─▶ exit 0
 
@@ -29,7 +29,7 @@ import { openSlabFolder } from './slab-folder.js';
 import { logModelReload, readyEvent, serverStatus, warnOfTelemetry } from './status.js';
 import { Supervisor } from './supervisor.js';
 
-/** Says why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */
+/** Logs why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */
 function logCpuLimit(log: Log, workers: number): void {
   const limit = cpuLimit();
   if (limit === null) return;
@@ -51,7 +51,7 @@ function openRedisPublisher(config: Config, log: Log): RedisPublisher {
 }
 
 interface Home {
-  /** Sorts by start, and two primaries of one node name never share it. */
+  /** Sorts by start time; two primaries of one node name never share it. */
   readonly run: string;
   readonly versions: ModelVersions;
   readonly slabFolder: string | null;
@@ -65,7 +65,7 @@ async function prepare(config: Config, log: Log): Promise<Home> {
   return { run, versions, slabFolder: await openSlabFolder(config, run, log) };
 }
 
-/** What the node counts, and how that gets to the aggregators; the relay is null with Redis. */
+/** The node's counts, and how they reach the aggregators; the relay is null with Redis. */
 function openPublishing(config: Config, { run, slabFolder }: Omit<Home, 'versions'>, log: Log) {
   const { node, workers } = config.cluster;
   const nodeRecord = new NodeRecordKeeper({ node, run, version: runningVersion });
@@ -142,7 +142,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   const supervisor = new Supervisor(config, versions, { run, slabFolder }, log, {
     onReady: becomeReady,
     onFork: ({ incarnation }) => nodeRecord.born(incarnation),
-    // With Redis the workers publish for themselves; what they tell the primary is for when they are gone.
+    // With Redis, workers publish their own records; the primary keeps what it gets from them for when they are gone.
     onUpdate: (update) => void relay?.publish(update),
     onExit: (worker) => {
       if (!state.isEnding && worker.state !== 'leaving') nodeRecord.restarts++;

@@ -1,6 +1,6 @@
-// Finds out whether connections can move between processes with the Node that this runs on, by doing it: replies that
-// the kernel has not taken are counted, the handle goes to a worker, the worker answers, and the client must have
-// every byte, in order, from both.
+// Checks whether connections can migrate between processes with the running version of Node, by migrating one: the
+// bytes that the kernel has not taken are counted, the handle goes to a worker, the worker writes those bytes, and the
+// client must receive every byte of both.
 
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
@@ -8,11 +8,11 @@ import { rawHandleOf, stopReading, unsentBytes } from '../raw-handle.js';
 import type { WorkerHandle } from './worker-handle.js';
 
 const timeoutMs = 3000;
-/** More than a kernel takes for a client that does not read, in pieces of this size. */
+/** `maxPieces` of this size are more than a kernel takes for a client that does not read. */
 const pieceBytes = 1 << 20;
 const maxPieces = 64;
 
-/** Rejects with what does not work. */
+/** Rejects with the reason when it does not work. */
 export async function checkMigration(worker: WorkerHandle): Promise<void> {
   const server = createServer({ pauseOnConnect: true });
   const sockets: Socket[] = [];
@@ -49,7 +49,7 @@ export async function checkMigration(worker: WorkerHandle): Promise<void> {
   }
 }
 
-/** Writes until the kernel takes no more, since nobody reads; returns how much. */
+/** Writes until the kernel takes no more, since nobody reads; returns the number of bytes. */
 async function fill(socket: Socket): Promise<number> {
   const piece = Buffer.alloc(pieceBytes);
   let written = 0;

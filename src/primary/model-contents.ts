@@ -1,5 +1,5 @@
-// What is in the files of the models that are served, by a hash: `reload --models` finds a replaced file by it where
-// the file system does not tell (times that stand still, inodes that repeat).
+// Hashes of the files of the served models: `reload --models` finds a replaced file by its hash where the file system
+// does not show the change (times that stand still, inodes that repeat).
 
 import { contentOf } from '../inference/model-files.js';
 import type { ModelVersion } from '../inference/versions.js';
@@ -7,20 +7,20 @@ import type { ModelVersions } from '../ipc/messages.js';
 
 export class ModelContents {
   #known = new Map<string, Known>();
-  /** One pass follows the other, so that each compares with what the one before has read. */
+  /** Passes run one after the other, so that each compares with what the previous one has read. */
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Reads what these versions hold, one after the other, unless it is known. */
+  /** Reads the contents of these versions, one after the other, unless they are known. */
   async learn(versions: ModelVersions): Promise<void> {
     await this.#pass(versions, false);
   }
 
-  /** The versions as they are to be told to workers: one whose content differs from what was known is another one. */
+  /** The versions to send to workers: one whose content differs from what was known gets another identity. */
   compared(versions: ModelVersions): Promise<ModelVersions> {
     return this.#pass(versions, true);
   }
 
-  /** The versions with what is known of their content, unread. */
+  /** The versions with what is known of their contents, without reading them. */
   labelled(versions: ModelVersions): ModelVersions {
     return Object.fromEntries(
       Object.entries(versions).map(([name, version]) => [name, labelled(version, this.#known.get(keyOf(version)))]),
@@ -43,7 +43,7 @@ export class ModelContents {
     const key = keyOf(version);
     const before = this.#known.get(key);
     if (version.identity === '' || (before !== undefined && !isAgain)) return labelled(version, before);
-    // What cannot be read is left to whoever loads it.
+    // A file that cannot be read is left to the process that loads it.
     const content = await contentOf(version.path).catch(() => null);
     if (content === null) return labelled(version, before);
     const isSame = before === undefined || before.content === content;

@@ -1,5 +1,5 @@
-// Which version of each model the workers serve: looked up on disk by the primary alone, at the start and at each
-// reload, so that a worker that is replaced in between serves what the others serve.
+// The version of each model that the workers serve. Only the primary looks it up on disk, at the start and at each
+// reload, so that a worker that is replaced in between serves the same version as the others.
 
 import type { Config } from '../config/load.js';
 import { messageOf, OperatorError } from '../errors.js';

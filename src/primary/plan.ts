@@ -1,10 +1,11 @@
-// What to do about the fleet, as a pure function: the workers there are, the workers there should be, the time it is.
+// Decides what to do about the fleet: a pure function of the workers that exist, the workers that are wanted, and the
+// time.
 //
 //   empty slot ─▶ fork ─▶ ready
 //   ready, but of an older revision ─▶ fork a successor beside it ─▶ successor ready ─▶ retire the old one
 //
-// One slot after the other gets its successor, so that a reload never costs more than one worker's memory and a
-// revision that cannot start is noticed at the first.
+// Slots get their successors one after the other, so that a reload never costs more than one worker's memory, and a
+// revision that cannot start is noticed at the first slot.
 
 export type ChildState = 'starting' | 'ready' | 'leaving';
 
@@ -19,11 +20,11 @@ export interface MemberView {
 /** What the primary knows of one place in the fleet. Times are milliseconds of a clock that never goes back. */
 export interface SlotView {
   readonly slot: number;
-  /** The worker of this place; while one follows another, both, the older first. */
+  /** The worker in this place; while it is being replaced, both workers, the older first. */
   readonly members: readonly MemberView[];
-  /** Not to fork before. */
+  /** No fork before this time. */
   readonly notBefore: number;
-  /** How often in a row a worker in this slot ended before it was ready, with nobody else to serve in it. */
+  /** How many times in a row a worker ended before it was ready, with no other worker in this slot. */
   readonly bootFailures: number;
 }
 
@@ -31,16 +32,16 @@ export interface Wish {
   readonly isStopping: boolean;
   /** How many workers there should be: those in the slots below this number. */
   readonly workers: number;
-  /** Which config they should have. */
+  /** The revision that they should have. */
   readonly revision: number;
   readonly maxBootFailures: number;
 }
 
 export type Action =
   | { readonly kind: 'fork'; readonly slot: number }
-  /** The worker goes, and its connections move to others. */
+  /** The worker leaves, and its connections migrate to others. */
   | { readonly kind: 'retire'; readonly incarnation: number }
-  /** The worker goes, and its connections end. */
+  /** The worker leaves, and its connections end. */
   | { readonly kind: 'drain'; readonly incarnation: number }
   /** Nothing to do now; look again at this time. */
   | { readonly kind: 'wait'; readonly until: number }
@@ -55,7 +56,7 @@ export function plan(fleet: readonly SlotView[], wish: Wish, now: number): reado
   return [...actions, ...surplus(fleet, wish).map(retire), ...nextSuccessor(wanted, wish, now)];
 }
 
-/** Workers beyond the wish. Those that serve stay until one of the others does: the port is never closed for it. */
+/** Workers beyond the wish. Those that serve stay until a wanted one does, so that clients are always served. */
 function surplus(fleet: readonly SlotView[], { workers }: Wish): readonly MemberView[] {
   const isServed = fleet.some(({ slot, members }) => slot < workers && members.some(({ state }) => state === 'ready'));
   const beyond = fleet.filter(({ slot }) => slot >= workers).flatMap(({ members }) => members.filter(isStaying));
@@ -67,8 +68,8 @@ const drain = ({ incarnation }: MemberView): Action => ({ kind: 'drain', incarna
 const retire = ({ incarnation }: MemberView): Action => ({ kind: 'retire', incarnation });
 
 /**
- * Ends workers that another one of their slot has taken the place of, or that start with a config nobody wants any
- * more; a slot where nobody stays gets another.
+ * Retires workers whose successor in the slot serves, and workers that are starting with an outdated config; a slot
+ * where no worker stays gets a new one.
  */
 function replaceOutdated(slot: SlotView, { revision }: Wish, now: number): readonly Action[] {
   const staying = slot.members.filter(isStaying);
@@ -90,18 +91,18 @@ function forkWhenDue({ slot, notBefore }: SlotView, now: number): Action {
   return notBefore <= now ? { kind: 'fork', slot } : { kind: 'wait', until: notBefore };
 }
 
-/** A worker that lived this long has proven itself: its end says nothing about the next one. */
+/** A worker that lived at least this long has proven itself: its end says nothing about the next one. */
 export const youngMs = 10_000;
 
 /**
- * How often to look whether the code on disk is that of this primary again, while a process of it waits to be started.
+ * How often to check whether the code on disk is this primary's again, while a child process waits to be started.
  */
 export const codeCheckMs = 1000;
 
 /**
  * How long to wait before the next fork of a slot whose last `youngDeaths` workers died young, in milliseconds: the
- * first replacement comes at once, then 200 ms doubling up to 10 s, each cut by up to half at random so that slots do
- * not beat in time.
+ * first replacement comes at once, then the delay doubles from 200 ms up to 10 s. Each delay is cut at random by up to
+ * half, so that slots do not fork in step.
  * @param random 0 to 1
  */
 export function backOffMs(youngDeaths: number, random: number): number {

@@ -1,4 +1,4 @@
-// A reload: config is read again, models are looked for again, and every worker is replaced by one that has both.
+// A reload: reads config again, looks for models again, and replaces every worker by one that has both.
 
 import { codeChangeMessage } from '../code.js';
 import { type Config, leafKeys } from '../config/load.js';
@@ -8,7 +8,7 @@ import type { ModelVersions } from '../ipc/messages.js';
 import type { Log } from '../log.js';
 import { findModelVersions } from './model-versions.js';
 
-/** What the primary and the aggregator have held since their start. */
+/** The settings that the primary and the aggregator keep from their start. */
 const fixedSections = ['redis', 'http', 'metrics', 'otlp', 'control'] as const;
 const fixedKeys = ['cluster.name', 'cluster.node'];
 
@@ -19,7 +19,7 @@ export interface ReloadTarget {
   scale(workers: number): unknown;
 }
 
-/** What a reload finds at the moment it is asked for. */
+/** What a reload reads at the moment of the request. */
 export interface ReloadSource {
   /** Throws when the config is not valid. */
   readConfig(): Config;
@@ -43,12 +43,12 @@ export class Reloader {
     this.#log = log;
   }
 
-  /** What new workers have. */
+  /** The config of new workers. */
   get config(): Config {
     return this.#config;
   }
 
-  /** For signals: never rejects; while one reload is under way, one more follows it. */
+  /** For signals: never rejects; when a reload is under way, one more follows it. */
   async request(reason: string): Promise<void> {
     if (this.#target.isReloading) {
       this.#isAskedAgain = true;
@@ -60,7 +60,7 @@ export class Reloader {
     await this.request(reason);
   }
 
-  /** Rejects, after all is as before, with why it could not be done. */
+  /** Rejects with the reason when it could not be done; the previous config is then wanted again. */
   async reload(reason: string): Promise<void> {
     if (this.#target.isReloading) throw new Error('a reload is under way: wait for its end');
     const begunAt = performance.now();
@@ -70,7 +70,7 @@ export class Reloader {
       const versions = findModelVersions(config);
       this.#log.info({ reason }, 'reloading');
       await this.#target.reload(config, versions);
-      // What signals made of the number of workers stays, unless config says another number than before.
+      // A number of workers that was changed by signals stays, unless the number in config has changed.
       if (config.cluster.workers !== this.#config.cluster.workers) this.#target.scale(config.cluster.workers);
       this.#config = config;
       this.#log.level = config.log.level;
@@ -81,13 +81,13 @@ export class Reloader {
     }
   }
 
-  /** Workers of another version would not understand this primary, nor it them. */
+  /** Workers of another version and this primary would not understand each other. */
   #checkVersion(): void {
     const installed = this.#source.installedVersion();
     if (installed !== this.#version) throw new Error(codeChangeMessage(installed, this.#version));
   }
 
-  /** The new config, but for what cannot change while the server runs. */
+  /** The new config, except for settings that cannot change while the server runs. */
   #withFixed(next: Config): Config {
     const old = this.#config;
     const ignored = [...leafKeys(schema)].filter(

@@ -1,10 +1,10 @@
-// Where the server is on its way from its start to its exit.
+// The phase of the server, from its start to its exit.
 //
 //   starting ──▶ serving ──▶ draining ──▶ exit 0
 //      └────────────┴─▶ failed ──▶ exit with the code of its reason
 //
-// From starting it may drain as well. Neither end leads anywhere else: what fails while the server drains does not make
-// it drop what it answers, and one that drains never says that it is ready.
+// A starting server may also drain. `draining` and `failed` are final: a failure during a drain does not make the
+// server drop the requests that it is answering, and a draining server never reports that it is ready.
 
 export type ServerPhase = 'starting' | 'serving' | 'draining' | 'failed';
 
@@ -23,7 +23,7 @@ export class ServerState {
     return this.#phase;
   }
 
-  /** Whether it has been ready, ever: from then on a child that cannot start is not the end of the server. */
+  /** Whether it has ever been ready: from then on, a child that cannot start does not end the server. */
   get hasServed(): boolean {
     return this.#hasServed;
   }
@@ -32,7 +32,7 @@ export class ServerState {
     return following[this.#phase].length === 0;
   }
 
-  /** Returns false, and changes nothing, when the server cannot come there any more. */
+  /** Returns false, and changes nothing, when the server can no longer enter this phase. */
   enter(phase: ServerPhase): boolean {
     if (!following[this.#phase].includes(phase)) return false;
     this.#phase = phase;

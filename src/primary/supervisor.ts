@@ -1,4 +1,4 @@
-// Keeps the workers as they should be, and passes on what they say.
+// Keeps the wanted workers running, and passes on their messages.
 
 import cluster from 'node:cluster';
 import { fileURLToPath } from 'node:url';
@@ -32,29 +32,29 @@ import type { Slot } from './slot.js';
 import { Fleet } from './supervision/fleet.js';
 import { WorkerHandle } from './worker-handle.js';
 
-/** What a worker says when it serves. */
+/** The message of a worker that can serve. */
 type Ready = Extract<FromWorker, { kind: 'ready' }>;
-/** And where. */
+/** With the addresses of its listeners. */
 type Serving = Ready & { readonly addresses: readonly ListenAddress[] };
 
 export interface SupervisorEvents {
-  /** Every worker that is wanted serves, for the first time. */
+  /** All wanted workers serve for the first time. */
   onReady(): void;
   onFork(worker: WorkerHandle): void;
   onUpdate(update: RecordUpdate): void;
   /** A worker is gone; its handle has the last record that arrived. */
   onExit(worker: WorkerHandle): void;
   onConnectionLost(): void;
-  /** What the models of a worker take and give, as it serves now. */
+  /** The inputs and outputs of a worker's models, as it serves them now. */
   onSignatures(signatures: Signatures): void;
   onModelsReloaded(worker: WorkerHandle, results: ReloadResults): void;
-  /** A worker could not start, with its reason, and no reload is to blame. */
+  /** A worker could not start, with its reason, and no reload is under way. */
   onBootFailed(failure: BootFailed): void;
-  /** No worker becomes ready in a slot, or none lives and none may be started. */
+  /** No worker becomes ready in a slot, or none is alive and none may be started. */
   onGiveUp(code: OperatorErrorCode, reason: string): void;
 }
 
-/** How often at the most the lack of descriptors is logged. */
+/** The shortest time between two log lines about a lack of descriptors. */
 const exhaustedLogMs = 10_000;
 
 export class Supervisor {
@@ -71,7 +71,7 @@ export class Supervisor {
   #wanted: number;
   #served: Serving | null = null;
   #migrationCheck: Promise<void> = Promise.resolve();
-  /** Whether handles pass beside Node's messages; tried with the first worker. */
+  /** Whether handles can be sent alongside Node's messages; tried with the first worker. */
   #handlesPass: Promise<boolean | null> | null = null;
   #onSettled: (() => void)[] = [];
 
@@ -143,7 +143,7 @@ export class Supervisor {
     this.#fleet.reconcile();
   }
 
-  /** What the workers serve, as the one said with which all of them were ready for the first time; null before. */
+  /** What the workers serve, as reported by the one that made all of them ready for the first time; null before. */
   get served(): Serving | null {
     return this.#served;
   }
@@ -161,12 +161,12 @@ export class Supervisor {
     return this.#rollout.isUnderWay;
   }
 
-  /** Whether connections move; otherwise they are drained. */
+  /** Whether connections can migrate; otherwise they are drained. */
   get canMoveConnections(): boolean {
     return this.#migrations.isPossible;
   }
 
-  /** Adds workers, or retires surplus ones: those with the highest slots. Resolves when all is as it should be. */
+  /** Adds workers, or retires surplus ones: those with the highest slots. Resolves when the fleet has settled. */
   scale(workers: number): Promise<void> {
     this.#wanted = workers;
     const isSettled = new Promise<void>((resolve) => this.#onSettled.push(resolve));
@@ -175,8 +175,8 @@ export class Supervisor {
   }
 
   /**
-   * Tells every worker to serve these versions; those that are still starting hear of it when they are ready. Resolves
-   * to what came of it in each worker that lives.
+   * Tells every worker to serve these versions; those that are still starting are told when they are ready. Resolves to
+   * the results of each worker that is ready now.
    */
   reloadModels(versions: ModelVersions): Promise<readonly ReloadResults[]> {
     this.#rollout.setVersions(versions);
@@ -185,8 +185,8 @@ export class Supervisor {
   }
 
   /**
-   * Replaces every worker by one with this config, one after the other; their connections move. Rejects when a worker
-   * cannot start with it: then those that have it go back to what they had.
+   * Replaces every worker by one with this config, one after the other; their connections migrate. Rejects when a
+   * worker cannot start with it: workers that have it then go back to the previous config.
    */
   async reload(config: Config, versions: ModelVersions): Promise<void> {
     await this.#migrationCheck;
@@ -204,7 +204,7 @@ export class Supervisor {
     }
   }
 
-  /** Drains every worker; resolves when the last one is gone. One that exceeds its time is killed. */
+  /** Drains every worker; resolves when the last one is gone. A worker that exceeds its time is killed. */
   async drain(): Promise<void> {
     this.#stop('the server is stopping');
     await this.#fleet.drain();
@@ -223,7 +223,7 @@ export class Supervisor {
     this.#rollout.takeBack(reason);
   }
 
-  /** Those that no worker has that stays, and no wanted config, are closed. */
+  /** Closes the listeners that neither a staying worker nor the wanted config has. */
   #keepListeners(): void {
     const staying = this.workers.filter(({ state }) => state !== 'leaving');
     this.#listeners.keep([this.#rollout.wanted.config, ...staying.map(({ deployment }) => deployment.config)]);
@@ -243,8 +243,8 @@ export class Supervisor {
   }
 
   /**
-   * When the last worker has gone there is nothing to keep, and a restart of the whole brings the new code. That is
-   * done at the second look: for a moment, files that are written again are not whole.
+   * When the last worker is gone there is nothing to keep, and a restart of the whole server brings the new code. The
+   * fleet gives up only at the second check: files that are being rewritten are incomplete for a moment.
    */
   #codeChanged(change: string, { slot }: Slot<WorkerHandle>, isNews: boolean): void {
     if (this.#rollout.isUnderWay) this.#rollout.takeBack(change);
@@ -332,7 +332,7 @@ export class Supervisor {
     }
   }
 
-  /** The worker serves until another one does; then its connections move there. */
+  /** The worker serves until its successor does; then its connections migrate there. */
   #replace(worker: WorkerHandle, reason: string): void {
     if (worker.isSpent || worker.state !== 'ready') return;
     worker.isSpent = true;
@@ -340,7 +340,7 @@ export class Supervisor {
     this.#fleet.reconcile();
   }
 
-  /** The first worker that is ready with a config opens its listeners. */
+  /** The first worker that is ready with a config has its listeners opened. */
   async #open(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: Ready): Promise<void> {
     try {
       if (await this.#canPassHandles(slot, worker)) worker.enableHandles();
@@ -362,7 +362,7 @@ export class Supervisor {
     return slot.members.includes(worker) && this.#canPassHandles(slot, worker);
   }
 
-  /** Null when the worker has died meanwhile: then the next one is tried. Never rejects. */
+  /** Null when the worker has died meanwhile: the next one is tried then. Never rejects. */
   async #tryHandles(slot: Slot<WorkerHandle>, worker: WorkerHandle): Promise<boolean | null> {
     try {
       const died = new Promise<never>((_, reject) => worker.onExit(() => reject(new Error('the worker has died'))));

@@ -1,4 +1,4 @@
-// The primary's picture of one worker process.
+// The primary's view of one worker process.
 
 import type { Worker } from 'node:cluster';
 import { arrivalFrame, trialListener } from '../connection-frames.js';
@@ -13,16 +13,16 @@ import { Child, type ChildOptions } from './supervision/child-process.js';
 export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receiver {
   readonly slot: number;
   readonly deployment: Deployment;
-  /** Which versions of the models it was last told to serve. */
+  /** The model versions that it was last told to serve. */
   versions: ModelVersions;
   hasServed = false;
-  /** Whether it takes connections beside Node's messages. */
+  /** Whether it can receive connections alongside Node's messages. */
   takesHandles = false;
   /** Where it listens, once it is ready. */
   addresses: readonly ListenAddress[] = [];
-  /** By name, what it says of its models. */
+  /** By name, its descriptions of its models. */
   models: Readonly<Record<string, string>> = {};
-  /** Whether it has asked for another one in its place. */
+  /** Whether it has asked to be replaced. */
   isSpent = false;
   /** The newest record it published. */
   lastRecord: WorkerRecord | null = null;
@@ -32,10 +32,10 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
   readonly peers = new Map<string, number>();
   readonly unacknowledged: Connection[] = [];
   readonly #listeners: readonly string[];
-  /** Sends connections beside Node's messages; null where that cannot be done. */
+  /** Sends connections alongside Node's messages; null where that cannot be done. */
   #sendHandle: ReturnType<typeof handleSender> = null;
   readonly #worker: Worker;
-  /** Who waits for what comes of reloads of its models, in the order they were asked for. */
+  /** The callbacks for the results of reloads of its models, in the order in which these were requested. */
   readonly #onModelsReloaded: ((results: ReloadResults) => void)[] = [];
 
   constructor(
@@ -74,12 +74,12 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
     this.versions = deployment.versions;
   }
 
-  /** One that is spent is as outdated as one with an older config. */
+  /** A worker that has asked to be replaced is as outdated as one with an older config. */
   override get revision(): number {
     return this.isSpent ? 0 : this.deployment.revision;
   }
 
-  /** Connections may come to it beside Node's messages. */
+  /** From now on, connections are sent to it alongside Node's messages. */
   enableHandles(): void {
     this.#sendHandle = handleSender(this.#worker.process);
   }
@@ -88,21 +88,21 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
     return this.#listeners.includes(listener);
   }
 
-  /** Tries whether connections come to it beside Node's messages. */
+  /** Sends it a test connection alongside Node's messages; throws Error where that cannot be done. */
   giveTrial(handle: RawHandle): void {
     const sendHandle = handleSender(this.#worker.process);
     if (sendHandle === null || !this.takesHandles) throw new Error('channels between processes are not as they were');
     sendHandle(arrivalFrame({ listener: trialListener, decision: 'granted', address: '' }), handle);
   }
 
-  /** To a worker that is just dying it does not come; then it is given to another one. */
+  /** A connection that does not reach a dying worker is given to another one. */
   give({ handle, listener, permit }: Connection): void {
     const arrival = { listener: this.#listeners.indexOf(listener), ...permit };
     if (this.#sendHandle === null) this.send({ kind: 'connection', arrival }, handle);
     else this.#sendHandle(arrivalFrame(arrival), handle);
   }
 
-  /** Resolves to what came of it; to nothing when the worker ends before it says so. */
+  /** Resolves to the results; to an empty object when the worker ends before it reports them. */
   reloadModels(versions: ModelVersions): Promise<ReloadResults> {
     this.versions = versions;
     this.send({ kind: 'reload-models', versions });
