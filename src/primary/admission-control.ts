@@ -1,7 +1,7 @@
 // Decides on connections that the primary has accepted, before they cost a worker anything. A connection is closed at
-// once if its client is already gone or may not connect, and so are, in a storm, most connections beyond the limits: a
-// storm costs the workers, which serve the others, next to nothing. All others go to a worker, either with a permit or
-// for their client to be told that there is none.
+// once if its client is already gone or may not connect, and, in a storm of connections beyond the limits, if more than
+// `maxToldPerSecond` are: so a storm costs the workers, which serve the others, next to nothing. All other connections
+// go to a worker, either with a permit or so that it tells the client that there is none.
 
 import { AddressFilter, clientKey, plainAddress } from '../client-address.js';
 import type { Config } from '../config/load.js';
@@ -53,7 +53,7 @@ export class AdmissionControl {
     return decision === 'granted' || this.#mayTell(now) ? { address, decision } : this.#refuse(decision);
   }
 
-  /** Has a connection counted that is closed for this reason. */
+  /** Has a worker count a connection that is closed for this reason. */
   count(reason: Refusal): void {
     this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
     this.#timer ??= setTimeout(this.#send, gatherMs);

@@ -1,4 +1,4 @@
-// The output of the primary's children. When the log goes to a pipe or a socket, only the primary holds that: if a
+// The output of the primary's children. When the log goes to a pipe or a socket, only the primary holds it: if a
 // child inherited it, every process that shares it would wait for its reader again (libuv makes it blocking again), and
 // so would a library or a model of the user's that prints. So children print to the primary, which always reads, and
 // passes on whole lines. Children inherit files and terminals: whether those take a line depends on no other process.

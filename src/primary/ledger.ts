@@ -38,7 +38,7 @@ export interface LedgerOwner {
 }
 
 interface Body extends LedgerOwner, RunCounts {
-  /** The numbers of buckets of the histograms, since buckets are named by number. */
+  /** How many buckets the histograms have: buckets are named by number. */
   readonly buckets: readonly number[];
 }
 

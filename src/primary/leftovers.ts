@@ -29,7 +29,7 @@ const orphanGraceMs = 1500;
 /** A lock on which no process listens after this time is abandoned. */
 const unbornMs = 60_000;
 
-/** Owns the runs whose ledgers this primary has. */
+/** Takes over from the runs whose ledgers this primary has. */
 export interface Heir {
   hasRun(run: string): boolean;
   /** Takes over the counts of a worker of such a run, and removes the file when they are safe. */

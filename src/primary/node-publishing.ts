@@ -23,8 +23,8 @@ const latestOrphanMs = 10_000;
 /** How often the folder is swept after that, for what other servers leave behind. */
 const sweepEveryMs = 5000;
 /**
- * How often counts that belong to no worker are saved: each save waits for the disk, and log lines may be lost all the
- * time.
+ * The shortest time between two saves of counts that belong to no worker: each save waits for the disk, and log lines
+ * may be lost all the time.
  */
 const saveCountsEveryMs = 1000;
 

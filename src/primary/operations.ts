@@ -65,7 +65,7 @@ export class Operations {
     if (this.#state.phase === 'serving') void this.#reloader.request(signal);
   }
 
-  /** Rejects with the reason when it could not be done; the previous config is then wanted again. */
+  /** Rejects with the reason when it could not be done; the previous config stays in force. */
   reload(): Promise<void> {
     return this.#reloader.reload('command');
   }

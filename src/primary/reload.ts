@@ -60,7 +60,7 @@ export class Reloader {
     await this.request(reason);
   }
 
-  /** Rejects with the reason when it could not be done; the previous config is then wanted again. */
+  /** Rejects with the reason when it could not be done; the previous config stays in force. */
   async reload(reason: string): Promise<void> {
     if (this.#target.isReloading) throw new Error('a reload is under way: wait for its end');
     const begunAt = performance.now();

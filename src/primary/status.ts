@@ -14,7 +14,7 @@ import type { ServerState } from './server-state.js';
 import type { Supervisor } from './supervisor.js';
 import type { WorkerHandle } from './worker-handle.js';
 
-/** What the workers serve, as reported by the one that made all of them ready for the first time. */
+/** What the workers serve, as reported by the one that completed the fleet for the first time. */
 export interface Served {
   readonly addresses: readonly ListenAddress[];
   readonly models: Readonly<Record<string, string>>;

@@ -34,7 +34,7 @@ import { WorkerHandle } from './worker-handle.js';
 
 /** The message of a worker that can serve. */
 type Ready = Extract<FromWorker, { kind: 'ready' }>;
-/** With the addresses of its listeners. */
+/** The same, with the addresses of its listeners. */
 type Serving = Ready & { readonly addresses: readonly ListenAddress[] };
 
 export interface SupervisorEvents {
@@ -143,7 +143,7 @@ export class Supervisor {
     this.#fleet.reconcile();
   }
 
-  /** What the workers serve, as reported by the one that made all of them ready for the first time; null before. */
+  /** What the workers serve, as reported by the one that completed the fleet for the first time; null before. */
   get served(): Serving | null {
     return this.#served;
   }

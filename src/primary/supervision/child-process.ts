@@ -25,7 +25,7 @@ export interface ChildOptions<To> {
   /** Its name in messages. */
   readonly role: 'worker' | 'aggregator';
   readonly incarnation: number;
-  /** How long it may take to be ready; without one, any time. */
+  /** How long it may take to be ready; without one, there is no limit. */
   readonly startLimit?: TimeLimit;
   /** The longest time between two signs of life once it is ready. */
   readonly silenceLimit?: TimeLimit;

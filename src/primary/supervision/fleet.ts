@@ -17,7 +17,7 @@ export interface FleetOptions<Member extends SlotMember> {
   onExit(member: Member, slot: Slot<Member>, how: string): void;
   /** Nothing is left to do, and all members are ready. */
   onSettled?(): void;
-  /** A member is not started, since it would run other code; checked, and called, again every second. */
+  /** A member is not started, since it would run other code. Checked again every second, with a call each time. */
   onCodeChanged(change: string, slot: Slot<Member>, isNews: boolean): void;
   /** Too many members of this slot in a row have ended before they were ready. The fleet has stopped. */
   onGiveUp(slot: Slot<Member>): void;
