@@ -42,9 +42,6 @@ export class Operations {
     this.#state = state;
     this.#log = log;
     const target = {
-      get isReloading() {
-        return supervisor.isReloading;
-      },
       reload: (next: Config, versions: ModelVersions) => this.#replaceWorkers(next, versions),
       scale: (workers: number) => this.scale(workers),
     };

@@ -13,7 +13,6 @@ const fixedSections = ['redis', 'http', 'metrics', 'otlp', 'control'] as const;
 const fixedKeys = ['cluster.name', 'cluster.node'];
 
 export interface ReloadTarget {
-  readonly isReloading: boolean;
   /** Rejects when a worker cannot start with it. */
   reload(config: Config, versions: ModelVersions): Promise<void>;
   scale(workers: number): unknown;
@@ -33,7 +32,9 @@ export class Reloader {
   readonly #target: ReloadTarget;
   readonly #log: Log;
   #config: Config;
-  #isAskedAgain = false;
+  #isUnderWay = false;
+  /** The signal that asked for a reload while one was under way; null when none did. */
+  #askedAgain: string | null = null;
 
   constructor(config: Config, source: ReloadSource, target: ReloadTarget, log: Log) {
     this.#config = config;
@@ -48,21 +49,27 @@ export class Reloader {
     return this.#config;
   }
 
-  /** For signals: never rejects; when a reload is under way, one more follows it. */
-  async request(reason: string): Promise<void> {
-    if (this.#target.isReloading) {
-      this.#isAskedAgain = true;
-      return;
-    }
-    await this.reload(reason).catch(() => {});
-    if (!this.#isAskedAgain) return;
-    this.#isAskedAgain = false;
-    await this.request(reason);
+  /** For signals: never rejects. When a reload is under way, whoever asked for it, one more follows. */
+  async request(signal: string): Promise<void> {
+    if (this.#isUnderWay) this.#askedAgain = signal;
+    else await this.reload(signal).catch(() => {});
   }
 
   /** Rejects with the reason when it could not be done; the previous config stays in force. */
   async reload(reason: string): Promise<void> {
-    if (this.#target.isReloading) throw new Error('a reload is under way: wait for its end');
+    if (this.#isUnderWay) throw new Error('a reload is under way: wait for its end');
+    this.#isUnderWay = true;
+    try {
+      await this.#reload(reason);
+    } finally {
+      this.#isUnderWay = false;
+      const signal = this.#askedAgain;
+      this.#askedAgain = null;
+      if (signal !== null) void this.request(signal);
+    }
+  }
+
+  async #reload(reason: string): Promise<void> {
     const begunAt = performance.now();
     try {
       this.#checkVersion();

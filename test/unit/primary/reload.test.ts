@@ -16,9 +16,6 @@ describe('a reload', () => {
     const reloaded: Config[] = [];
     const scaled: number[] = [];
     const target = {
-      get isReloading() {
-        return done.length > 0;
-      },
       reload: (config: Config) => {
         reloaded.push(config);
         return new Promise<void>((resolve) => done.push(resolve));
@@ -41,6 +38,20 @@ describe('a reload', () => {
     expect(reloaded).to.have.lengthOf(2);
     finish();
     await first;
+    await new Promise(setImmediate);
+    expect(reloaded).to.have.lengthOf(2);
+  });
+
+  it('that is asked for by signal while one by command is under way follows it, once', async () => {
+    const { reloader, reloaded, finish } = startReloader();
+    const first = reloader.reload('command');
+    await Promise.all([reloader.request('SIGUSR2'), reloader.request('SIGHUP')]);
+    expect(reloaded).to.have.lengthOf(1);
+    finish();
+    await first;
+    expect(reloaded).to.have.lengthOf(2);
+    finish();
+    await new Promise(setImmediate);
     expect(reloaded).to.have.lengthOf(2);
   });
 
