@@ -1,15 +1,15 @@
-// How the primary tells a worker of a connection whose handle comes along: a few bytes in the stream of Node's own
+// How the primary announces a connection to a worker, along with its handle: by a few bytes in the stream of Node's own
 // messages, which the worker takes out before Node reads that stream.
 //
 //   ┌ mark: 4 bytes ┬ length of what follows: 1 ┬ listener: 2 ┬ decision: 1 ┬ client's address ┐
 //
-// Node puts before each of its messages the length in 4 bytes (`serialization: 'advanced'`); the mark is a length that
-// none can have. The kernel ends a read with the bytes that a handle was sent with, so a read brings one handle at the
-// most, and it belongs to the last message that begins in it.
+// Node starts each of its messages with a length in 4 bytes (`serialization: 'advanced'`); the mark is a length that no
+// message can have. The kernel ends a read with the bytes that a handle was sent with, so a read brings at most one
+// handle, and the handle belongs to the last message that begins in that read.
 
 import type { Arrival, Decision } from './ipc/messages.js';
 
-/** A connection that is sent to try the way; the worker answers it. */
+/** The listener of a connection that is sent to test this way; the worker answers it. */
 export const trialListener = 0xff_ff;
 
 const verdicts: readonly Decision[] = ['granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'];
@@ -17,33 +17,33 @@ const mark = 0xff_ff_ff_fe;
 const headerBytes = 5;
 const lengthBytes = 4;
 
-/** As latin1 text. */
+/** The frame of an arrival, as latin1 text. */
 export function arrivalFrame({ listener, decision, address }: Arrival): string {
   const body = String.fromCharCode(listener >> 8, listener & 0xff, verdicts.indexOf(decision)) + address;
   return `\xff\xff\xff\xfe${String.fromCharCode(body.length)}${body}`;
 }
 
-/** Where the parts of a channel's stream go. */
+/** Receives the parts of a channel's stream. */
 export interface FrameSink<Handle> {
   /** Bytes that are Node's own, and the handle that came with the last message that begins in them. */
   onOther(bytes: Buffer, handle: Handle | null): void;
-  /** Null: the handle was lost on its way, since this process had no descriptor left for it. */
+  /** A null handle was lost on its way, because this process had no descriptor left for it. */
   onArrival(arrival: Arrival, handle: Handle | null): void;
 }
 
-/** One that begins in the bytes just read; one of Node's may end beyond them. */
+/** A message that begins in the bytes just read; one of Node's messages may end beyond them. */
 interface Message {
   readonly begin: number;
   readonly end: number;
-  /** Null: it is Node's. */
+  /** Null: the message is Node's. */
   readonly arrival: Arrival | null;
 }
 
 export class FrameSplitter<Handle> {
   readonly #sink: FrameSink<Handle>;
-  /** What of Node's last message is still to come. */
+  /** Bytes of Node's last message that are still to come. */
   #missingBytes = 0;
-  /** The beginning of a message that cannot be told yet, and what came with it. */
+  /** The beginning of a message that cannot be read yet, and the handle that came with it. */
   #held: Buffer | null = null;
   #heldHandle: Handle | null = null;
 
@@ -70,7 +70,10 @@ export class FrameSplitter<Handle> {
     this.#pass(bytes.subarray(0, at), messages, isNothingWhole ? null : heldHandle, isCut ? null : handle);
   }
 
-  /** @param first came with the first of the messages, `last` with the last of them */
+  /**
+   * @param first the handle that came with the first of the messages
+   * @param last the handle that came with the last of them
+   */
   #pass(bytes: Buffer, messages: readonly Message[], first: Handle | null, last: Handle | null): void {
     let from = 0;
     const passOther = (end: number, handle: Handle | null): void => {
@@ -89,7 +92,7 @@ export class FrameSplitter<Handle> {
   }
 }
 
-/** Null when there is not enough of it to be told whose it is, or of one of ours to be read. */
+/** Null when the bytes do not suffice to tell whose message it is, or to read one of ours. */
 function messageAt(bytes: Buffer, begin: number): Message | null {
   if (begin + lengthBytes > bytes.length) return null;
   const length = bytes.readUInt32BE(begin);

@@ -1,12 +1,12 @@
-// What leans on the inside of Node, all in one file: the handle below a net.Socket, with which a connection goes on in
-// another process, and the channel between two processes, by which it gets there. Each of these parts is tried when the
-// server starts:
+// All code that depends on Node's internals: the handle below a net.Socket, with which a connection continues in
+// another process, and the channel between two processes, through which it gets there. Each of these parts is tried
+// when the server starts:
 //
-//   a worker serves on handles          tried by each worker (`tryHandles`); without them it says so and ends
+//   a worker serves on handles          tried by each worker (`tryHandles`); without them it reports this and ends
 //   handles pass beside Node's messages tried with the first worker; without that, Node passes them, more slowly
-//   live connections move               tried with the first worker (primary/migration-check.ts); else they are drained
+//   live connections migrate            tried with the first worker (primary/migration-check.ts); else they are drained
 //
-// To send the handle and not the socket is what makes it possible: whoever receives a net.Socket begins to read from
+// Sending the handle and not the socket makes this possible: a process that receives a net.Socket begins to read from
 // it, and each process on the way would lose what it has read.
 
 import type { ChildProcess } from 'node:child_process';
@@ -14,21 +14,21 @@ import { type Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 
-/** As node:net uses it: a stream of libuv. */
+/** A libuv stream, as node:net uses it. */
 export interface RawHandle {
   reading: boolean;
   /** Bytes handed to libuv since the beginning. */
   readonly bytesWritten: number;
   /** Those of them that the kernel has not taken yet. */
   readonly writeQueueSize: number;
-  /** Fills in `address`; returns 0, or less when there is no peer any more. */
+  /** Fills in `address`; returns 0, or a negative number when there is no peer any more. */
   getpeername(peer: { address?: string }): number;
   readStart(): number;
   readStop(): number;
   close(onClosed?: () => void): void;
 }
 
-/** Null when the socket is closed, or is none that lies on a handle of its own (TLS). */
+/** Null when the socket is closed, or has no handle of its own (TLS). */
 export function rawHandleOf(socket: Socket): RawHandle | null {
   if (socket instanceof TLSSocket) return null;
   const handle = (socket as unknown as { _handle?: RawHandle | null })._handle;
@@ -41,17 +41,17 @@ export function descriptorOf(socket: Socket): number | null {
   return fd === undefined || fd < 0 ? null : fd;
 }
 
-/** Whether the client has reset the connection, read from or not. */
+/** Whether the client has reset the connection, whether or not it has been read from. */
 export function isReset(handle: RawHandle): boolean {
   return handle.getpeername({}) !== 0;
 }
 
-/** Nothing more is read from the kernel. What was read before is still in the socket. */
+/** Stops reading from the kernel. What was read before is still in the socket. */
 export function stopReading(socket: Socket): void {
   const handle = rawHandleOf(socket);
   if (handle === null) return;
   handle.readStop();
-  handle.reading = true; // so that the stream, which would like more, believes that it is coming
+  handle.reading = true; // so that the stream, which wants more, believes that reading goes on
 }
 
 export function startReading(socket: Socket): void {
@@ -62,9 +62,9 @@ export function startReading(socket: Socket): void {
 }
 
 /**
- * Keeps a handle open while it is being sent, whoever closes it meanwhile; returns what ends that. Otherwise libuv
- * drops the message with a handle that has closed before the channel took it, and says so to nobody; and Node, which
- * waits for every handle to be confirmed before it sends anything else, would never send anything again.
+ * Keeps a handle open while it is being sent, even if it is closed meanwhile; returns what ends this, and then closes
+ * it. Otherwise libuv silently drops the message with a handle that was closed before the channel took it; and Node,
+ * which waits for every handle to be confirmed before it sends anything else, would never send anything again.
  */
 export function holdOpen(handle: RawHandle): () => void {
   let closing: Parameters<RawHandle['close']> | null = null;
@@ -80,7 +80,7 @@ export function holdOpen(handle: RawHandle): () => void {
   };
 }
 
-/** How many of the bytes that were written to the socket, the last ones, the kernel has not taken. */
+/** How many of the bytes written to the socket, always the last ones, the kernel has not taken. */
 export function unsentBytes(stream: Duplex): number {
   const handle = stream instanceof Socket ? rawHandleOf(stream) : null;
   if (handle === null) return stream.writableLength;
@@ -89,16 +89,16 @@ export function unsentBytes(stream: Duplex): number {
 
 /**
  * A socket on a handle that came from another process, or from another socket; it does not read before it is resumed.
- * What it reads comes as 'data', in memory that the next read of any socket uses again: whoever wants to keep it must
- * copy it before the event is over. That is some twenty times less memory to allocate and to collect than a buffer of
- * its own for each read (`onread` of new net.Socket).
+ * What it reads comes as 'data', in memory that the next read of any socket uses again: a listener that keeps the bytes
+ * must copy them before the event is over. This takes some twenty times less memory to allocate and to collect than a
+ * separate buffer for each read (`onread` of new net.Socket).
  */
 export function socketOn(handle: RawHandle): Socket {
   const onread = {
     buffer: readBuffer,
     callback: (bytes: number): boolean => {
       socket.emit('data', readBuffer.subarray(0, bytes));
-      // Node would go on reading up to 32 times; there is more, and it waits for the next turn of the event loop.
+      // There is more to read. Node would continue, up to 32 times; the rest waits for the next turn of the event loop.
       if (bytes < readBuffer.length) return true;
       setImmediate(readOn, socket);
       return false;
@@ -110,8 +110,8 @@ export function socketOn(handle: RawHandle): Socket {
 }
 
 /**
- * Has the kernel ask whether the peer is still there after `delayMs` of silence, or never when it is 0, whatever
- * another process has set before: Node, which knows nothing of that, would not switch off what it does not know to be
+ * Makes the kernel ask whether the peer is still there after `delayMs` of silence, or never when it is 0, whatever
+ * another process has set before: Node does not know that setting, and would not switch off what it does not know to be
  * on.
  */
 export function setKeepAlive(socket: Socket, delayMs: number): void {
@@ -123,13 +123,13 @@ function readOn(socket: Socket): void {
   if (!socket.destroyed && !socket.isPaused()) startReading(socket);
 }
 
-/** As `socketOn`, for those who read each chunk in memory of its own: TLS. */
+/** As `socketOn`, but each chunk is read into memory of its own, which TLS needs. */
 export function plainSocketOn(handle: RawHandle): Socket {
   const options = { handle, allowHalfOpen: true, pauseOnCreate: true, readable: true, writable: true };
   return new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
 }
 
-/** The handle of a socket, which has none any more. Null when it had none. */
+/** Takes the handle from a socket, which has none afterwards. Null when it had none. */
 export function detachHandle(socket: Socket): RawHandle | null {
   const handle = rawHandleOf(socket);
   if (handle === null) return null;
@@ -138,7 +138,7 @@ export function detachHandle(socket: Socket): RawHandle | null {
   return handle;
 }
 
-/** What listens, below a net.Server. */
+/** The listening handle below a net.Server. */
 interface ListeningHandle {
   onconnection?: (status: number, handle?: RawHandle) => void;
   setNoDelay?(isOn: boolean): number;
@@ -146,9 +146,9 @@ interface ListeningHandle {
 }
 
 /**
- * Hands over what a listening server accepts as handles, without a net.Socket for each where that can be had. The
- * server has `pauseOnConnect`.
- * @param onFailure a connection could not be accepted: no descriptor is left for it
+ * Passes on each connection that a listening server accepts as a handle, without a net.Socket for it where possible.
+ * The server has `pauseOnConnect`.
+ * @param onFailure called when a connection could not be accepted: no descriptor is left for it
  */
 export function acceptHandles(server: Server, onHandle: (handle: RawHandle) => void, onFailure: () => void): void {
   server.on('connection', (socket) => {
@@ -161,10 +161,14 @@ export function acceptHandles(server: Server, onHandle: (handle: RawHandle) => v
   listening.onconnection = (status, handle) => (status === 0 && handle ? onHandle(handle) : onFailure());
 }
 
-/** On Linux, a connection has from its beginning what its listener has: no call for each is needed. */
+/**
+ * On Linux, a connection inherits its listener's options from the beginning: no calls for each connection are needed.
+ */
 export const inheritsFromListener = process.platform === 'linux';
 
-/** Replies leave at once, and the kernel asks for a silent client after `keepAliveMs`; 0: never. */
+/**
+ * Makes replies leave at once, and the kernel ask a silent client after `keepAliveMs` whether it is there; 0: never.
+ */
 export function setListenerOptions(server: Server, keepAliveMs: number): void {
   const { _handle: listening } = server as unknown as { readonly _handle?: ListeningHandle | null };
   listening?.setNoDelay?.(true);
@@ -178,7 +182,7 @@ interface RawChannel {
   writeLatin1String(request: object, text: string, handle: RawHandle): number;
 }
 
-/** What Node's streams tell beside the bytes. */
+/** What Node's streams report besides the bytes. */
 interface StreamWrap {
   readonly WriteWrap: new () => object;
   readonly streamBaseState: Int32Array;
@@ -191,7 +195,7 @@ function channelOf(end: ChildProcess | NodeJS.Process): RawChannel | null {
   return key === undefined ? null : ((end as unknown as Record<symbol, RawChannel | null>)[key] ?? null);
 }
 
-/** Null where handles pass through the channel in another way, or Node has changed. */
+/** Null where handles pass through the channel in another way, or Node's internals have changed. */
 function streamWrap(): StreamWrap | null {
   if (process.platform !== 'linux') return null;
   try {
@@ -205,10 +209,10 @@ function streamWrap(): StreamWrap | null {
 }
 
 /**
- * Puts `text` (latin1) and a handle between Node's messages to a child; null where it cannot be done. Node itself sends
- * one handle after the other, each when the one before is confirmed, and wraps it in a message: twice the work. Whoever
- * listens at the other end must take it out again (`receiveHandles`).
- * @returns what sends, and returns whether it could: the channel may be closed
+ * Sends `text` (latin1) and a handle between Node's messages to a child; null where this is impossible. Node itself
+ * sends one handle after the other, each when the one before is confirmed, and wraps it in a message: twice the work.
+ * The other end must take them out of the stream again (`interceptChannel`).
+ * @returns a function that sends, and returns whether it could: the channel may be closed
  */
 export function handleSender(child: ChildProcess): ((text: string, handle: RawHandle) => boolean) | null {
   const wrap = streamWrap();
@@ -218,8 +222,8 @@ export function handleSender(child: ChildProcess): ((text: string, handle: RawHa
 }
 
 /**
- * Reads the channel to the parent first: `onRead` has every chunk, the handle that came with it, and what passes on to
- * Node the part that is Node's. Returns false, and changes nothing, where it cannot be done.
+ * Reads the channel to the parent before Node does: `onRead` gets every chunk, the handle that came with it, and a
+ * function that passes Node's part of it on to Node. Returns false, and changes nothing, where this is impossible.
  */
 export function interceptChannel(
   onRead: (bytes: Buffer, handle: RawHandle | null, pass: (bytes: Buffer, handle: RawHandle | null) => void) => void,
@@ -249,19 +253,19 @@ export function interceptChannel(
 }
 
 /**
- * 'disconnect' comes as soon as the channel has closed, whatever was on its way. Not for ends that disconnect
- * themselves. Node keeps it back while a handle that was sent has not been confirmed, to send first what waits behind
- * it; when the other side has died it waits for ever. Then the primary would go on giving connections to a dead worker,
- * and a worker outlive its primary.
+ * Makes 'disconnect' come as soon as the channel has closed, whatever was on its way. Not for ends that disconnect
+ * themselves. Node delays it while a handle that was sent has not been confirmed, to send first what waits behind it;
+ * when the other side has died, Node waits forever. The primary would then keep giving connections to a dead worker,
+ * and a worker would outlive its primary.
  */
 export function hearOfEnd(end: ChildProcess | NodeJS.Process): void {
   const disconnect = end.disconnect as () => void;
-  // Node calls it when it has read the channel to its end; it leaves `channel` as it is when it means to wait.
+  // Node calls this when it has read the channel to its end; it leaves `channel` unchanged when it means to wait.
   end.disconnect = () => {
     disconnect.call(end);
     if (end.channel) process.nextTick(() => (end as NodeJS.EventEmitter).emit('disconnect'));
   };
 }
 
-/** What one read can bring at the most, as in Node itself. */
+/** The most that one read can bring, as in Node itself. */
 const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);

@@ -1,12 +1,12 @@
-// The channel of a child to its primary.
+// The channel from a child to its primary.
 
 import type { SendHandle } from 'node:child_process';
 import type { RawHandle } from '../raw-handle.js';
 import type { FromAggregator, FromWorker } from './messages.js';
 
 /**
- * Sends to the primary, a handle with it if there is one. Resolves when the message has left; rejects when the channel
- * is closed: the primary is gone then.
+ * Sends a message to the primary, with a handle if there is one. Resolves when the message has left; rejects when the
+ * channel is closed: then the primary is gone.
  */
 export function sendToPrimary(message: FromWorker | FromAggregator, handle?: RawHandle): Promise<void> {
   return new Promise((resolve, reject) => {

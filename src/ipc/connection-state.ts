@@ -1,25 +1,25 @@
-// What moves with a connection from one worker to another, beside its handle, and how it travels.
+// The state that migrates with a connection from one worker to another, besides its handle, and its encoding.
 //
-// Times travel by a clock that all processes of the machine share: each process counts its own from its start. The type
-// of what travels is another than that of what a connection has, so that the one cannot be taken for the other, and
-// what arrives is looked at before it is believed: a time that is none would never be over.
+// Times are sent by a clock that all processes of the machine share, because each process counts its own time from its
+// start. The encoded state has a type of its own, so that the two cannot be confused, and what arrives is checked
+// before it is used: a time that is not a number would never be over.
 
 /** Times are milliseconds of this process's monotonic clock. */
 export interface ConnectionState {
-  /** Bytes of the client that no request was made of yet. */
+  /** Bytes from the client that have not become requests yet. */
   readonly unread: Buffer;
   /** Replies that the kernel has not taken yet. */
   readonly unsent: Buffer;
   /** When the last of the unread bytes came. */
   readonly arrivedAt: number;
-  /** When the frame that is not whole yet was begun; 0 when there is none. */
+  /** When the incomplete frame began; 0 when there is none. */
   readonly frameBegunAt: number;
   readonly activeAt: number;
-  /** Whether it has shown the shared secret, or need not. */
+  /** Whether the client has sent the shared secret, or need not. */
   readonly isTrusted: boolean;
 }
 
-/** As it travels; only `decodeConnectionState` looks inside. */
+/** The state as it is sent; only `decodeConnectionState` reads it. */
 export interface EncodedConnectionState {
   readonly unread: Uint8Array;
   readonly unsent: Uint8Array;
@@ -28,7 +28,7 @@ export interface EncodedConnectionState {
   readonly isTrusted: boolean;
 }
 
-/** What all processes of a machine have in common: hrtime counts from the same moment in each. */
+/** Offset to the clock that all processes of a machine share: hrtime counts from the same moment in each. */
 const machineOffsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
 
 /** @param offsetMs from this process's clock to that of the machine */
@@ -38,7 +38,7 @@ export function encodeConnectionState(state: ConnectionState, offsetMs = machine
   return { unread, unsent, times: [arrivedAt + offsetMs, frameBegun, activeAt + offsetMs], isTrusted };
 }
 
-/** Throws Error when it is no state of a connection. */
+/** Throws Error when `encoded` is not the state of a connection. */
 export function decodeConnectionState(encoded: unknown, offsetMs = machineOffsetMs): ConnectionState {
   if (!isEncoded(encoded)) throw new Error('what came with a connection is not the state of one');
   const [arrivedAt, frameBegunAt, activeAt] = encoded.times;
@@ -64,7 +64,7 @@ function isEncoded(value: unknown): value is EncodedConnectionState {
   );
 }
 
-/** The same memory: nothing is copied. */
+/** A buffer on the same memory: nothing is copied. */
 function bufferOn({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
   return Buffer.from(buffer, byteOffset, byteLength);
 }

@@ -1,4 +1,4 @@
-// What the primary and its children say to each other over Node's IPC.
+// The messages between the primary and its children over Node's IPC.
 
 import type { AggregatorConfig, WorkerConfig } from '../config/slices.js';
 import type { OperatorErrorCode } from '../errors.js';
@@ -15,32 +15,32 @@ export type ReloadResult =
   | { readonly outcome: 'unchanged'; readonly version: string }
   | { readonly outcome: 'failed'; readonly version: string; readonly reason: string };
 
-/** By model: what it takes and gives. */
+/** By model: its inputs and outputs. */
 export type Signatures = Readonly<Record<string, string>>;
 
-/** By model: what came of a reload. */
+/** By model: the result of a reload. */
 export type ReloadResults = Readonly<Record<string, ReloadResult>>;
 
-/** Why there is no place for a connection; by the name of its counter. */
+/** Why there is no place for a connection, as the name of its counter. */
 type Full = 'refusedByLimit' | 'refusedByAddressLimit' | 'refusedByRate';
 
 /** Whether there is a place for a connection. */
 export type Decision = 'granted' | Full;
 
-/** What the primary says of a connection that it gives to a worker. */
+/** What the primary sends about a connection that it gives to a worker. */
 export interface Permit {
-  /** Of the client, as limits for each client go by. */
+  /** The client's address, as limits per client use it. */
   readonly address: string;
   readonly decision: Decision;
 }
 
 /** A connection that comes to a worker. */
 export interface Arrival extends Permit {
-  /** Which of the listeners in the worker's config it came through. */
+  /** Which listener in the worker's config it came through. */
   readonly listener: number;
 }
 
-/** Why a connection is closed by the primary. */
+/** Why the primary closes a connection. */
 export type Refusal = Full | 'refusedByAddress' | 'refusedByDescriptors' | 'refusedByWait';
 
 /** How many connections it has closed. */
@@ -52,7 +52,7 @@ export interface ListenAddress {
   readonly model: string;
 }
 
-/** All that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
+/** Everything that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
 export interface WorkerBoot {
   readonly kind: 'boot';
   readonly config: WorkerConfig;
@@ -60,32 +60,32 @@ export interface WorkerBoot {
   readonly run: string;
   readonly slot: number;
   readonly incarnation: number;
-  /** Where it keeps its counts in a counter file; null: nowhere. */
+  /** The folder of its counter file; null: it has none. */
   readonly slabFolder: string | null;
-  /** Who takes them over; null where there is no /proc. */
+  /** The process that takes over its counts; null where there is no /proc. */
   readonly primary: ProcessIdentity | null;
 }
 
 export type ToWorker =
   | WorkerBoot
-  /** Connections that the primary has closed itself; to be counted. */
+  /** Connections that the primary has closed itself, for the worker to count. */
   | { readonly kind: 'turned-away'; readonly refusals: Refusals }
-  /** A connection comes with it, where it cannot come beside Node's messages. */
+  /** A connection comes with this message, where it cannot come outside Node's messages. */
   | { readonly kind: 'connection'; readonly arrival: Arrival }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
   /** Answer what is in flight, close all connections, and end. */
   | { readonly kind: 'drain' }
-  /** Give all connections of listeners that serve these models to others, and end. */
+  /** Migrate the connections of listeners that serve these models, drain the others, and end. */
   | { readonly kind: 'retire'; readonly movable: readonly string[] }
-  /** Give so many connections of these models to others. */
+  /** Migrate `count` connections of these models to other workers. */
   | { readonly kind: 'migrate-some'; readonly count: number; readonly movable: readonly string[] }
-  /** The handle of a connection comes with it; serve the connection when its state has come, too. */
+  /** The handle of a connection comes with this message; serve the connection when its state has come as well. */
   | { readonly kind: 'attach'; readonly id: string; readonly model: string; readonly address: string }
   /** Null: the connection has closed on its way. */
   | { readonly kind: 'attach-state'; readonly id: string; readonly state: EncodedConnectionState | null }
-  /** A connection comes with it, to see whether connections can move. */
+  /** A connection comes with this message, to test whether connections can migrate. */
   | { readonly kind: 'check-migration' }
-  /** What is to be written to that connection. */
+  /** How many bytes to write to that connection. */
   | { readonly kind: 'finish-migration-check'; readonly bytes: number };
 
 export type FromWorker =
@@ -99,17 +99,20 @@ export type FromWorker =
     }
   | BootFailed
   | { readonly kind: 'models-reloaded'; readonly results: ReloadResults; readonly signatures: Signatures }
-  /** It has so many more of the connections it was sent; and some have ended: these clients' places are free. */
+  /**
+   * The worker has received `acknowledged` more connections; connections of the clients in `released` have ended, and
+   * their places are free.
+   */
   | { readonly kind: 'connections'; readonly acknowledged: number; readonly released: readonly string[] }
-  /** A connection is to move; its handle comes with it. */
+  /** A connection is to migrate; its handle comes with this message. */
   | { readonly kind: 'migrate'; readonly id: string; readonly model: string; readonly address: string }
-  /** Null: it has closed meanwhile. */
+  /** Null: the connection has closed meanwhile. */
   | { readonly kind: 'migration-state'; readonly id: string; readonly state: EncodedConnectionState | null }
-  /** The connection that was on its way to this worker is this worker's own now. */
+  /** The connection that was on its way to this worker now belongs to it. */
   | { readonly kind: 'attached'; readonly id: string }
-  /** Another worker should take its place: it serves for now, and cannot get well. */
+  /** Another worker should take its place: it still serves, but cannot recover. */
   | { readonly kind: 'replace'; readonly reason: string }
-  /** It has said all that it has to say, and cannot end by itself. */
+  /** It has sent everything that it had to send, and cannot end by itself. */
   | { readonly kind: 'kill'; readonly reason: string }
   | { readonly kind: 'update'; readonly update: RecordUpdate };
 
@@ -125,12 +128,12 @@ export type ToAggregator =
 
 export type FromAggregator = Hello | { readonly kind: 'ready'; readonly url: string } | BootFailed;
 
-/** The process listens to messages now; what is sent to a cluster worker before that is lost. */
+/** The process receives messages from now on; a message sent to a cluster worker before that is lost. */
 export interface Hello {
   readonly kind: 'hello';
-  /** What it runs, as `code.ts` tells it. */
+  /** The code that it runs, as `code.ts` identifies it. */
   readonly code: string;
-  /** Whether connections may come to it beside Node's messages. */
+  /** Whether connections may come to it outside Node's messages. */
   readonly takesHandles?: boolean;
 }
 
