@@ -82,8 +82,8 @@ function layersOf(flags: ConfigFlags): LoadOptions {
 }
 
 /**
- * A command that serves until it is stopped. Whatever keeps it from that is a line of its log like any other, a wrong
- * flag included: who runs it reads the log.
+ * A command that serves until it is stopped. Anything that prevents this, a wrong flag included, is written as a line
+ * of its log like any other, because the log is what its operator reads.
  */
 function servingCommand(
   name: string,
@@ -117,7 +117,7 @@ function servingCommand(
     });
 }
 
-/** Commander's message without the value that it repeats, which may be long or secret, on one line. */
+/** Commander's message on one line, without the value that it repeats: the value may be long or secret. */
 function withoutValue(message: string): string {
   const text = message
     .replace(/^error: /, '')
@@ -128,8 +128,8 @@ function withoutValue(message: string): string {
 }
 
 /**
- * PM2 in cluster mode forks what it runs by node:cluster. A process so forked can fork no workers by it, and its log
- * goes nowhere: PM2 takes only what is written to process.stdout, not to the descriptor.
+ * PM2 in cluster mode forks its processes with node:cluster. Such a process cannot fork workers with node:cluster
+ * itself, and its log goes nowhere: PM2 captures only what is written to process.stdout, not to the descriptor.
  */
 function endInCluster(role: string, flags: ConfigFlags): void {
   const { exitCode } = operatorErrors.CONFIG_INVALID;
@@ -143,7 +143,7 @@ function endInCluster(role: string, flags: ConfigFlags): void {
     msg: "this process was forked by node:cluster, as PM2's cluster mode (-i, exec_mode: 'cluster') does: run it in fork mode, as ecosystem.config.cjs does; the server itself forks a worker for each core (--workers, WORKERS)",
   };
   process.stdout.write(`${JSON.stringify(line)}\n`, () => process.exit(exitCode));
-  setTimeout(() => process.exit(exitCode), 1000); // whoever took the line over forgot to say so
+  setTimeout(() => process.exit(exitCode), 1000); // in case the write is never confirmed
 }
 
 const program = new Command('ml-tcp-server')
@@ -153,7 +153,7 @@ const program = new Command('ml-tcp-server')
   .version(runningVersion, '-v, --version')
   .showHelpAfterError('(--help shows what there is)')
   .configureOutput({ outputError: (message, write) => write(`error: ${withoutValue(message)}\n`) })
-  // Commander's own code is 1, after which process managers restart.
+  // Commander itself exits with 1, after which process managers restart.
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : operatorErrors.CONFIG_INVALID.exitCode))
   .configureHelp({ sortSubcommands: false });
 
@@ -283,8 +283,8 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (!(error instanceof OperatorError)) throw error;
-  // Not exitCode alone: under a process manager an open channel would keep this process alive. Nor for ever for
-  // somebody to read it.
+  // Setting exitCode is not enough: under a process manager an open channel would keep this process alive. Nor does the
+  // process wait forever until the message is read.
   const end = () => process.exit(error.exitCode);
   setTimeout(end, 1000);
   process.stderr.write(`ml-tcp-server: ${messageOf(error, 20_000)}\n`, end);

@@ -1,10 +1,10 @@
-// Which code runs, and which lies on disk. After an upgrade in place they differ: a process started from then on would
-// be of another version than the one that starts it. They would misread each other's messages and counters, and while
-// files are still being replaced what starts is a mixture. So no process or thread of other code is started; the
-// primary says so (`status`, the log), and a restart changes over.
+// Which code runs, and which code is on disk. They differ after an upgrade in place: a process started then would have
+// another version than the process that starts it. The two would misread each other's messages and counters, and a
+// process started while files are still being replaced would mix both versions. So no process or thread is started from
+// other code; the primary reports this (`status`, the log), and a restart switches to the new code.
 //
-// Code is told by its content, not by its version or its times: a rebuild under the same number is other code, and the
-// same files installed again are not.
+// Code is identified by its content, not by its version or its file times: a rebuild with the same version number is
+// other code, and the same files installed again are the same code.
 
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -24,18 +24,21 @@ export function installedCode(): string {
     for (const file of files) hash.update(`\0${file}\0`).update(readFileSync(join(folder, file)));
     return `${version}+${hash.digest('hex').slice(0, 12)}`;
   } catch {
-    return 'unreadable'; // it is just being replaced
+    return 'unreadable'; // the files are being replaced
   }
 }
 
 const isCode = (file: string): boolean => /\.(js|css|html|svg)$/.test(file);
 
-/** What this process runs. Read when its modules have been loaded: Node runs none before it has read all. */
+/**
+ * The code that this process runs. Read when its modules have been loaded: Node runs no module before it has read all
+ * of them.
+ */
 export const runningCode = installedCode();
 
 export const runningVersion = runningCode.split('+')[0] as string;
 
-/** What to say when the code on disk is not the running one any more; null while it is. */
+/** A message when the code on disk is no longer the running code; null while it is. */
 export function codeChange(): string | null {
   const installed = installedCode();
   return installed === runningCode ? null : codeChangeMessage(installed);

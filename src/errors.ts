@@ -16,9 +16,10 @@ interface UnansweredError extends ClientErrorRow {
 }
 
 /**
- * The client gets an answer. On frames it is the same for all errors; a protocol whose answers carry a status sends
- * `http` or `grpc`. The two are pairs of google.rpc.Code, except 413: gRPC itself answers RESOURCE_EXHAUSTED to a
- * message that is too large. A 4xx says that the client is at fault and should not try again as it is.
+ * The client gets an answer. In the framed protocol it is the same for all errors; a protocol whose answers carry a
+ * status sends `http` or `grpc`. The two are pairs of google.rpc.Code, except 413: gRPC itself answers
+ * RESOURCE_EXHAUSTED to a message that is too large. A 4xx means that the client is at fault and should not repeat the
+ * request unchanged.
  */
 interface AnsweredError extends ClientErrorRow {
   readonly answer: 'empty frame' | 'empty frame, then close';
@@ -154,7 +155,7 @@ export const clientErrors = {
   },
 } as const satisfies Readonly<Record<string, ClientError>>;
 
-/** What ends a process of ours, with the exit code that says which kind of mend it needs. */
+/** The failures that end a process of ours, each with an exit code that tells what kind of fix it needs. */
 export const operatorErrors = {
   UNEXPECTED: {
     exitCode: 1,
@@ -197,8 +198,8 @@ export const operatorErrors = {
 export type OperatorErrorCode = keyof typeof operatorErrors;
 
 /**
- * A failure that an operator has to mend. Its message says what happened and what would mend it, so that it is
- * shown without a stack trace.
+ * A failure that an operator has to fix. Its message says what happened and how to fix it, so it is shown without a
+ * stack trace.
  */
 export class OperatorError extends Error {
   readonly code: OperatorErrorCode;
@@ -214,7 +215,10 @@ export class OperatorError extends Error {
   }
 }
 
-/** What listening failed with, as an operator would want to read it. `settings` name the keys and their variables. */
+/**
+ * Turns a failure to listen into an error that an operator understands. `settings` name the config keys and their
+ * variables.
+ */
 export function listenError(
   error: NodeJS.ErrnoException,
   host: string,
@@ -237,7 +241,7 @@ export function listenError(
   return new OperatorError('LISTEN_FAILED', reason, { cause: error });
 }
 
-/** The message of whatever was thrown, cut so that foreign text cannot flood a log. */
+/** The message of a thrown value, cut so that foreign text cannot flood a log. */
 export function messageOf(thrown: unknown, maxLength = 2000): string {
   const text = textOfThrown(thrown);
   return text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;

@@ -1,4 +1,4 @@
-// How a process of ours begins to end.
+// The signals that our processes obey or ignore, and the log line of a fatal error.
 
 import { messageOf, OperatorError, operatorErrors } from './errors.js';
 import type { Log } from './log.js';
@@ -8,7 +8,10 @@ const stopSignals = ['SIGTERM', 'SIGINT'] as const;
 /** Every signal that a person or a process manager may send to the whole process tree. */
 const treeSignals = [...stopSignals, 'SIGHUP', 'SIGUSR2', 'SIGTTIN', 'SIGTTOU'] as const;
 
-/** A signal that follows the first this quickly is its echo: npm, timeout(1) and shells pass on what the group got. */
+/**
+ * A signal that follows the first one this quickly is its echo: npm, timeout(1) and shells pass on a signal that the
+ * whole process group got.
+ */
 const echoMs = 500;
 
 /** Calls `stop` on the first SIGTERM or SIGINT and `force` on the next. */
@@ -25,8 +28,8 @@ export function onStopSignal(stop: (signal: string) => void, force: (signal: str
 }
 
 /**
- * Calls `reload` on SIGUSR2 and SIGHUP. On a terminal SIGHUP means that the terminal is gone: then it is a stop signal,
- * as anybody would expect who closes a window.
+ * Calls `reload` on SIGUSR2 and SIGHUP. On a terminal SIGHUP means that the terminal is gone: it is then a stop signal,
+ * as a user who closes a window expects.
  */
 export function onReloadSignal(reload: (signal: string) => void): void {
   process.on('SIGUSR2', reload);
@@ -42,14 +45,16 @@ export function onScaleSignal(change: (by: 1 | -1) => void): void {
   process.on('SIGTTOU', () => change(-1));
 }
 
-/** A child obeys its primary alone: terminals and PM2 signal the whole tree, which would end children too early. */
+/**
+ * Makes a child obey its primary alone: terminals and PM2 signal the whole tree, which would end children too early.
+ */
 export function ignoreTreeSignals(): void {
   for (const signal of treeSignals) process.on(signal, () => {});
 }
 
 /**
- * Logs why a process ends and returns its exit code. A failure that an operator can mend comes without a stack.
- * @param circumstances what else the log line says
+ * Logs why a process ends and returns its exit code. A failure that an operator can fix is logged without a stack.
+ * @param circumstances further fields of the log line
  */
 export function logFatal(log: Log, error: unknown, circumstances: object = {}): number {
   if (error instanceof OperatorError) {

@@ -1,7 +1,7 @@
-// Where log lines go: to a file descriptor, at once, so that the last line before an exit is not lost. The server never
-// waits for whoever reads them. When a pipe, a socket or a terminal takes no more, lines wait in memory, up to a limit;
-// beyond it, or when a line cannot be written (disk full, file system read-only, nobody at the other end), lines are
-// lost and counted. As soon as lines can be written again, one says how many were lost.
+// Writes log lines to a file descriptor, at once, so that the last line before an exit is not lost. The server never
+// waits for the reader. When a pipe, a socket or a terminal takes no more, lines wait in memory, up to a limit; beyond
+// it, or when a line cannot be written (disk full, read-only file system, no reader), lines are lost and counted. As
+// soon as lines can be written again, one of them reports how many were lost.
 //
 //   write ─▶ descriptor ─ takes no more ─▶ waiting (bounded) ─ full ─▶ lost, counted
 
@@ -10,20 +10,20 @@ import { isatty } from 'node:tty';
 
 export interface LostLines {
   readonly lines: number;
-  /** Of the last of them: ENOSPC, EIO, EPIPE … */
+  /** Why the last of them was lost: ENOSPC, EIO, EPIPE … */
   readonly reason: string;
 }
 
 export interface LogOutputOptions {
-  /** Makes the line that tells of lost ones, its line feed included. */
+  /** Makes the line that reports lost lines, including its line feed. */
   describe(lost: LostLines): string;
   /** Bytes of lines that may wait for a reader. */
   readonly maxWaitingBytes?: number;
 }
 
-/** How soon a reader that took no more is tried again. */
+/** How soon a write is tried again after the reader took no more. */
 const retryMs = 20;
-/** The same, where nothing else can be done meanwhile. */
+/** The same, where nothing else can run meanwhile. */
 const exitRetryMs = 2;
 const slowReader = 'EAGAIN: what reads the log does not keep up';
 
@@ -31,7 +31,7 @@ export class LogOutput {
   readonly #descriptor: number;
   readonly #describe: (lost: LostLines) => string;
   readonly #maxWaitingBytes: number;
-  /** Whole lines, but for the first: its beginning may have been written. */
+  /** Whole lines, except the first: its beginning may have been written. */
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -48,20 +48,23 @@ export class LogOutput {
     this.#maxWaitingBytes = maxWaitingBytes;
   }
 
-  /** Never throws, never waits. @param line with its line feed */
+  /**
+   * Never throws and never waits.
+   * @param line including its line feed
+   */
   write(line: string): void {
     if (this.#waiting.length === 0) this.#writeNow(line);
     else this.#keep(Buffer.from(line));
   }
 
-  /** Lines lost since this was asked last. */
+  /** Lines lost since the last call. */
   takeLost(): number {
     const lost = this.#uncounted;
     this.#uncounted = 0;
     return lost;
   }
 
-  /** Tries for so long to write what waits. For the end of a process: nothing else runs meanwhile. */
+  /** Tries for up to `timeoutMs` to write the waiting lines. For the end of a process: nothing else runs meanwhile. */
   flush(timeoutMs: number): void {
     const until = performance.now() + timeoutMs;
     for (;;) {
@@ -75,7 +78,7 @@ export class LogOutput {
     const lost = this.#lines > 0 ? { lines: this.#lines, reason: this.#reason } : null;
     const bytes = Buffer.from(`${this.#isMidLine ? '\n' : ''}${lost === null ? '' : this.#describe(lost)}${line}`);
     const written = this.#tryWrite(bytes, 0);
-    // What has begun goes on when it can: another line in the middle of it would tear both.
+    // A line whose beginning has been written is finished later: another line in the middle of it would garble both.
     const isKept = written.error === null || written.at > 0 || bytes.length <= this.#maxWaitingBytes;
     if (written.error !== null && (written.error !== 'EAGAIN' || !isKept)) {
       this.#lose(line === '' ? 0 : 1, written.error);
@@ -86,7 +89,7 @@ export class LogOutput {
     if (written.at < bytes.length) this.#wait(bytes.subarray(written.at));
   }
 
-  /** What was too long to wait is told as soon as the reader goes on, whether another line follows or not. */
+  /** Reports a line that was too long to wait as soon as the reader continues, whether another line follows or not. */
   #tellLater(): void {
     const notice = Buffer.from(
       `${this.#isMidLine ? '\n' : ''}${this.#describe({ lines: this.#lines, reason: this.#reason })}`,
@@ -97,8 +100,8 @@ export class LogOutput {
   }
 
   #keep(line: Buffer): void {
-    // After the first lost line all are lost until the reader has caught up: so the line that says so stands where they
-    // are missing.
+    // After the first lost line all lines are lost until the reader has caught up, so that the line that reports them
+    // stands where they are missing.
     if (this.#lines > 0 || this.#waitingBytes + line.length > this.#maxWaitingBytes) this.#lose(1, 'EAGAIN');
     else this.#wait(line);
   }
@@ -115,7 +118,9 @@ export class LogOutput {
     if (this.#waiting.length > 0) this.#timer ??= setTimeout(() => this.#retry(), retryMs).unref();
   }
 
-  /** Line by line: the kernel takes a short line as a whole or not at all, beside lines of other processes. */
+  /**
+   * Writes line by line: the kernel takes a short line as a whole or not at all, even when other processes write too.
+   */
   #writeWaiting(): void {
     if (this.#waiting.length === 0) return;
     let done = 0;
@@ -159,11 +164,12 @@ export class LogOutput {
 }
 
 /**
- * A descriptor of stdout or stderr that answers EAGAIN in place of making its writer wait.
+ * A descriptor of stdout or stderr that answers EAGAIN instead of making its writer wait.
  *
- * Whether writers wait belongs to what was opened, which all processes share that inherited it, and spawning a child
- * with it makes them wait again. So pipes and terminals are opened once more, for this process alone. A socket cannot
- * be: there Node sets it (and sets it back at the exit), and no child of ours may inherit it.
+ * Whether writers wait is a property of the open file, which all processes that inherited it share, and spawning a
+ * child with it makes them wait again. So pipes and terminals are opened once more, for this process alone. A socket
+ * cannot be opened again: Node sets the property there (and resets it at the exit), and no child of ours may inherit
+ * it.
  */
 export function neverWaiting(descriptor: 1 | 2): number {
   try {
@@ -173,15 +179,15 @@ export function neverWaiting(descriptor: 1 | 2): number {
       const again = openAgain(descriptor);
       if (again !== null) return again;
     }
-    // The getter makes the stream, and that the descriptor non-blocking.
+    // The getter creates the stream, which makes the descriptor non-blocking.
     if (isPipe || status.isSocket()) void (descriptor === 1 ? process.stdout : process.stderr);
   } catch {
-    // It is closed, then: each line tells by its error.
+    // The descriptor is closed: writing each line fails with the error.
   }
   return descriptor;
 }
 
-/** Null where that is not possible: a pipe of another user, a terminal that is gone, no /proc. */
+/** Null where it cannot be opened again: a pipe of another user, a terminal that is gone, no /proc. */
 function openAgain(descriptor: number): number | null {
   try {
     const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;

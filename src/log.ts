@@ -1,4 +1,5 @@
-// Logs: an event a line as JSON, or readable on a terminal. Every line says which process of which node wrote it.
+// Logs: one event per line, as JSON, or readable on a terminal. Every line names the process and the node that wrote
+// it.
 
 import { Writable } from 'node:stream';
 import { type Logger, pino } from 'pino';
@@ -10,9 +11,9 @@ export type Log = Logger;
 export interface LogSettings {
   readonly level: string;
   readonly format: 'auto' | 'json' | 'pretty';
-  /** Lines in KiB that may wait for who reads them. */
+  /** How many KiB of lines may wait for their reader. */
   readonly maxBufferedKb?: number;
-  /** Time that the end of this process may take for lines that wait still. */
+  /** How long the end of this process may take for lines that still wait. */
   readonly flushTimeoutMs?: number;
 }
 
@@ -56,7 +57,7 @@ const baseOf = (origin: LogOrigin) => ({ ...origin, pid: process.pid });
 
 const outputs = new Map<1 | 2, LogOutput>();
 
-/** Lines to stdout (1) or stderr (2) of this process, which has one such output each. They never make it wait. */
+/** The output for lines to stdout (1) or stderr (2); this process has one of each. It never makes the process wait. */
 export function outputTo(descriptor: 1 | 2, settings: LogSettings, origin: LogOrigin): LogOutput {
   let output = outputs.get(descriptor);
   if (output === undefined) {
@@ -88,7 +89,7 @@ function openOutput(descriptor: 1 | 2, settings: LogSettings, origin: LogOrigin)
 /** How often lost lines are counted. */
 const countEveryMs = 250;
 
-/** Tells `count` how many lines this process has lost, every so often. */
+/** Regularly calls `count` with how many lines this process has lost. */
 export function countLostLines(count: (lines: number) => void): void {
   const takeLost = (): void => {
     const lost = [...outputs.values()].reduce((sum, output) => sum + output.takeLost(), 0);

@@ -1,8 +1,8 @@
-// OpenTelemetry: metrics and spans over OTLP/HTTP, to a collector that config names. Loaded only then: nobody else pays
-// for these packages. Protocol: opentelemetry.io/docs/specs/otlp.
+// OpenTelemetry: sends metrics and spans over OTLP/HTTP to a collector that config names. Loaded only when config names
+// one: other servers do not pay for these packages. Protocol: opentelemetry.io/docs/specs/otlp.
 //
-// Metrics are the families that /metrics shows, handed over as they are: the SDK's own instruments would count again
-// what the workers have counted.
+// Metrics are the families that /metrics shows, passed on unchanged: the SDK's own instruments would count again what
+// the workers have counted.
 
 import { type Attributes, SpanStatusCode, ValueType } from '@opentelemetry/api';
 import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http';
@@ -27,7 +27,7 @@ export interface OtlpSettings {
   readonly traceRatio: number;
 }
 
-/** Who sends: service.instance.id, service.version, service.namespace (the cluster). */
+/** The sender: service.instance.id, service.version, service.namespace (the cluster). */
 export interface Sender {
   readonly instance: string;
   readonly version: string;
@@ -54,15 +54,15 @@ const urlOf = ({ endpoint }: OtlpSettings, signal: string): string => `${endpoin
 
 export interface MetricsSnapshot {
   readonly families: readonly MetricFamily[];
-  /** Milliseconds since the epoch: since when counters count, and when they were read. */
+  /** Milliseconds since the epoch: when the counters began to count, and when they were read. */
   readonly since: number;
   readonly at: number;
 }
 
 /**
  * Sends metrics every interval.
- * @param read null when there is nothing to send, or another aggregator sends it
- * @param onFailure told once an outage of the collector, with the reason
+ * @param read returns null when there is nothing to send, or another aggregator sends it
+ * @param onFailure called once per outage of the collector, with the reason
  */
 export function exportMetrics(
   settings: OtlpSettings,
@@ -78,7 +78,7 @@ export function exportMetrics(
     exporter.export(metrics, (result) => {
       if (result.code !== 0 && !hasFailed) onFailure(result.error?.message ?? 'refused');
       hasFailed = result.code !== 0;
-      done({ code: 0 }); // told already
+      done({ code: 0 }); // already reported
     });
   };
   const reader = new PeriodicExportingMetricReader({
@@ -120,11 +120,11 @@ export interface BatchSpan {
 }
 
 export interface Tracing extends Exporting {
-  /** Records a span for a batch, or does not, as traceRatio has it. */
+  /** Records a span for a share of the batches: traceRatio. */
   batch(span: BatchSpan): void;
 }
 
-/** Spans wait in a queue of 2048; when the collector does not keep up, more of them are dropped. */
+/** Spans wait in a queue of 2048; when the collector does not keep up, further spans are dropped. */
 export function exportTraces(settings: OtlpSettings, sender: Sender): Tracing {
   const exporter = new OTLPTraceExporter({ url: urlOf(settings, 'traces') });
   const processor = new BatchSpanProcessor({ exporter, scheduledDelayMillis: Math.min(settings.intervalMs, 5000) });
@@ -165,7 +165,7 @@ function metricData({ name, type, help, samples }: MetricFamily, { since, at }: 
     : { ...base, dataPointType: DataPointType.GAUGE, dataPoints };
 }
 
-/** By UCUM, from what Prometheus' conventions put into the name. */
+/** The unit by UCUM, from what Prometheus' conventions put into the name. */
 function unitOf(name: string): string {
   if (/_seconds(_total)?$/.test(name)) return 's';
   if (/_bytes(_total)?$/.test(name)) return 'By';
@@ -183,7 +183,9 @@ interface HistogramPoint {
   };
 }
 
-/** Prometheus' buckets count all that is not above their bound; OTLP's only what is not in the one before. */
+/**
+ * A Prometheus bucket counts all values that are not above its bound; an OTLP bucket only those not in the one before.
+ */
 function histogramsOf(samples: readonly Sample[]): readonly HistogramPoint[] {
   const points = new Map<string, HistogramPoint>();
   const before = new Map<string, number>();

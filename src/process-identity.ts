@@ -1,5 +1,5 @@
-// Which process it is. A number alone does not say: numbers come again after a reboot and after the last one, and each
-// pid namespace (container) has its own 1. From /proc, so on Linux only.
+// Identifies a process. Its pid alone does not: pids are used again after a reboot and after the highest one, and each
+// pid namespace (container) has its own 1. It is read from /proc, so on Linux only.
 
 import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 
@@ -7,26 +7,26 @@ export interface ProcessIdentity {
   readonly pid: number;
   /** Clock ticks since the boot. */
   readonly startTime: string;
-  /** In which the pid is its. */
+  /** The namespace that the pid belongs to. */
   readonly pidNamespace: string;
   readonly bootId: string;
 }
 
-/** Of this process; null where there is no /proc. */
+/** The identity of this process; null where there is no /proc. */
 export function ownIdentity(): ProcessIdentity | null {
   const startTime = startTimeOf('self');
   return startTime === null ? null : { pid: process.pid, startTime, ...here() };
 }
 
-/** Whether a process runs that is this one beyond doubt, under its pid. */
+/** Whether exactly this process runs under its pid here, beyond doubt. */
 export function isRunningHere({ pid, startTime, pidNamespace, bootId }: ProcessIdentity): boolean {
   const { pidNamespace: ours, bootId: now } = here();
   return ours !== '' && pidNamespace === ours && bootId === now && startTimeOf(pid) === startTime;
 }
 
 /**
- * Whether a process has this number now, whichever it is. One that has ended and that nobody has waited for yet (a
- * zombie) does not run.
+ * Whether any process has this pid now. A process that has ended but has not been waited for yet (a zombie) does not
+ * run.
  */
 export function isRunning(pid: number): boolean {
   try {

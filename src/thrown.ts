@@ -1,7 +1,7 @@
-// What is thrown may be anything: a model of a user's, or a library, may throw an object that no text can be made of,
-// or an Error whose message is none. Whoever handles a failure must not fail by that.
+// A thrown value may be anything: a user's model, or a library, may throw an object that cannot be converted to text,
+// or an Error whose message is not text. Code that handles a failure must not fail because of that.
 
-/** The message of whatever was thrown. */
+/** The message of a thrown value. */
 export function textOfThrown(thrown: unknown): string {
   try {
     return String(thrown instanceof Error ? thrown.message : thrown);
@@ -10,7 +10,7 @@ export function textOfThrown(thrown: unknown): string {
   }
 }
 
-/** The same when it is an Error with a message; else an Error that says what was thrown. */
+/** The thrown value itself when it is an Error with a message; else an Error that describes it. */
 export function toError(thrown: unknown): Error {
   try {
     if (thrown instanceof Error && typeof thrown.message === 'string') return thrown;
