@@ -1,12 +1,12 @@
-// Folders for files that nobody else may touch, in places where everybody may write (/dev/shm, /tmp).
+// Folders for files that no other user may touch, in places where every user may write (/dev/shm, /tmp).
 
 import { lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 
 /**
- * Makes the folder and those above it that are missing, for this user alone. Step by step: Node's own recursive mkdir
- * never returns where the file system says that a folder does not exist as often as one tries to make it (/proc).
- * Throws what mkdir(2) says, as ENOENT, EACCES, EROFS.
+ * Makes the folder and its missing parents, for this user alone, one by one: Node's own recursive mkdir never returns
+ * on a file system that says again after each attempt that a folder does not exist (/proc). Throws the error of
+ * mkdir(2), such as ENOENT, EACCES, EROFS.
  */
 export function makeFolder(path: string): void {
   const missing: string[] = [];
@@ -16,7 +16,7 @@ export function makeFolder(path: string): void {
   }
 }
 
-/** Whether it is there now; false: the one above it is missing. */
+/** Whether the folder exists now; false: its parent is missing. */
 function wasMade(folder: string): boolean {
   try {
     mkdirSync(folder, 0o700);
@@ -25,20 +25,20 @@ function wasMade(folder: string): boolean {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') return true;
     if (code === 'ENOENT' && dirname(folder) !== folder) return false;
-    // Some file systems say this of a folder that is there.
+    // Some file systems answer this for a folder that exists.
     if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return true;
     throw error;
   }
 }
 
-/** The same, and throws Error when files of this user are not safe there, with what would mend it. */
+/** As `makeFolder`; also throws Error, which names the fix, when files of this user are not safe in the folder. */
 export function makeOwnFolder(path: string): void {
   makeFolder(path);
   const reason = whyNotOurs(path);
   if (reason !== null) throw new Error(reason);
 }
 
-/** Why files of this user are not safe in the folder, with what would mend it; null when they are. */
+/** Why files of this user are not safe in the folder, with the fix; null when they are safe. */
 export function whyNotOurs(folder: string): string | null {
   const link = lstatSync(folder);
   const status = link.isSymbolicLink() ? statSync(folder) : link;

@@ -1,4 +1,4 @@
-// The other end of the control socket: finds the running server, asks, and waits for what comes of it.
+// The client of the control socket: finds the running server, sends it an operation, and waits for the result.
 
 import { readdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -8,13 +8,13 @@ import { isRunning } from '../process-identity.js';
 import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
 import { controlFolder, maxReplyBytes, type Operation, type OperationReply } from './protocol.js';
 
-/** Which server is meant, where there are several. */
+/** Which server to use, where there are several. */
 export interface ServerChoice {
   readonly socket?: string | undefined;
   readonly pid?: string | undefined;
 }
 
-/** The control socket of the server that is meant. Throws OperatorError SERVER_NOT_FOUND, CONFIG_INVALID. */
+/** The control socket of the chosen server. Throws OperatorError SERVER_NOT_FOUND, CONFIG_INVALID. */
 export async function findServer({ socket, pid }: ServerChoice): Promise<string> {
   if (socket !== undefined && socket !== '') {
     if (isSocketPath(socket)) return socket;
@@ -37,7 +37,7 @@ export async function findServer({ socket, pid }: ServerChoice): Promise<string>
   throw notFound(`several servers run on this machine: choose one with --pid ${pids.join(' or --pid ')}`);
 }
 
-/** Asks and resolves to the reply, which comes when it is done. Throws OperatorError SERVER_NOT_FOUND. */
+/** Sends an operation and resolves to the reply, which comes when it is done. Throws OperatorError SERVER_NOT_FOUND. */
 export function operate(path: string, operation: Operation): Promise<OperationReply> {
   return new Promise((resolve, reject) => {
     let text = '';
@@ -63,8 +63,8 @@ function notFound(message: string): OperatorError {
 }
 
 /**
- * Sockets that somebody listens on; those of servers that were killed are removed. One that is bound and not listened
- * on yet refuses as well: its process lives.
+ * Sockets that a server listens on; removes those of servers that were killed. A socket that is bound but not listened
+ * on yet refuses connections as well: its process is running.
  */
 async function runningServers(folder: string): Promise<readonly string[]> {
   let names: readonly string[];

@@ -1,6 +1,6 @@
-// What an operator and a running server say to each other over the control socket: a JSON object a line, one request
-// and one reply for each connection. There is no network in it: the socket is a file, and who may open it is the file
-// system's to say.
+// The protocol between an operator and a running server on the control socket: one JSON object per line, one request
+// and one reply for each connection. It uses no network: the socket is a file, and the file system decides who may open
+// it.
 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,20 +9,22 @@ import { isSocketPath } from '../socket-path.js';
 
 export type Operation =
   | { readonly command: 'status' }
-  /** Replaces all workers, with the config and the models as they are now; `models`: new models alone, in place. */
+  /**
+   * Replaces all workers, with the current config and models; `models`: only loads new models, in the running workers.
+   */
   | { readonly command: 'reload'; readonly only?: 'models' }
   | { readonly command: 'scale'; readonly workers: number }
   | { readonly command: 'drain' };
 
-/** The reply comes when it is done. */
+/** The reply comes when the operation is done. */
 export type OperationReply =
   | { readonly ok: true; readonly message: string; readonly status: ServerStatus }
   | { readonly ok: false; readonly reason: string };
 
 export interface ServerStatus {
-  /** Of the code that runs. */
+  /** Version of the running code. */
   readonly version: string;
-  /** What to say when other code lies on disk by now; null while it does not. */
+  /** A message when the code on disk is no longer the running code; null while it is. */
   readonly codeChange: string | null;
   readonly pid: number;
   readonly cluster: string;
@@ -30,16 +32,16 @@ export interface ServerStatus {
   readonly state: 'starting' | 'serving' | 'reloading' | 'draining';
   readonly uptimeSeconds: number;
   readonly listeners: readonly ListenAddress[];
-  /** By name, each model's signature, where it runs, and whether a request has a run of its own, and why. */
+  /** By name: each model's signature, where it runs, and whether it runs each request alone, and why. */
   readonly models: Readonly<Record<string, string>>;
-  /** null while there is none, or when it is a process of its own. */
+  /** Null while there is no metrics server, or when a separate aggregator serves the metrics. */
   readonly metricsUrl: string | null;
   readonly workersWanted: number;
-  /** What the cgroup allows the server, in cores' worth of processor time; null: all there is. */
+  /** Processor time that the cgroup allows the server, in cores; null: no limit. */
   readonly cpuLimitCores: number | null;
   /** Workers that died and were replaced. */
   readonly restarts: number;
-  /** Whether live connections move at reloads; otherwise they are drained. */
+  /** Whether live connections migrate at reloads; otherwise they are drained. */
   readonly movesConnections: boolean;
   readonly workers: readonly WorkerStatus[];
 }
@@ -48,7 +50,7 @@ export interface WorkerStatus {
   readonly slot: number;
   readonly pid: number;
   readonly state: 'starting' | 'ready' | 'leaving';
-  /** Which reload it was started by; 1: none. */
+  /** Which reload started it; 1: none. */
   readonly revision: number;
   readonly uptimeSeconds: number;
   readonly connections: number;
@@ -58,14 +60,14 @@ export interface WorkerStatus {
   readonly eventLoopUtilization: number;
 }
 
-/** Longest line of a request; of a reply, a status of a thousand workers. */
+/** The longest line of a request, and of a reply: a status of a thousand workers. */
 export const maxRequestBytes = 4096;
 export const maxReplyBytes = 4 << 20;
 
 /**
- * Where servers of this user have their control sockets, each named by its process id: in the temporary folder, or in
- * /tmp when the path of a socket would be too long there. Clients find it by the same rule. A user may have a number
- * and no name (containers), so the number alone is asked for.
+ * Where servers of this user have their control sockets, each named after its process id: in the temporary folder, or
+ * in /tmp when the path of a socket would be too long there. Clients find the folder by the same rule. A user may have
+ * a number but no name (containers), so only the number is used.
  */
 export function controlFolder(): string {
   const name = `ml-tcp-server-${process.getuid?.() ?? 'user'}`;

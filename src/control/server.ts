@@ -1,4 +1,4 @@
-// The control socket: takes an operation, does it, and says what came of it.
+// The control socket: takes an operation, carries it out, and replies with the result.
 
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -9,11 +9,11 @@ import type { Log } from '../log.js';
 import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
 import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from './protocol.js';
 
-/** More operators than that at once are none. */
+/** There are never more operators than this at once. */
 const maxConnections = 16;
 const requestTimeoutMs = 5000;
 
-/** Does it and resolves to what came of it. */
+/** Carries out the operation and resolves to the result. */
 export type Operate = (operation: Operation) => Promise<OperationReply>;
 
 export class ControlServer {
@@ -27,13 +27,13 @@ export class ControlServer {
   }
 
   /**
-   * @param path empty: one of our own, in a folder that only this user can enter
    * Throws OperatorError LISTEN_FAILED.
+   * @param path empty: a default path, in a folder that only this user can enter
    */
   static async open(path: string, operate: Operate): Promise<ControlServer> {
     try {
       const control = new ControlServer(path || ownPath(), operate);
-      // Node would cut it, and bind another file than is meant.
+      // Node would cut the path, and bind another file.
       if (!isSocketPath(control.path))
         throw new Error(`a unix socket's path may have ${maxSocketPathBytes} bytes, and ${control.path} has more`);
       await removeStale(control.path);
@@ -54,7 +54,7 @@ export class ControlServer {
   }
 
   async #listen(): Promise<void> {
-    // The file must not be open to others for a moment, either.
+    // Other users must not be able to open the file even for a moment.
     const before = process.umask(0o177);
     try {
       await new Promise<void>((resolve, reject) => {
@@ -70,8 +70,8 @@ export class ControlServer {
 }
 
 /**
- * Opens the control socket that config asks for; null when it asks for none, or when our own cannot be opened: nobody
- * relies on that. Throws OperatorError LISTEN_FAILED where a path was asked for.
+ * Opens the control socket that config asks for; null when it asks for none, or when the default one cannot be opened:
+ * nothing relies on that one. Throws OperatorError LISTEN_FAILED when config names a path and it cannot be opened.
  */
 export async function openControl(setting: string, operate: Operate, log: Log): Promise<ControlServer | null> {
   if (setting === 'none') return null;
@@ -93,7 +93,7 @@ function ownPath(): string {
   return join(folder, `${process.pid}.sock`);
 }
 
-/** A server that was killed leaves its socket behind; one that runs keeps it. */
+/** A server that was killed leaves its socket behind, which is removed; the socket of a running server is kept. */
 async function removeStale(path: string): Promise<void> {
   const isInUse = await new Promise<boolean>((resolve) => {
     const probe = connect(path, () => resolve(true)).once('error', () => resolve(false));
