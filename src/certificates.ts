@@ -1,5 +1,5 @@
-// Certificates of listeners: read from files, checked, and read again when the files change, so that a renewed
-// certificate is served without a restart. Connections that are open keep what they were opened with.
+// Certificates of listeners: reads them from files, checks them, and reads them again when the files change, so that a
+// renewed certificate is served without a restart. Open connections keep the certificate that they were opened with.
 
 import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
@@ -8,16 +8,16 @@ import { messageOf, OperatorError } from './errors.js';
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
 
 export interface TlsSettings {
-  /** PEM: the certificate, and those between it and the root behind it. */
+  /** PEM: the certificate, followed by the intermediate certificates between it and the root. */
   readonly certFile: string;
   /** PEM, not encrypted. */
   readonly keyFile: string;
-  /** PEM: who must have signed a client's certificate; empty: clients need none. */
+  /** PEM: the authority that must have signed a client's certificate; empty: clients need no certificate. */
   readonly caFile: string;
   readonly minVersion: TlsVersion;
 }
 
-/** Whether TLS is wanted at all. */
+/** Whether TLS is configured. */
 export const usesTls = ({ certFile }: TlsSettings): boolean => certFile !== '';
 
 /** What `tls.createServer` takes. */
@@ -27,8 +27,9 @@ export interface Certificates extends SecureContextOptions {
 }
 
 /**
- * Throws OperatorError CONFIG_INVALID, naming the file, when one cannot be read or the key is not that of the
- * certificate. @param section of config that they stand in, for messages
+ * Throws OperatorError CONFIG_INVALID, naming the file, when a file cannot be read or the key does not belong to the
+ * certificate.
+ * @param section the section of config that has these settings, for messages
  */
 export function readCertificates(settings: TlsSettings, section: string): Certificates {
   const { certFile, keyFile, caFile, minVersion } = settings;
@@ -59,12 +60,12 @@ export function readCertificates(settings: TlsSettings, section: string): Certif
   return options;
 }
 
-/** How often the files are looked at. */
+/** How often the files are checked for changes. */
 const lookIntervalMs = 1000;
 
 export interface CertificateEvents {
   onChange(certificates: Certificates): void;
-  /** Once for each change: what was served before is served on. */
+  /** Called once for each change that cannot be used: the old certificates stay in use. */
   onFailure(reason: string): void;
 }
 
@@ -100,7 +101,7 @@ export class CertificateWatch {
   };
 }
 
-/** Changes when any of the files does; a file that is not there right now is being replaced. */
+/** A text that changes when any of the files changes; a file that is missing right now is being replaced. */
 function stamp({ certFile, keyFile, caFile }: TlsSettings): string {
   const files = [certFile, keyFile, caFile].filter((file) => file !== '');
   return files

@@ -6,7 +6,10 @@ export class AddressFilter {
   readonly #allowed: BlockList | null;
   readonly #denied: BlockList;
 
-  /** @param allow ranges that may connect; empty: all. `deny`: ranges that may not, even if they are allowed. */
+  /**
+   * @param allow ranges that may connect; empty: all
+   * @param deny ranges that may not connect, even if `allow` has them
+   */
   constructor(allow: readonly string[], deny: readonly string[]) {
     this.#allowed = allow.length === 0 ? null : listOf(allow);
     this.#denied = listOf(deny);
@@ -30,15 +33,15 @@ function listOf(ranges: readonly string[]): BlockList {
 }
 
 /**
- * An address as it is compared: IPv4 in its own notation, also when it comes through an IPv6 socket (RFC 4291,
- * 2.5.5.2).
+ * An address in the form used for comparisons: IPv4 in its own notation, also when it came through an IPv6 socket (RFC
+ * 4291, 2.5.5.2).
  */
 export function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
 /**
- * What limits for each client go by: an IPv4 address, or the /64 of an IPv6 one, since one customer has all of that.
+ * The key of limits per client: an IPv4 address, or the /64 of an IPv6 address, since one customer has the whole /64.
  */
 export function clientKey(address: string): string {
   if (!isIPv6(address)) return address;
@@ -51,9 +54,9 @@ export function clientKey(address: string): string {
 }
 
 /**
- * The client behind proxies that are trusted: of the addresses in X-Forwarded-For, the last that is no such proxy. What
- * stands before it may have been made up by the client.
- * @param peer at the other end of the connection
+ * The client behind trusted proxies: the last address in X-Forwarded-For that is not a trusted proxy. The client may
+ * have made up the addresses before it.
+ * @param peer the address at the other end of the connection
  */
 export function addressBehind(peer: string, forwardedFor: string, isTrusted: (address: string) => boolean): string {
   let client = plainAddress(peer);

@@ -1,4 +1,4 @@
-// Numbers as an operator reads them: few digits, a unit, the same width as a moment ago.
+// Formats numbers for an operator: few digits, a unit, and a width that does not change from moment to moment.
 
 const nothing = '–';
 
@@ -60,7 +60,9 @@ export function clock(epochSeconds: number): string {
   });
 }
 
-/** Labels for the ticks of an axis, `step` apart: one unit for all, and as many digits as tell each of them truly. */
+/**
+ * Labels for the ticks of an axis, `step` apart: one unit for all, and as many digits as it takes to show each exactly.
+ */
 export function ticks(values: readonly number[], step: number): readonly string[] {
   const largest = Math.max(0, ...values.map(Math.abs));
   const [, size, unit] = tickUnits.find(([least]) => largest >= least) ?? [0, 1, ''];
@@ -68,7 +70,7 @@ export function ticks(values: readonly number[], step: number): readonly string[
   return values.map((value) => (value === 0 ? '0' : `${(value / size).toFixed(digits)}${unit}`));
 }
 
-/** From so much on, in this size, by this name. */
+/** The least value for each unit, its size, and its name. */
 const tickUnits = [
   [1e12, 1e12, 'T'],
   [1e9, 1e9, 'G'],
@@ -76,7 +78,7 @@ const tickUnits = [
   [1e4, 1e3, 'k'],
 ] as const;
 
-/** Digits behind the point that a number needs. */
+/** Decimal places that a number needs. */
 function decimalsOf(value: number): number {
   for (let digits = 0; digits < 9; digits++) {
     const scaled = value * 10 ** digits;
@@ -91,7 +93,7 @@ export function durationTick(ms: number): string {
   return `${Number(scaled.toPrecision(6))} ${unit}`;
 }
 
-/** Lines of cells below each other; the first `texts` columns are aligned to the left. */
+/** Lines of a table; the first `texts` columns are aligned to the left. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[], texts = 0): readonly string[] {
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   return [head, ...rows].map((row) =>

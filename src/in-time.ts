@@ -1,7 +1,7 @@
 /**
- * Rejects when the promise takes longer. What has arrived by then is read first: a process that stood still for a
- * while must not take its own delay for that of another.
- * @param late makes what it rejects with
+ * Rejects when the promise takes longer than `limitMs`. What has arrived by then is read first: a process that stood
+ * still for a while must not mistake its own delay for that of another.
+ * @param late makes the error that it rejects with
  */
 export function inTime<T>(
   promise: Promise<T>,

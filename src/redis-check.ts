@@ -1,4 +1,4 @@
-// `ml-tcp-server config --check`: what it prints of the Redis that is configured, and the exit code.
+// `ml-tcp-server config --check`: what it prints about the configured Redis, and the exit code.
 
 import { describeRedis } from './config/describe.js';
 import { type Config, usesRedis } from './config/load.js';
@@ -6,7 +6,7 @@ import { OperatorError, operatorErrors } from './errors.js';
 import { checkRedis, type Finding } from './metrics/transport/redis-check.js';
 import { checkRedisFiles } from './redis-log.js';
 
-/** Resolves to the exit code: 0 when all works, warnings included, and 2 when not. */
+/** Resolves to the exit code: 0 when everything works, even with warnings, and 2 when not. */
 export async function printRedisCheck(config: Pick<Config, 'redis' | 'cluster'>, asJson: boolean): Promise<number> {
   const findings: Finding[] = [];
   const redis = usesRedis(config) ? describeRedis(config.redis) : null;

@@ -1,4 +1,4 @@
-// What the processes that speak with Redis tell of it in their logs.
+// What the processes that use Redis log about it.
 
 import { describeRedis } from './config/describe.js';
 import { type Config, usesRedis } from './config/load.js';
@@ -14,7 +14,7 @@ export interface RedisMessages {
   readonly refusing: string;
 }
 
-/** A line for each change: what is wrong in the words of the server, and what would mend it. */
+/** Logs a line for each change: what is wrong, in the server's words, and how to fix it. */
 export function logRedis(log: Log, config: Pick<Config, 'redis'>, messages: RedisMessages): RedisStateListener {
   const redis = describeRedis(config.redis);
   const health = new RedisHealth((state, problem) => {
@@ -25,7 +25,7 @@ export function logRedis(log: Log, config: Pick<Config, 'redis'>, messages: Redi
   return health.of('redis');
 }
 
-/** Says so when Redis may evict our records. */
+/** Warns when Redis may evict our records. */
 export async function warnOfEviction(
   log: Log,
   { redis }: Pick<Config, 'redis'>,
@@ -39,7 +39,7 @@ export async function warnOfEviction(
     );
 }
 
-/** Throws OperatorError CONFIG_INVALID when the files of redis.caFile, certFile or keyFile are of no use. */
+/** Throws OperatorError CONFIG_INVALID when the files of redis.caFile, certFile or keyFile cannot be used. */
 export function checkRedisFiles(config: Pick<Config, 'redis'>): void {
   if (!usesRedis(config)) return;
   try {

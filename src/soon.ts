@@ -1,5 +1,5 @@
-// A microtask for the hot path. queueMicrotask makes an AsyncResource and a bound function for each call, to be
-// collected a moment later; a promise's reaction is a third of that, and runs at the same time in the same order.
+// A microtask for the hot path. queueMicrotask allocates an AsyncResource and a bound function for each call, which are
+// garbage a moment later; a promise's reaction costs a third of that, and runs at the same time in the same order.
 
 const resolved = Promise.resolve();
 
