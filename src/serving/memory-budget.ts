@@ -1,24 +1,25 @@
-// What all connections of a worker may hold in memory together: bytes of frames that are not whole yet, of requests
-// that wait, and of replies that clients have not taken. Beyond the limit those that hold much are not read from until
-// there is room; what they send stays in the kernel, and TCP slows them down. Nobody fails for it.
+// Limits the memory that all connections of a worker hold together: bytes of incomplete frames, of requests that wait,
+// and of replies that clients have not taken. Beyond the limit, connections that hold much are not read from until
+// there is room; what they send stays in the kernel, and TCP slows them down. No request fails because of it.
 //
-// Half of the limit is a reserve: each connection may always hold its even share of that, so whoever asks little is
-// served however many ask too much. The others wait in a line. Since all that is held may be halves of frames, a few of
-// the line at a time may read beyond the limit for a short turn, so that one after the other becomes whole.
+// Half of the limit is a reserve: each connection may always hold its even share of it, so that a client that asks
+// little is served however many ask too much. The others wait in a line. Since everything that is held may be
+// incomplete frames, a few connections of the line at a time may read beyond the limit for a short turn, so that one
+// frame after the other becomes complete.
 //
 //   used < limit ─▶ read          used ≥ limit, more than its share ─▶ line ─▶ room, or a turn ─▶ read
 
-/** One that holds memory. */
+/** A client that holds memory. */
 export interface Holder {
   /** It may read again: there is room, or it has a turn. */
   resumeReading(): void;
-  /** Its turn is over; whoever used it for nothing and has been slow for long does not come back. */
+  /** Its turn is over; a holder that read nothing in its turn and has been slow for long does not get another. */
   endTurn(): void;
 }
 
-/** What a connection may read at once. */
+/** The most that a connection reads at once. */
 const readBytes = 64 * 1024;
-/** Who reads beyond the limit at the same time. */
+/** How many may read beyond the limit at the same time. */
 export const maxTurns = 4;
 const turnMs = 100;
 
@@ -52,7 +53,8 @@ export class MemoryBudget {
   }
 
   /**
-   * `holder` holds `held` bytes, `before` until now; returns whether it may read on. If not, it is told when it may.
+   * `holder` now holds `held` bytes, and held `before` until now; returns whether it may read on. If not,
+   * `resumeReading` is called when it may.
    */
   hold(holder: Holder, held: number, before: number): boolean {
     this.#change(held - before);
@@ -84,7 +86,7 @@ export class MemoryBudget {
     setImmediate(this.#wake);
   }
 
-  /** As many of the line as there is room for, the first first. */
+  /** Resumes as many of the line as there is room for, in order. */
   readonly #wake = (): void => {
     this.#isWaking = false;
     const room = Math.ceil((this.#maxBytes - this.#used) / readBytes);

@@ -1,13 +1,13 @@
 // Where requests to a model enter, whatever protocol they came by. A protocol turns bytes into payloads and outcomes
-// into bytes; all that lies between is here and the same for each: what is counted, bounded, batched, and safe before a
-// reply leaves.
+// into bytes; everything between is here, and the same for each protocol: counts, limits, batching, and making counts
+// safe before a reply leaves.
 //
 //   protocol                                 serving                                          inference
 //   bytes ─▶ PayloadCursor ─▶ submit() ─▶ RequestAccounting: RequestGroups, in order ─▶ Batcher ─▶ the model
 //   bytes ◀─ encodeReplies(), sendReplies() ◀─ counted, then safe (ReplyFlush) ◀─ outcome ◀─┘
 //
-// Each client of a protocol calls `connect` once, `submit` with what it has read, and closes what `connect` gave when
-// it is gone.
+// A protocol calls `connect` once for each client, `submit` with what it has read, and closes what `connect` returned
+// when the client is gone.
 
 import type { Batcher } from '../inference/batcher.js';
 import type { ModelRecorder, WorkerCounter } from '../metrics/recorder.js';
@@ -16,17 +16,17 @@ import type { ReplyFlush } from './reply-flush.js';
 import { RequestAccounting, type RequestClient } from './request-accounting.js';
 import type { RequestGroup, RequestRefusal } from './request-group.js';
 
-/** For each client. */
+/** Limits of each client. */
 export interface RequestLimits {
-  /** To be kept by the protocol, which knows of a payload's length before it has come. */
+  /** Enforced by the protocol, which knows the length of a payload before the payload has come. */
   readonly maxPayloadBytes: number;
   /** Requests that a client may have in flight. */
   readonly maxInFlight: number;
 }
 
-/** What a client has sent, one payload after the other. */
+/** The payloads that a client has sent, one after the other. */
 export interface PayloadCursor<End extends string> {
-  /** Moves to the next payload; anything but `frame`: there is none, for this reason. */
+  /** Moves to the next payload; any result other than `frame` is the reason why there is none. */
   next(): 'frame' | End;
   /** The payload is `source[start, end)`, until the next call. */
   readonly source: Buffer;
@@ -37,16 +37,18 @@ export interface PayloadCursor<End extends string> {
 /** Why a client may submit no more, by the name of its counter; `turn`: not in this turn of the event loop. */
 export type SubmitStop = Extract<WorkerCounter, 'pausedByInFlight' | 'pausedByMemory'> | 'turn';
 
-/** What one client may bring to a turn of the event loop: others, with little, shall not wait for thousands. */
+/**
+ * How many requests one client may submit in a turn of the event loop: clients with few must not wait for thousands.
+ */
 const maxRequestsATurn = 256;
-/** Of requests and of their replies. */
+/** The same in bytes of requests and of their replies. */
 const maxBytesATurn = 32 * 1024;
 
 export interface ModelEndpointOptions {
   readonly batcher: Batcher;
   readonly recorder: ModelRecorder;
   readonly limits: RequestLimits;
-  /** Of all endpoints of the process together. */
+  /** Shared by all endpoints of the process. */
   readonly budget: MemoryBudget;
   readonly flush: ReplyFlush;
 }
@@ -71,9 +73,9 @@ export class ModelEndpoint {
   }
 
   /**
-   * Submits a request for each payload, as many as the limits allow; returns why it stopped. What the model cannot
-   * take, or has no room for, is refused in its place.
-   * @param payloads whose memory may be used for something else when this has returned
+   * Submits a request for each payload, as many as the limits allow; returns why it stopped. A payload that the model
+   * cannot take, or has no room for, is refused, in its place in the order.
+   * @param payloads their memory may be reused when this has returned
    * @param arrivedAt when the last of their bytes came, by the monotonic clock
    */
   submit<End extends string>(
@@ -84,7 +86,7 @@ export class ModelEndpoint {
     const { batcher } = this;
     const { replyBytes } = batcher;
     const { places, room } = requests;
-    // Replies are not there yet, and must find memory.
+    // The replies do not exist yet, and will need memory.
     const affordable = room <= 0 ? 0 : Math.ceil(room / replyBytes);
     const most = Math.min(places, affordable, maxRequestsATurn);
     let group: RequestGroup | null = null;
@@ -122,7 +124,7 @@ export class ModelEndpoint {
     return stop;
   }
 
-  /** A request that the protocol itself refuses. */
+  /** Enters a request that the protocol itself refuses. */
   refuse(requests: RequestAccounting, reason: RequestRefusal, arrivedAt: number): void {
     requests.begin(reason, arrivedAt).requests = 1;
     requests.received(1, 0);

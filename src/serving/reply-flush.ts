@@ -1,9 +1,9 @@
-// Replies leave a worker together, at the end of what made them, and only when what was counted for them is safe: so a
-// reply that a client has is in the totals, even if the worker is killed in the same moment.
+// Replies leave a worker together, at the end of the callback that made them, and only when their counts are safe: so a
+// reply that a client has is in the totals, even if the worker is killed at the same moment.
 
 import { soon } from '../soon.js';
 
-/** One that has replies to send. */
+/** Something that has replies to send. */
 export interface Sender {
   send(): void;
 }
@@ -17,9 +17,9 @@ export class ReplyFlush {
     this.#beforeLeaving = beforeLeaving;
   }
 
-  /** `sender` sends before the event loop turns to anything else. To be called once until it does. */
+  /** Makes `sender` send before the event loop turns to anything else. Call it only once until `sender` sends. */
   post(sender: Sender): void {
-    // `[one]` takes room for one; what is pushed to an empty array, for seventeen.
+    // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
     if (this.#senders.length > 0) this.#senders.push(sender);
     else {
       this.#senders = [sender];

@@ -1,6 +1,6 @@
-// The requests that one client has in flight, in the order they came, and what became of each. It counts: every request
-// is received once and ends as exactly one of answered, failed, refused, expired, abandoned. It bounds: requests in
-// flight, and memory, with all other clients.
+// The requests that one client has in flight, in the order they came, and what became of each. Counts them: every
+// request is received once and ends as exactly one of answered, failed, refused, expired, abandoned. Limits the
+// requests in flight, and the memory that all clients hold together.
 
 import type { Batch } from '../inference/batch.js';
 import type { Holder } from './memory-budget.js';
@@ -11,12 +11,12 @@ import { RequestGroup, type RequestRefusal } from './request-group.js';
 /** A protocol's side of a client. */
 export interface RequestClient extends Holder {
   /**
-   * Encodes the replies of settled groups, in this order, and keeps them until `sendReplies`. Sets `failed` of a group
-   * to how many of its requests have none.
+   * Encodes the replies of settled groups, in this order, and keeps them until `sendReplies`. Sets `failed` of each
+   * group to how many of its requests have no reply.
    * @param now by the monotonic clock
    */
   encodeReplies(groups: readonly RequestGroup[], now: number): void;
-  /** What was encoded is counted, and the counts are safe: it may leave. Called after the client has closed, too. */
+  /** Sends the encoded replies: they are counted, and the counts are safe. Also called after the client has closed. */
   sendReplies(): void;
   /** Replies were encoded, so there may be room for more requests. */
   onAnswered(): void;
@@ -27,14 +27,14 @@ export class RequestAccounting implements Sender {
   readonly #client: RequestClient;
   #pending: RequestGroup[] = [];
   #inFlight = 0;
-  /** Bytes of those of them that wait for a model, and that their replies will have. */
+  /** Bytes of the requests that wait for a model, and of the replies that they will have. */
   #waitingBytes = 0;
-  /** What the budget was told last. */
+  /** The bytes that were last reported to the budget. */
   #held = 0;
   #isClosed = false;
   #isFlushing = false;
 
-  /** To be had from `ModelEndpoint.connect`. */
+  /** Called by `ModelEndpoint.connect`. */
   constructor(endpoint: ModelEndpoint, client: RequestClient) {
     this.#endpoint = endpoint;
     this.#client = client;
@@ -46,12 +46,12 @@ export class RequestAccounting implements Sender {
     return this.#inFlight;
   }
 
-  /** Requests that it may have beside those. */
+  /** Further requests that the client may have in flight. */
   get places(): number {
     return this.#endpoint.limits.maxInFlight - this.#inFlight;
   }
 
-  /** Bytes that it may hold beside what it holds. */
+  /** Further bytes that the client may hold. */
   get room(): number {
     return this.#endpoint.budget.room(this.#client, this.#held);
   }
@@ -61,17 +61,20 @@ export class RequestAccounting implements Sender {
     return this.#pending.length === 0;
   }
 
-  /** The group that its next requests join, with the endpoint to fill it. */
+  /** Begins the group that the next requests join; the endpoint fills it. */
   begin(target: Batch | RequestRefusal, arrivedAt: number): RequestGroup {
     const group = new RequestGroup(target, arrivedAt, this.#onSettled);
-    // `[one]` takes room for one; what is pushed to an empty array, for seventeen.
+    // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
     if (this.#pending.length > 0) this.#pending.push(group);
     else this.#pending = [group];
     if (typeof target !== 'string') target.enter(group);
     return group;
   }
 
-  /** So many requests have joined groups, with so many bytes that wait for a model and their replies. */
+  /**
+   * Takes note of `requests` that have joined groups, and of the `bytes` that they and their replies take while they
+   * wait for a model.
+   */
   received(requests: number, bytes: number): void {
     if (requests === 0) return;
     this.#inFlight += requests;
@@ -80,7 +83,8 @@ export class RequestAccounting implements Sender {
   }
 
   /**
-   * Has the replies encoded that are next in order and ready; they leave before the event loop turns to anything else.
+   * Has the next replies in order encoded, as far as they are ready; they leave before the event loop turns to anything
+   * else.
    */
   answer(): void {
     let settled = 0;
@@ -98,15 +102,15 @@ export class RequestAccounting implements Sender {
     this.#endpoint.flush.post(this);
   }
 
-  /** To be called by the reply flush. */
+  /** Called by the reply flush. */
   send(): void {
     this.#isFlushing = false;
     this.#client.sendReplies();
   }
 
   /**
-   * Tells the budget what the client holds; false when it may read no more, until it is told.
-   * @param bytes beside its requests: what came and is no request yet, and replies that it has not taken
+   * Reports to the budget what the client holds; false when it may read no more until `resumeReading`.
+   * @param bytes held besides its requests: what has come but is not a request yet, and replies that it has not taken
    */
   hold(bytes: number): boolean {
     const before = this.#held;
@@ -114,7 +118,7 @@ export class RequestAccounting implements Sender {
     return this.#endpoint.budget.hold(this.#client, this.#held, before);
   }
 
-  /** The client is gone. Nobody waits for its replies any more; rows that are still queued give their places back. */
+  /** The client is gone: its replies are no longer needed, and its rows that are still queued free their places. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;

@@ -1,20 +1,22 @@
-// The unit that a client waits for: requests that one read brought, side by side in one batch (or refused together).
-// Counting, timing and answering happen once a group, not once a request. It knows no wire: a protocol encodes the
-// replies from `outcome`, many at a time, or from `reply`, one after the other.
+// The unit that a client waits for: requests that came in one read and are side by side in one batch (or refused
+// together). Counting, timing and answering happen once per group, not once per request. It knows nothing of protocols:
+// a protocol encodes the replies from `outcome`, many at a time, or from `reply`, one by one.
 
 import type { Batch, BatchEntry, BatchOutcome } from '../inference/batch.js';
 import type { ModelCounter } from '../metrics/recorder.js';
 
-/** Why requests have no outcome of the model, by the name of their counter. */
+/** Why requests have no outcome of the model, as the name of their counter. */
 export type RequestRefusal = Extract<ModelCounter, `refused${string}` | 'expired'>;
 
 export class RequestGroup implements BatchEntry {
   requests = 0;
   /** Rows that its requests have in the batch. */
   rows = 0;
-  /** Bytes of its rows in a batch, and that their replies will have. */
+  /** Bytes of its rows in a batch, and of the replies that they will have. */
   bytes = 0;
-  /** Requests that the model failed, or whose replies the protocol cannot tell; set by who encodes the replies. */
+  /**
+   * Requests that the model failed on, or whose replies the protocol cannot encode; set when the replies are encoded.
+   */
   failed = 0;
   readonly arrivedAt: number;
   readonly #onSettled: () => void;
@@ -43,7 +45,7 @@ export class RequestGroup implements BatchEntry {
     return typeof this.#target === 'string' || this.#target.outcome !== null;
   }
 
-  /** What its batch came to; null when its requests were refused. Throws before it is settled. */
+  /** The outcome of its batch; null when its requests were refused. Throws before it is settled. */
   get outcome(): BatchOutcome | null {
     if (typeof this.#target === 'string') return null;
     if (this.#target.outcome === null) throw new Error('the batch of this group is not settled');
@@ -61,7 +63,7 @@ export class RequestGroup implements BatchEntry {
     return reply instanceof Uint8Array ? reply : null;
   }
 
-  /** Its rows are the batch's own from here on. */
+  /** The batch owns its rows from here on. */
   retain(): void {
     if (typeof this.#target !== 'string') this.#target.retain();
   }
