@@ -1,17 +1,17 @@
-// One client's connection in frames: bytes → requests → the model's endpoint → replies in order → bytes.
+// One client's connection in the framed protocol: bytes → requests → the model's endpoint → replies in order → bytes.
 //
 //   'data' ─▶ RequestReader ─▶ endpoint.submit() ─▶ … ─▶ encodeReplies() ─▶ sendReplies() ─▶ ReplyWriter ─▶ socket
 //
 //   open ──▶ ending ──▶ lingering ──▶ closed       ending: the client has ended, broken the protocol or run out of
 //    │ ▲                                 ▲         time, or we drain. lingering: all is answered, and the client must
 //    ▼ │ cancelled                       │         close its side. The socket may close in each.
-//   quiescing ───────────────────────────┘ it goes on in another worker
+//   quiescing ───────────────────────────┘ it continues in another worker
 //
-// Promises: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
+// Guarantees: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
 // requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
 // what the client sends then stays in the kernel, and TCP slows it down.
-// Works on any duplex stream; it does not listen and knows no cluster. What 'data' brings is its own only until it
-// returns: the next read, of any connection, may use the same memory.
+// It works on any duplex stream; it does not listen and does not depend on the cluster. It may use the bytes of a
+// 'data' event only until the listener returns: the next read, of any connection, may use the same memory.
 
 import type { Duplex } from 'node:stream';
 import type { ConnectionState } from '../../ipc/connection-state.js';
@@ -45,22 +45,22 @@ export interface ConnectionContext {
 }
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
-/** Why input is left for later. */
+/** Why input is not taken now. */
 type Stop = SubmitStop | Extract<WorkerCounter, 'pausedByWriteBuffer'>;
 
 type Phase =
   /** Takes requests. */
   | { readonly kind: 'open' }
-  /** Takes no more input; it closes when what came in whole is answered. */
+  /** Takes no more input; closes when all complete requests are answered. */
   | { readonly kind: 'ending' }
   /**
-   * Takes no more requests: it is to go on in another worker. `onQuiet` is told that all is answered, or that it has
-   * closed before.
+   * Takes no more requests: it is to migrate to another worker. `onQuiet` is called with true when all is answered, or
+   * with false when it has closed before.
    */
   | { readonly kind: 'quiescing'; readonly isInputOver: boolean; readonly onQuiet: (isOpen: boolean) => void }
-  /** Has said its last, and waits for the client to close its side. */
+  /** Has sent its last bytes, and waits for the client to close its side. */
   | { readonly kind: 'lingering' }
-  /** The socket has closed, or the connection goes on elsewhere. */
+  /** The socket has closed, or the connection continues in another worker. */
   | { readonly kind: 'closed' };
 
 export class Connection implements RequestClient {
@@ -75,7 +75,7 @@ export class Connection implements RequestClient {
   /** Why it closes, as soon as that is known. */
   #closeReason: CloseReason | null = null;
   #pausedBy: Stop | null = null;
-  /** Whether others have their turn before it goes on. */
+  /** Whether it waits for the next turn of the event loop, so that other connections run first. */
   #isYielding = false;
   /** Whether anything has come since it was last allowed to read. */
   #hasRead = false;
@@ -83,7 +83,7 @@ export class Connection implements RequestClient {
   #activeAt: number;
 
   /**
-   * @param onClose told whether the connection goes on in another worker
+   * @param onClose called with whether the connection has migrated to another worker
    * @param moved the state of a connection that began in another worker
    */
   constructor(
@@ -130,12 +130,12 @@ export class Connection implements RequestClient {
     return this.#requests.inFlight;
   }
 
-  /** When it last read something or answered something, by the monotonic clock. */
+  /** When it last read or answered something, by the monotonic clock. */
   get activeAt(): number {
     return this.#activeAt;
   }
 
-  /** Takes no more input, answers what came in whole, and closes. */
+  /** Takes no more input, answers all complete requests, and closes. */
   drain(): void {
     this.#finishInput('closedByDrain');
   }
@@ -146,15 +146,15 @@ export class Connection implements RequestClient {
     this.#socket.destroy();
   }
 
-  /** Whether it can go on in another worker: it is neither ending nor on its way already. */
+  /** Whether it can migrate to another worker: it is neither ending nor migrating already. */
   get canMigrate(): boolean {
     return this.#phase.kind === 'open';
   }
 
   /**
-   * Takes no more requests; what the socket has read already is kept for the other worker. Resolves when all that was
-   * taken is answered and written: to true, or to false when the connection has closed before. To be called only when
-   * it can move.
+   * Takes no more requests; what the socket has already read is kept for the other worker. Resolves to true when all
+   * requests that were taken are answered and written, or to false when the connection has closed before. Call it only
+   * when `canMigrate`.
    */
   quiesce(): Promise<boolean> {
     return new Promise((resolve) => {
@@ -165,7 +165,7 @@ export class Connection implements RequestClient {
     });
   }
 
-  /** Goes on as before `quiesce`. */
+  /** Continues as before `quiesce`. */
   cancelMigration(): void {
     if (this.#phase.kind !== 'quiescing') return;
     this.#phase = { kind: this.#phase.isInputOver ? 'ending' : 'open' };
@@ -174,7 +174,7 @@ export class Connection implements RequestClient {
   }
 
   /**
-   * The connection goes on elsewhere; this end of it is closed without a word to the client.
+   * The connection continues in another worker: closes this end without sending the client anything.
    * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
    */
   detach(unsentBytes: number): ConnectionState {
@@ -190,7 +190,7 @@ export class Connection implements RequestClient {
   }
 
   /**
-   * Others wait for the memory that it holds: a slow sender that has nothing to say when it is asked has had its time.
+   * Others wait for the memory that this connection holds: a slow sender that has sent nothing in its turn is closed.
    */
   endTurn(): void {
     const isOverdue = isFrameOverdue(this.#reader.frameBegunAt, this.#limits, performance.now());
@@ -198,7 +198,7 @@ export class Connection implements RequestClient {
     else this.#advance();
   }
 
-  /** Enforces the time limits; to be called every so often with the monotonic clock. */
+  /** Enforces the time limits; called regularly with the time of the monotonic clock. */
   checkTimeouts(now: number): void {
     if (this.#writer.isStuck(now, this.#limits.writeTimeoutMs)) {
       this.#closeReason ??= 'closedByWriteTimeout';
@@ -218,7 +218,7 @@ export class Connection implements RequestClient {
     if (timeout !== null) this.#finishInput(timeout);
   }
 
-  /** All in one piece. */
+  /** Encodes all replies into one buffer. */
   encodeReplies(groups: readonly RequestGroup[], now: number): void {
     const { lengthFieldSize } = this.#limits;
     let size = 0;
@@ -261,7 +261,7 @@ export class Connection implements RequestClient {
 
   readonly #onSocketClose = (): void => {
     const phase = this.#phase;
-    const hasMigrated = phase.kind === 'closed'; // before its socket: see `detach`
+    const hasMigrated = phase.kind === 'closed'; // before its socket closes: see `detach`
     this.#phase = { kind: 'closed' };
     this.#requests.close();
     if (!hasMigrated) {
@@ -282,7 +282,7 @@ export class Connection implements RequestClient {
     this.#advance();
   }
 
-  /** Goes as far as its phase and the limits allow. */
+  /** Does what its phase and the limits allow. */
   #advance(): void {
     const phase = this.#phase;
     switch (phase.kind) {
@@ -296,7 +296,7 @@ export class Connection implements RequestClient {
     }
   }
 
-  /** Takes as much of the input as the limits allow; one that is ending has its end when all of it is done. */
+  /** Takes as much of the input as the limits allow; a connection that is ending lingers when all of it is done. */
   #takeInput(): void {
     let stop: Stop | null;
     let mayRead: boolean;
@@ -334,15 +334,16 @@ export class Connection implements RequestClient {
     }
   }
 
-  /** Why nothing more is taken now, beside memory. */
+  /** Why nothing more is taken now, apart from memory. */
   #blockedBy(): Stop | null {
     if (this.#requests.places <= 0) return 'pausedByInFlight';
     if (this.#writer.bytes < this.#limits.maxWriteBufferBytes) return null;
-    // Only a stream that needs it announces 'drain', which is what lets us go on; so does the end of leaving.
+    // Only a stream that needs it emits 'drain', which lets us continue; so does `sendReplies`, once the replies have
+    // left.
     return this.#socket.writableNeedDrain || this.#writer.isLeaving ? 'pausedByWriteBuffer' : null;
   }
 
-  /** Its empty frame is the connection's last reply. The decoder says it again each time that it is asked. */
+  /** The empty frame for it is the connection's last reply. The decoder reports the frame each time it is asked. */
   #refuseTooLarge(): void {
     if (this.#closeReason === 'closedByPayloadTooLarge') return;
     this.#phase = { kind: 'ending' };
@@ -355,7 +356,7 @@ export class Connection implements RequestClient {
     return this.#requests.isEmpty && !this.#writer.isLeaving;
   }
 
-  /** Others have their turn first. */
+  /** Continues in the next turn of the event loop, so that other connections run first. */
   #goOnNextTurn(): void {
     if (this.#isYielding) return;
     this.#isYielding = true;
@@ -365,12 +366,12 @@ export class Connection implements RequestClient {
     });
   }
 
-  /** Tells the budget what is held; false when nothing more may be read. */
+  /** Reports to the budget what is held; false when nothing more may be read. */
   #hold(): boolean {
     return this.#requests.hold(this.#reader.bufferedBytes + this.#writer.bytes);
   }
 
-  /** Counts once for each reason that the connection is paused for, one after the other. */
+  /** Pauses the connection; counts each of the reasons that it is paused for, one after the other, once. */
   #pause(reason: Stop): void {
     if (this.#pausedBy === reason) return;
     this.#pausedBy = reason;

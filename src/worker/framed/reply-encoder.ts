@@ -1,10 +1,10 @@
-// Replies of settled groups as frames: one for each request, an empty one where there is no reply.
+// Encodes the replies of settled groups as frames: one for each request, an empty one where there is no reply.
 
 import type { BatchOutcome } from '../../inference/batch.js';
 import { type LengthFieldSize, maxFrameLength, writeLength } from '../../protocol/frames.js';
 import type { RequestGroup } from '../../serving/request-group.js';
 
-/** A reply that cannot be told on this wire fails its request. */
+/** The length of a reply; -1 when there is none or the length field cannot hold it: then its request fails. */
 const replyLength = (reply: Uint8Array | Error | undefined, maxLength: number): number =>
   reply instanceof Uint8Array && reply.length <= maxLength ? reply.length : -1;
 

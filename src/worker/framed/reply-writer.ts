@@ -1,5 +1,5 @@
-// The replies of one connection on their way out: those that are counted and leave in a moment, and those that were
-// written to the socket and may not have left it. What the kernel has taken goes back to the pool.
+// The replies of one connection on their way out: those that are counted and leave soon, and those that were written to
+// the socket and may not have left it. Buffers that the kernel has taken go back to the pool.
 
 import type { Duplex } from 'node:stream';
 import type { BufferPool } from '../../protocol/buffer-pool.js';
@@ -15,10 +15,10 @@ export class ReplyWriter {
   readonly #pool: BufferPool;
   #leaving: Buffer[] = [];
   #leavingBytes = 0;
-  /** The last bytes of them are unsent. */
+  /** Their last bytes are unsent. */
   #written: Written[] = [];
   #writtenBytes = 0;
-  /** Bytes that were ever written, how many of them the client's side had taken, and when it took the last. */
+  /** All bytes ever written, how many of them the client's side had taken, and when it took the last of these. */
   #sentBytes = 0;
   #takenBytes = 0;
   #takenAt = 0;
@@ -28,12 +28,12 @@ export class ReplyWriter {
     this.#pool = pool;
   }
 
-  /** Bytes that wait, for leaving or for the client. */
+  /** Bytes that wait to be written, or for the client to take them. */
   get bytes(): number {
     return this.#leavingBytes + this.#socket.writableLength;
   }
 
-  /** Whether some have not even been written yet. */
+  /** Whether some have not been written to the socket yet. */
   get isLeaving(): boolean {
     return this.#leavingBytes > 0;
   }
@@ -46,7 +46,7 @@ export class ReplyWriter {
   /** Keeps replies until `leave`. */
   post(replies: Buffer): void {
     this.#leavingBytes += replies.length;
-    // `[one]` takes room for one; what is pushed to an empty array, for seventeen.
+    // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
     if (this.#leaving.length > 0) this.#leaving.push(replies);
     else this.#leaving = [replies];
   }
@@ -62,18 +62,18 @@ export class ReplyWriter {
     if (isJoined) for (const bytes of leaving) this.#pool.give(bytes);
   }
 
-  /** Replies that were made elsewhere. */
+  /** Writes replies that another worker made. */
   attach(unsent: Buffer): void {
     if (unsent.length > 0) this.#write(unsent, false);
   }
 
-  /** The last so many bytes of what was written. */
+  /** The last `count` bytes that were written. */
   lastWritten(count: number): Buffer {
     const written = Buffer.concat(this.#written.map(({ bytes }) => bytes));
     return written.subarray(written.length - count);
   }
 
-  /** Whether the client has taken nothing for so long, though there is something; to be asked every so often. */
+  /** Whether the client has taken nothing for `timeoutMs` although bytes wait for it; call it regularly. */
   isStuck(now: number, timeoutMs: number): boolean {
     const unsent = this.#socket.writableLength === 0 ? 0 : unsentBytes(this.#socket);
     const taken = this.#sentBytes - unsent;

@@ -1,6 +1,5 @@
-// From the bytes of one connection to requests: whole frames are submitted to the endpoint, as many as it takes. The
-// rest waits here, and so does what has come of a frame that is not whole. Where there is a shared secret, the first
-// frame must be it.
+// Turns the bytes of one connection into requests: submits whole frames to the endpoint, as many as it takes. The rest
+// waits here, and so does an incomplete frame. Where there is a shared secret, the first frame must be it.
 
 import { maxSecretBytes } from '../../config/formats.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
@@ -11,11 +10,12 @@ import type { RequestAccounting } from '../../serving/request-accounting.js';
 import type { SharedSecret } from './shared-secret.js';
 
 /**
- * Why reading has stopped. `incomplete`: no whole frame is left; after `too-large` and `wrong-secret` it cannot go on.
+ * Why reading has stopped. `incomplete`: no whole frame is left; after `too-large` and `wrong-secret` reading cannot
+ * continue.
  */
 export type ReadEnd = 'incomplete' | 'too-large' | 'wrong-secret' | SubmitStop;
 
-/** What another worker needs to go on where a reader has stopped. */
+/** What another worker needs to continue where a reader has stopped. */
 export type ReaderState = Pick<ConnectionState, 'unread' | 'arrivedAt' | 'frameBegunAt' | 'isTrusted'>;
 
 export interface RequestReaderOptions {
@@ -25,7 +25,7 @@ export interface RequestReaderOptions {
   /** What the first frame must be; null: it is a request like the others. */
   readonly secret: SharedSecret | null;
   readonly pool: BufferPool;
-  /** Null: it begins here. */
+  /** Null: the connection began in this worker. */
   readonly state: ReaderState | null;
 }
 
@@ -55,12 +55,12 @@ export class RequestReader {
     return this.#isTrusted;
   }
 
-  /** When the frame that is not whole yet was begun; 0 when there is none. */
+  /** When the incomplete frame began; 0 when there is none. */
   get frameBegunAt(): number {
     return this.#frameBegunAt;
   }
 
-  /** Bytes that no request was made of yet. */
+  /** Bytes that have not become requests yet. */
   get bufferedBytes(): number {
     return this.#decoder.bufferedBytes;
   }
@@ -74,13 +74,13 @@ export class RequestReader {
     };
   }
 
-  /** Takes the bytes that came next; `chunk` must not change before `keep`. */
+  /** Takes the bytes that came next; `chunk` must not change before `retain`. */
   push(chunk: Buffer, now: number): void {
     this.#arrivedAt = now;
     this.#decoder.push(chunk);
   }
 
-  /** Copies what it still needs of the last chunk, which may then be used for something else. */
+  /** Copies what it still needs of the last chunk, whose memory may then be reused. */
   retain(): void {
     this.#decoder.retain();
   }
@@ -97,17 +97,17 @@ export class RequestReader {
     return end;
   }
 
-  /** A frame that was too large counts as a request that was refused. */
+  /** Counts a frame that was too large as a refused request. */
   refuseTooLarge(): void {
     this.#endpoint.refuse(this.#requests, 'refusedPayloadTooLarge', this.#arrivedAt);
   }
 
-  /** Nothing more will come, or be asked for. */
+  /** No more bytes will come, and no more requests will be read. */
   close(): void {
     this.#decoder.close();
   }
 
-  /** Null when the client has shown it. */
+  /** Null when the client has sent the secret. */
   #readSecret(): 'incomplete' | 'wrong-secret' | null {
     const status = this.#decoder.next();
     const { source, start, end } = this.#decoder;

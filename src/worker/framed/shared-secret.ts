@@ -1,4 +1,4 @@
-// What a client without TLS can show to be let in: the payload of its first frame.
+// What a client without TLS can send to be let in: the payload of its first frame.
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 
@@ -9,7 +9,7 @@ export class SharedSecret {
     this.#digest = digest(Buffer.from(secret));
   }
 
-  /** In a time that tells nothing of the secret: digests of the same length are compared, all of them. */
+  /** Takes a time that reveals nothing about the secret: compares digests of the same length, in full. */
   matches(shown: Uint8Array): boolean {
     return timingSafeEqual(digest(shown), this.#digest);
   }

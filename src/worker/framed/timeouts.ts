@@ -1,29 +1,29 @@
-// The time that a client has for each thing that it must do. That it takes its replies is for the reply writer to know.
+// The time that a client has for each thing that it must do. The reply writer checks that the client takes its replies.
 
 import type { WorkerCounter } from '../../metrics/recorder.js';
 
 export interface TimeoutLimits {
-  /** For a frame to become whole; and, from the beginning of the connection, for the shared secret. */
+  /** For a frame to become complete; and, from the beginning of the connection, for the shared secret. */
   readonly payloadTimeoutMs: number;
-  /** Without a request; 0: none. */
+  /** How long a client may be without a request; 0: no limit. */
   readonly idleTimeoutMs: number;
 }
 
-/** What they go by; times are those of the monotonic clock. */
+/** What the time limits depend on; times are those of the monotonic clock. */
 export interface TimeoutSubject {
   readonly openedAt: number;
-  /** When it last read something or answered something. */
+  /** When it last read or answered something. */
   readonly activeAt: number;
-  /** When the frame that is not whole yet was begun; 0 when there is none. */
+  /** When the incomplete frame began; 0 when there is none. */
   readonly frameBegunAt: number;
-  /** Whether it has shown the shared secret, or need not. */
+  /** Whether the client has sent the shared secret, or need not. */
   readonly isTrusted: boolean;
-  /** Whether it is not read from: what it sends then cannot come. */
+  /** Whether reading is paused: what the client sends cannot come then. */
   readonly isPaused: boolean;
   readonly inFlight: number;
 }
 
-/** Which time has run out, by the name of its counter; null: none. */
+/** Which time limit has passed, as the name of its counter; null: none. */
 export function timeoutOf(
   { openedAt, activeAt, frameBegunAt, isTrusted, isPaused, inFlight }: TimeoutSubject,
   limits: TimeoutLimits,
