@@ -1,5 +1,5 @@
-// Whether what a model takes and answers fits what clients may send and get: otherwise it would start, and refuse every
-// request.
+// Checks that a model's requests and replies fit what clients may send and get: otherwise the model would start and
+// then refuse every request.
 
 import type { WorkerConfig } from '../config/slices.js';
 import type { Model } from '../inference/model.js';
@@ -8,7 +8,8 @@ import { maxFrameLength } from '../protocol/frames.js';
 type Limits = Pick<WorkerConfig['server'], 'lengthFieldSize' | 'maxPayloadSizeKb' | 'maxBufferedMb'>;
 
 /**
- * What a model must keep to that is served within these limits: throws Error, with the setting that would let it in.
+ * Returns the check of models that are served within these limits: it throws Error, naming the setting that would admit
+ * the model.
  */
 export function admission(limits: Limits): (model: Pick<Model, 'inputBytes' | 'outputBytes' | 'sample'>) => void {
   const { lengthFieldSize, maxPayloadSizeKb, maxBufferedMb } = limits;

@@ -1,12 +1,12 @@
-// The connections that the primary sends to this worker, and the places of those that have ended. The primary hears of
-// both once a turn of the event loop. A connection is served when that has left: before, nothing is read of it, so that
-// the primary can give it to another worker if this one dies.
+// The connections that the primary sends to this worker, and the places of connections that have ended. The primary is
+// informed of both once per turn of the event loop. A connection is served when that message has left: nothing is read
+// from it before, so that the primary can give it to another worker if this one dies.
 
 import { FrameSplitter, trialListener } from '../connection-frames.js';
 import type { Arrival, FromWorker } from '../ipc/messages.js';
 import { interceptChannel, type RawHandle, socketOn } from '../raw-handle.js';
 
-/** Null: its handle was lost, since no descriptor was left for it. */
+/** A null handle was lost, because no descriptor was left for it. */
 type Serve = (arrival: Arrival, handle: RawHandle | null) => void;
 
 export class Arrivals {
@@ -15,7 +15,7 @@ export class Arrivals {
   #arrived: (readonly [Arrival, RawHandle | null])[] = [];
   #released: string[] = [];
   #isDue = false;
-  /** Those that are here and not served yet. */
+  /** Connections that are here and not served yet. */
   #pending = 0;
 
   /** @param send resolves when the message has left; rejects when the primary is gone */
@@ -23,7 +23,7 @@ export class Arrivals {
     this.#send = send;
   }
 
-  /** Who has the connections from now on. */
+  /** Serves the connections from now on. */
   set onServe(serve: Serve) {
     this.#serve = serve;
   }
@@ -69,7 +69,7 @@ export class Arrivals {
   };
 }
 
-/** Takes those that come beside Node's messages; returns false where that cannot be done. */
+/** Receives the connections that come outside Node's messages; returns false where this is impossible. */
 export function receiveArrivals(arrivals: Arrivals): boolean {
   let pass: Parameters<Parameters<typeof interceptChannel>[0]>[2] = () => {};
   const splitter = new FrameSplitter<RawHandle>({

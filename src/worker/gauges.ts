@@ -1,4 +1,4 @@
-// How this worker process is at this moment: memory, processor time, event loop.
+// The state of this worker process: memory, processor time, event loop.
 
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { WorkerGauges } from '../metrics/snapshot.js';
@@ -8,11 +8,11 @@ type ProcessGauges = Pick<
   'rssBytes' | 'cpuSeconds' | 'cpuShare' | 'eventLoopUtilization' | 'eventLoopDelayP99Ms'
 >;
 
-/** How often Node looks how late its timers are. */
+/** How often Node checks how late its timers are. */
 const delayResolutionMs = 10;
 const delayWindowMs = 5000;
 
-/** Each call measures since the call before. */
+/** Each call measures the time since the call before. */
 export function createProcessGauges(): () => ProcessGauges {
   let at = performance.now();
   let cpuSeconds = cpuSecondsNow();
@@ -49,7 +49,7 @@ function createDelayGauge(): (now: number) => number {
       older.reset();
       [older, newer, rotatedAt] = [newer, older, now];
     }
-    // Node measures from one look to the next: the pause that it makes between two is no delay.
+    // Node measures the time from one check to the next: the planned pause between two is not a delay.
     return Math.max(0, older.percentile(99) / 1e6 - delayResolutionMs);
   };
 }
@@ -60,7 +60,7 @@ function startDelayHistogram(): IntervalHistogram {
   return histogram;
 }
 
-/** Null when it cannot be had: Node reads a file for it, and this process may have no descriptor left. */
+/** Null when it cannot be read: Node reads a file for it, and this process may have no descriptor left. */
 function residentBytes(): number | null {
   try {
     return process.memoryUsage.rss();

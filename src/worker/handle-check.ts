@@ -1,4 +1,4 @@
-// Whether connections can be served with the Node that this runs on: each part of its inside that this takes is used
+// Checks that connections can be served with this version of Node: uses each of Node's internals that serving needs
 // once, on a connection of this process with itself.
 
 import { once } from 'node:events';
@@ -7,7 +7,7 @@ import { messageOf, OperatorError } from '../errors.js';
 import { inTime } from '../in-time.js';
 import * as rawHandle from '../raw-handle.js';
 
-/** A machine may be busy; what Node does not do it never does. */
+/** Long, for a busy machine: what Node does not do by then, it never does. */
 const timeoutMs = 20_000;
 
 /** Throws OperatorError NODE_CHANGED, which names the version of Node and what it lacks. */
@@ -69,7 +69,7 @@ async function expectBytes(from: Socket, to: Socket): Promise<void> {
   const received = once(to, 'data') as Promise<[Buffer]>;
   to.resume();
   from.write(sent);
-  // In memory that the next read uses again.
+  // The bytes are in memory that the next read uses again.
   const isSame = await received.then(([bytes]) => bytes.equals(sent));
   if (!isSame) throw new Error('other bytes arrive than were sent');
 }

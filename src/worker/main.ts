@@ -1,6 +1,6 @@
-// A worker: told by the primary what to be, it loads the models and serves the connections that the primary gives it,
-// until it is told to drain. It reads no config and obeys no signal. When the primary is gone, Node ends it:
-// node:cluster exits a worker whose channel closes.
+// A worker: gets its config from the primary, loads the models, and serves the connections that the primary gives it,
+// until it is ordered to drain. It reads no config files and obeys no signals. When the primary is gone, Node ends the
+// worker: node:cluster exits a worker whose channel closes.
 
 import type { Socket } from 'node:net';
 import { usesTls } from '../certificates.js';
@@ -31,7 +31,7 @@ import { Publishing } from './publishing.js';
 import { WorkerServer } from './server.js';
 import { TlsHandshakes } from './tls-handshakes.js';
 
-/** Memory that is kept for frames to come in pieces. */
+/** Memory that is kept for frames that will come in pieces. */
 const maxPooledBytes = 16 << 20;
 
 ignoreTreeSignals();
@@ -42,12 +42,14 @@ process.once('message', (message: ToWorker) => {
   if (message.kind !== 'boot') return;
   const { config, slot } = message;
   const log = createLog(config.log, { role: 'worker', node: config.cluster.node, slot });
-  // Node would wait for a thread in native code, for ever perhaps, and then abort. After the log, which has last words.
+  // Node would wait for a thread in native code, perhaps forever, and then abort. Registered after the log, which
+  // writes its last lines at the exit.
   process.on('exit', () => {
     if (threadsThatCannotEnd() > 0) process.kill(process.pid, 'SIGKILL');
   });
   let running: () => object = () => ({});
-  // Nobody's exception, most often of a user's model: what it was about is not known any more, what ran is.
+  // An uncaught exception, most often from a user's model: what it concerned is no longer known, but what was running
+  // is.
   process.on('uncaughtException', (error, origin) =>
     process.exit(logFatal(log, error, { origin, running: running() })),
   );
@@ -60,7 +62,8 @@ process.once('message', (message: ToWorker) => {
     process.exit(1);
   });
 });
-await sendToPrimary({ kind: 'hello', code: runningCode, takesHandles }).catch(() => process.exit(1)); // the primary has gone: there is nothing to be
+// It rejects when the primary is gone: then there is nothing to serve.
+await sendToPrimary({ kind: 'hello', code: runningCode, takesHandles }).catch(() => process.exit(1));
 
 async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
@@ -172,7 +175,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   });
 }
 
-/** Calls `run` at the first time, and then not again before `ms` have passed. */
+/** Calls `run` the first time, and then not again before `ms` have passed. */
 function everySoOften(ms: number, run: () => void): () => void {
   let ranAt = Number.NEGATIVE_INFINITY;
   return () => {
@@ -182,7 +185,7 @@ function everySoOften(ms: number, run: () => void): () => void {
   };
 }
 
-/** Spans of batches to an OpenTelemetry collector; null, and nothing loaded, without one. */
+/** Sends spans of batches to an OpenTelemetry collector; null, and nothing is loaded, without one. */
 async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | null> {
   const { otlp, cluster } = config;
   if (otlp === null) return null;
@@ -190,7 +193,7 @@ async function startTracing({ config, slot }: WorkerBoot): Promise<Tracing | nul
   return exportTraces(otlp, { instance: `${cluster.node}/${slot}`, version: runningVersion, cluster: cluster.name });
 }
 
-/** Null when there can be none: the worker serves all the same, and what it counts is safe while it lives. */
+/** Null when there can be none: the worker serves anyway, and its counts are safe while it lives. */
 async function openCounterFile(
   { config, run, slot, incarnation, slabFolder, primary }: WorkerBoot,
   recorder: Recorder,
@@ -201,7 +204,7 @@ async function openCounterFile(
   const hasNone = (error: unknown): void =>
     log.warn({ err: error }, 'no room for counters that outlive this worker: a kill may lose its last counts');
   try {
-    // First the lock: a counter file without one is of a worker that is dead.
+    // The lock comes first: a counter file without a lock belongs to a dead worker.
     await holdLock(slabFolder, lockName(owner));
     return new CounterFile(slabFolder, owner, recorder, { primary, onFailure: hasNone });
   } catch (error) {

@@ -1,5 +1,5 @@
-// Moves a live connection to another worker, and takes one over. The client notices nothing: every request that was
-// taken is answered here, and what was read beyond, a half frame included, is answered there.
+// Migrates a live connection to another worker, and takes one over. The client notices nothing: every request that was
+// taken is answered here, and what was read beyond, an incomplete frame included, is answered there.
 //
 //   here:    stop reading ─▶ answer what was taken ─▶ send the handle ─▶ close our end ─▶ send what is left
 //   primary: chooses the other worker and passes both on
@@ -22,17 +22,17 @@ import {
 } from '../raw-handle.js';
 import type { ServedConnection } from './protocols.js';
 
-/** Connections that move at once: more would stand still for longer, each waiting for the others. */
+/** Connections that migrate at once: with more, each would stand still for longer, waiting for the others. */
 const maxAtOnce = 16;
 
 /** Sends to the primary; rejects when it is gone. */
 export type Send = (message: FromWorker, handle?: RawHandle) => Promise<void>;
 
-/** What is behind a connection. */
+/** The socket, model and client of a connection. */
 export interface Origin {
   readonly socket: Socket;
   readonly model: string;
-  /** Of its client, as limits for each client go by. */
+  /** The client's address, as limits per client use it. */
   readonly address: string;
 }
 
@@ -44,13 +44,15 @@ export class Migration {
   #moving = 0;
   #sequence = 0;
 
-  /** @param prefix makes the names of moves unique among all workers of a node */
+  /** @param prefix makes the ids of migrations unique among all workers of a node */
   constructor(send: Send, prefix: string) {
     this.#send = send;
     this.#prefix = prefix;
   }
 
-  /** Resolves to whether the connection has gone to another worker; when not, it goes on here unless it has closed. */
+  /**
+   * Resolves to whether the connection has migrated to another worker; if not, it continues here unless it has closed.
+   */
   async migrate(connection: ServedConnection, origin: Origin): Promise<boolean> {
     await this.#turn();
     try {
@@ -61,7 +63,7 @@ export class Migration {
     }
   }
 
-  /** One with TLS cannot: its keys are in this process. */
+  /** A connection with TLS cannot: its keys are in this process. */
   canMigrate(connection: ServedConnection, { socket }: Origin): boolean {
     return connection.canMigrate && rawHandleOf(socket) !== null;
   }
@@ -92,14 +94,17 @@ export class Migration {
     return state !== null;
   }
 
-  /** A connection is on its way to here. */
+  /** A connection is on its way to this worker. */
   expect({ id, model, address }: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
     const socket = socketOn(handle);
-    socket.on('error', () => {}); // until it is served, nobody else listens
+    socket.on('error', () => {}); // until it is served, nothing else listens
     this.#arrivals.set(id, { socket, model, address });
   }
 
-  /** What is left of it has come: a null state when it closed on the way, null altogether when nobody knows of it. */
+  /**
+   * The rest of a connection has come. Its state is null when it closed on the way; the result is null when no
+   * connection has this id.
+   */
   arrived({
     id,
     state,
@@ -111,7 +116,7 @@ export class Migration {
     return { ...origin, state: state === null ? null : decodeConnectionState(state) };
   }
 
-  /** Connections that are on their way to here. */
+  /** Connections that are on their way to this worker. */
   get arriving(): number {
     return this.#arrivals.size;
   }

@@ -22,7 +22,7 @@ const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
 const maxSignature = 300;
 
 export class WorkerModels {
-  /** Told once when more threads hang than may, with the reason. */
+  /** Called with the reason when more threads hang than may. */
   onSpent: (reason: string) => void = () => {};
   readonly #models = new Map<string, ServedModel>();
   readonly #hungThreads = new Map<string, number>();
@@ -39,7 +39,7 @@ export class WorkerModels {
 
   /**
    * Loads every model that a listener serves. Throws OperatorError MODEL_LOAD_FAILED.
-   * @param tracing told of every batch; null when nobody wants to know
+   * @param tracing gets every batch; null when there is none
    */
   static async open(
     config: WorkerConfig,
@@ -68,7 +68,7 @@ export class WorkerModels {
     return Object.fromEntries([...this.#models].map(([name, { inputBytes }]) => [name, inputBytes]));
   }
 
-  /** What each takes and gives. */
+  /** Each model's inputs and outputs. */
   signatures(): Readonly<Record<string, string>> {
     return Object.fromEntries(
       [...this.#models].map(([name, { signature }]) => [name, signature.slice(0, maxSignature)]),
@@ -90,7 +90,7 @@ export class WorkerModels {
     );
   }
 
-  /** One after the other; a version that cannot be loaded leaves the old one serving. */
+  /** Reloads one model after the other; when a version cannot be loaded, the old one stays in use. */
   async reload(versions: ModelVersions): Promise<ReloadResults> {
     const results: Record<string, ReloadResult> = {};
     for (const [name, model] of this.#models) {
@@ -146,7 +146,7 @@ export class WorkerModels {
     }
   }
 
-  /** Counts each batch, and logs failures: the first at once, then one line a second at the most. */
+  /** Counts each batch, and logs failures: the first at once, then at most one line a second. */
   #observer(model: string, recorder: ModelRecorder): BatchObserver {
     let unloggedFailures = 0;
     let quietUntil = 0;
@@ -179,7 +179,7 @@ export class WorkerModels {
     );
   }
 
-  /** Counts hangs; a worker where too many threads hang at once cannot get well by itself. */
+  /** Counts hangs; a worker where too many threads hang at once cannot recover by itself. */
   #hangObserver(
     model: string,
     recorder: ModelRecorder,
@@ -239,7 +239,7 @@ function servingSettings(config: WorkerConfig, model: WorkerConfig['models'][num
   const { name, backend, settings, session, responseSize, batchTolerance, place: _, ...serving } = model;
   const source = { name, backend, settings, session, batchTolerance, responseSize };
   const { hangTimeoutMs, maxHungThreads, bootTimeoutSeconds } = config.cluster;
-  // Beyond the limit the worker is replaced; until its successor is there, some more may hang.
+  // Beyond the limit the worker is replaced; until its successor is ready, more threads may hang.
   return {
     ...serving,
     source,

@@ -1,38 +1,41 @@
-// What speaks with the clients of a worker. Whatever the protocol, requests go to the model's endpoint: see
-// serving/model-endpoint.ts. All listeners speak the framed one.
+// The protocols in which a worker talks with its clients. In any protocol, requests go to the model's endpoint: see
+// serving/model-endpoint.ts. All listeners use the framed protocol.
 
 import type { Duplex } from 'node:stream';
 import type { ConnectionState } from '../ipc/connection-state.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import { Connection, type ConnectionContext } from './framed/connection.js';
 
-/** One client, as the server of its worker sees it. */
+/** A client's connection, as the server of its worker sees it. */
 export interface ServedConnection {
   /** Requests that wait for their replies. */
   readonly inFlight: number;
-  /** When it last read something or answered something, by the monotonic clock. */
+  /** When it last read or answered something, by the monotonic clock. */
   readonly activeAt: number;
   /** Begins to read. */
   start(): void;
-  /** Takes no more input, answers what came in whole, and closes. */
+  /** Takes no more input, answers all complete requests, and closes. */
   drain(): void;
   /** Cuts the connection; requests in flight are not answered. */
   destroy(): void;
-  /** Enforces the time limits; called every so often with the monotonic clock. */
+  /** Enforces the time limits; called regularly with the time of the monotonic clock. */
   checkTimeouts(now: number): void;
-  /** Whether it can go on in another worker now; what follows is called only when it can. */
+  /** Whether it can migrate to another worker now; the methods below are called only when it can. */
   readonly canMigrate: boolean;
-  /** Takes no more requests; resolves to whether all that it took is answered, false when it has closed before. */
+  /**
+   * Takes no more requests; resolves to true when all that it took are answered, or to false when it has closed before.
+   */
   quiesce(): Promise<boolean>;
-  /** Goes on as before `quiesce`. */
+  /** Continues as before `quiesce`. */
   cancelMigration(): void;
   /**
-   * It goes on elsewhere: this end closes without a word. @param unsentBytes of replies that the kernel has not taken
+   * The connection continues in another worker: closes this end without sending the client anything.
+   * @param unsentBytes bytes of replies that the kernel has not taken
    */
   detach(unsentBytes: number): ConnectionState;
 }
 
-/** @param onClose told whether the connection goes on in another worker */
+/** @param onClose called with whether the connection has migrated to another worker */
 export type OpenConnection = (
   socket: Duplex,
   endpoint: ModelEndpoint,

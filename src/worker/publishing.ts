@@ -1,4 +1,4 @@
-// What a worker tells of itself, every so often and at its end: to the primary, and to Redis where there is one.
+// Publishes the record of a worker, at an interval and at its end: to the primary, and to Redis where there is one.
 
 import { sendToPrimary } from '../ipc/channel.js';
 import type { WorkerBoot } from '../ipc/messages.js';
@@ -22,7 +22,7 @@ export class Publishing {
   #sequence = 0;
   #underWay: Promise<unknown> | null = null;
 
-  /** @param makeSafe so that nothing that was published is lost with this process */
+  /** @param makeSafe makes the counts safe, so that nothing that was published is lost with this process */
   constructor(boot: WorkerBoot, recorder: Recorder, servingGauges: () => ServingGauges, makeSafe: () => void) {
     const { config } = boot;
     this.#boot = boot;
@@ -35,13 +35,13 @@ export class Publishing {
       config.redis === null ? [primary] : [primary, new RedisPublisher(config.redis, config.cluster.name, () => {})];
   }
 
-  /** Publishes once, then every interval; resolves when the first one is through or has failed. */
+  /** Publishes once, then every interval; resolves when the first publication is done or has failed. */
   async start(): Promise<void> {
     this.#timer = setInterval(() => this.#tick(), this.#boot.config.metrics.publishIntervalMs);
     await this.#publish('ready');
   }
 
-  /** The last record. */
+  /** Publishes the last record. */
   async end(): Promise<void> {
     clearInterval(this.#timer);
     await this.#underWay;
@@ -49,7 +49,7 @@ export class Publishing {
     for (const publisher of this.#publishers) await publisher.close();
   }
 
-  /** Nothing queues: while one is under way, the next waits for its turn of the clock. */
+  /** Publications do not queue: while one is under way, a tick does nothing. */
   #tick(): void {
     if (this.#underWay !== null) return;
     this.#underWay = this.#publish('ready').finally(() => {
@@ -57,7 +57,7 @@ export class Publishing {
     });
   }
 
-  /** Never rejects: the primary may be gone, Redis may be down, and the next record says it all again. */
+  /** Never rejects: the primary may be gone, Redis may be down, and the next record repeats everything. */
   async #publish(state: WorkerState): Promise<void> {
     const update = { record: this.#record(state), retires: [] };
     await Promise.allSettled(this.#publishers.map((publisher) => publisher.publish(update)));

@@ -2,14 +2,14 @@ import type { Duplex } from 'node:stream';
 import { emptyFrame, type LengthFieldSize } from '../protocol/frames.js';
 import { lingeringClose, lingerMs } from './lingering-close.js';
 
-/** Refused connections that linger at once: a storm of them must not take the descriptors of those that are served. */
+/** Rejected connections that linger at once: a flood of them must not take the descriptors of served connections. */
 export const maxRejections = 256;
 
 export interface RejectionLimits {
   readonly lengthFieldSize: LengthFieldSize;
 }
 
-/** Refuses connections that were never served: an empty frame, then the end; in a storm of them only the end. */
+/** Rejects connections that were never served: sends an empty frame, then closes; in a flood of them it only closes. */
 export class Rejections {
   readonly #frame: Buffer;
   #lingering = 0;
@@ -18,7 +18,7 @@ export class Rejections {
     this.#frame = emptyFrame(lengthFieldSize);
   }
 
-  /** Connections that are being refused. */
+  /** Connections that are being rejected. */
   get lingering(): number {
     return this.#lingering;
   }

@@ -23,25 +23,25 @@ export interface Listener {
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
   readonly arrivals: Arrivals;
-  /** As the primary counts them. */
+  /** In the order of the primary. */
   readonly listeners: readonly Listener[];
   readonly migration: Migration;
-  /** What listeners with TLS let clients through; null when there is none. */
+  /** The handshakes of listeners with TLS; null when there are no such listeners. */
   readonly handshakes: TlsHandshakes | null;
-  /** By model, where requests go. */
+  /** By model: the endpoint that requests go to. */
   readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
   /** Connections that the process has descriptors for. */
   readonly maxSockets: number;
   /** Silence after which the kernel asks whether a client is still there; 0: it never asks. */
   readonly keepAliveMs: number;
-  /** The process has no descriptor left for a connection: it is lost, the listener is not. */
+  /** The process has no descriptor left for a connection: the connection is lost, the listener is not. */
   onExhausted(): void;
 }
 
-/** How often time limits are looked at: a limit is kept to within this, or a tenth of itself. */
+/** The longest interval between checks of time limits: a limit is kept to within this, or a tenth of itself. */
 const coarsestSweepMs = 1000;
 
-/** How the server ends, when it does: by closing its connections, or by giving them away. */
+/** How the server ends: it closes its connections, or migrates them. */
 type Ending = { readonly kind: 'drain' } | { readonly kind: 'retire'; readonly movable: ReadonlySet<string> };
 
 export class WorkerServer {
@@ -57,7 +57,7 @@ export class WorkerServer {
   readonly #rejections: Rejections;
   readonly #unanswered: UnansweredWatch;
   readonly #connections = new Map<ServedConnection, Origin>();
-  /** Connections that have a place and are not agreed on TLS yet. */
+  /** Connections that have a place and have not finished the TLS handshake yet. */
   readonly #shakingHands = new Set<Socket>();
   readonly #sweep: NodeJS.Timeout;
   #ending: Ending | null = null;
@@ -91,7 +91,7 @@ export class WorkerServer {
     return this.#connections.size;
   }
 
-  /** Whatever needs a descriptor. */
+  /** Everything that needs a descriptor. */
   get #sockets(): number {
     return this.#connections.size + this.#shakingHands.size + this.#migration.arriving + this.#rejections.lingering;
   }
@@ -107,12 +107,12 @@ export class WorkerServer {
     return this.#end({ kind: 'drain' }, timeoutMs);
   }
 
-  /** Gives every connection away whose model is in `movable`; the others are drained. */
+  /** Migrates every connection whose model is in `movable`; the others are drained. */
   retire(movable: readonly string[], timeoutMs: number): Promise<void> {
     return this.#end({ kind: 'retire', movable: new Set(movable) }, timeoutMs);
   }
 
-  /** Gives so many connections away, those that wait for nothing first. */
+  /** Migrates `count` connections, those with the fewest requests in flight first. */
   migrateSome({ count, movable }: Extract<ToWorker, { kind: 'migrate-some' }>): void {
     const candidates = [...this.#connections].filter(
       ([connection, origin]) => this.#migration.canMigrate(connection, origin) && movable.includes(origin.model),
@@ -121,12 +121,12 @@ export class WorkerServer {
     for (const [connection, origin] of idleFirst.slice(0, count)) void this.#migration.migrate(connection, origin);
   }
 
-  /** A connection of another worker is on its way to here. */
+  /** A connection of another worker is on its way to this one. */
   expect(order: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
     this.#migration.expect(order, handle);
   }
 
-  /** It has come whole. */
+  /** The state of such a connection has come. */
   attach(order: Extract<ToWorker, { kind: 'attach-state' }>): void {
     const arrival = this.#migration.arrived(order);
     if (arrival === null) return;
@@ -136,7 +136,7 @@ export class WorkerServer {
       this.#checkEmpty();
     } else {
       this.#context.recorder.count('connectionsMoved');
-      setKeepAlive(arrival.socket, this.#keepAliveMs); // the kernel keeps what the old worker's config said
+      setKeepAlive(arrival.socket, this.#keepAliveMs); // the kernel keeps the setting of the old worker's config
       this.#serve(arrival, arrival.state);
     }
   }
@@ -148,7 +148,7 @@ export class WorkerServer {
       this.#checkEmpty();
     });
     for (const [connection, origin] of this.#connections) this.#endConnection(connection, origin);
-    for (const socket of this.#shakingHands) socket.destroy(); // they have asked nothing yet
+    for (const socket of this.#shakingHands) socket.destroy(); // they have sent no request yet
     const overdue = setTimeout(() => {
       for (const connection of this.#connections.keys()) connection.destroy();
     }, timeoutMs);
@@ -190,13 +190,13 @@ export class WorkerServer {
     return socket;
   }
 
-  /** Before it was served. */
+  /** Closes a connection that was not served yet, and frees its place. */
   #forget(handle: RawHandle | null, address: string): void {
     handle?.close();
     this.#arrivals.release(address);
   }
 
-  /** With an empty frame, where there is no TLS to be agreed on first. */
+  /** Rejects a connection with an empty frame; with TLS, which would need a handshake first, it only closes it. */
   #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Decision, 'granted'>): void {
     this.#context.recorder.count(reason);
     if (tls || handle === null) handle?.close();
@@ -229,7 +229,7 @@ export class WorkerServer {
       this.#connections.delete(connection);
       this.#tellOtherSources();
       if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
-      else this.#arrivals.release(address); // the place of one that moves goes with it
+      else this.#arrivals.release(address); // a connection that migrates keeps its place
       this.#checkEmpty();
     };
     const endpoint = this.#endpoints.get(model);

@@ -1,4 +1,5 @@
-// Agrees on TLS with clients that have a place already: a handshake costs, so nobody gets one who would be refused.
+// Does the TLS handshake with clients that already have a place: a handshake is expensive, so a client that would be
+// refused gets none.
 
 import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
@@ -6,11 +7,11 @@ import { CertificateWatch, readCertificates, type TlsSettings } from '../certifi
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 
-/** The encrypted connection, or null when none came about: then the socket is closed. */
+/** Gets the encrypted connection, or null when the handshake failed: then the socket is closed. */
 type Answer = (secured: TLSSocket | null) => void;
 
 export class TlsHandshakes {
-  /** Listens to nothing: it is handed accepted connections. */
+  /** Does not listen: it is given accepted connections. */
   readonly #server: Server;
   readonly #watch: CertificateWatch;
   readonly #waiting = new Map<string, Answer>();
@@ -40,8 +41,9 @@ export class TlsHandshakes {
   }
 
   /**
-   * Calls `answer` once: with the encrypted connection, which is half-open as `socket` is, or when `socket` has closed.
-   * Whatever ends the handshake closes it: an end of what the client sends, an error, an alert, the time that it has.
+   * Calls `answer` once: with the encrypted connection, which is half-open as `socket` is, or with null when `socket`
+   * has closed. Anything that aborts the handshake closes `socket`: the end of what the client sends, an error, an
+   * alert, the timeout.
    */
   begin(socket: Socket, answer: Answer): void {
     const key = keyOf(socket);
@@ -55,7 +57,8 @@ export class TlsHandshakes {
     const onClose = (): void => settle(null);
     socket.once('close', onClose);
     this.#waiting.set(key, settle);
-    // A client that ends in the handshake will never finish it: half open, it would have all the time that there is.
+    // A client that ends its side during the handshake never finishes it: a half-open socket would stay until the
+    // timeout.
     socket.allowHalfOpen = false;
     this.#server.emit('connection', socket);
   }
@@ -66,7 +69,8 @@ export class TlsHandshakes {
 }
 
 /**
- * What no two connections have in common that are open at the same time; one that was reset has no addresses any more.
+ * A key that no two connections share that are open at the same time; a connection that was reset has no addresses any
+ * more.
  */
 function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;

@@ -1,8 +1,8 @@
-// Clients that are gone while bytes were on their way to them. Keepalive does not find these: the kernel asks for a
-// silent client only when all that was sent to it has arrived. Until then it sends the bytes again and again, for a
-// quarter of an hour (net.ipv4.tcp_retries2), and all that time the client has a place. TCP_USER_TIMEOUT would end
-// that, but Node cannot set it. So such a client is looked for where Linux tells how often it has sent in vain:
-// /proc/net/tcp. Elsewhere the kernel's own time holds.
+// Finds clients that went away while bytes were on their way to them. Keepalive does not find these: the kernel asks a
+// silent client whether it is there only when everything sent to it has arrived. Until then the kernel retransmits, for
+// a quarter of an hour (net.ipv4.tcp_retries2), and all that time the client has a place. TCP_USER_TIMEOUT would end
+// that, but Node cannot set it. So this looks where Linux shows how often it has retransmitted: /proc/net/tcp. On other
+// systems the kernel's own timeout applies.
 
 import { fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -11,16 +11,16 @@ import type { Origin } from './migration.js';
 import type { ServedConnection } from './protocols.js';
 
 /**
- * Times that the kernel has sent the same bytes in vain, or asked a client without room for them. The pause before each
- * is twice the last one, from 0.2 s: this often takes 12.6 seconds at least, and keepalive waits for 10.
+ * How often the kernel must have sent the same bytes in vain, or asked a client without room for them. The pause before
+ * each attempt is twice the last one, from 0.2 s: this many take at least 12.6 seconds, and keepalive waits for 10.
  */
 const minInVain = 6;
 
-/** Quiet for longer, the kernel has given up by itself. */
+/** After a longer silence, the kernel has given up by itself. */
 const maxQuietMs = 1_000_000;
 
 const coarsestIntervalMs = 10_000;
-/** A look may cost so much of the time: the table has all connections of the machine. */
+/** The share of time that checks may take: the table has all connections of the machine. */
 const maxShareOfTime = 0.01;
 
 export class UnansweredWatch {
@@ -28,14 +28,17 @@ export class UnansweredWatch {
   readonly #intervalMs: number;
   #nextAt = 0;
 
-  /** @param keepAliveMs a client that has said something since is there; 0: nobody is looked for */
+  /** @param keepAliveMs a client that was active within this time is still there; 0: no client is checked */
   constructor(keepAliveMs: number) {
     this.#keepAliveMs = keepAliveMs;
     this.#intervalMs = Math.min(coarsestIntervalMs, keepAliveMs);
     if (keepAliveMs === 0) this.#nextAt = Number.POSITIVE_INFINITY;
   }
 
-  /** Cuts those that are gone, as the kernel would. To be called every so often with the monotonic clock. */
+  /**
+   * Cuts the connections of clients that are gone, as the kernel would. Called regularly with the time of the monotonic
+   * clock.
+   */
   async look(now: number, connections: ReadonlyMap<ServedConnection, Origin>): Promise<void> {
     if (now < this.#nextAt) return;
     const quiet = [...connections].filter(([connection]) => this.#isQuiet(connection, now));
@@ -61,7 +64,8 @@ export class UnansweredWatch {
 }
 
 /**
- * Inodes of the sockets whose peers have let the kernel send `minInVain` times. Rejects where there is no such table.
+ * Inodes of the sockets to whose peers the kernel has sent in vain `minInVain` times. Rejects where there is no such
+ * table.
  */
 async function unansweredSockets(): Promise<ReadonlySet<number>> {
   const tables = ['tcp', 'tcp6'].map((table) => readFile(`/proc/self/net/${table}`, 'latin1').catch(() => ''));
@@ -71,9 +75,9 @@ async function unansweredSockets(): Promise<ReadonlySet<number>> {
 }
 
 /**
- * Of the lines of /proc/net/tcp (Documentation/networking/proc_net_tcp.rst in Linux): `sl local remote st
- * tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`, where `tr` is 1 for a socket that sends again and 4 for
- * one that asks for room, and `timeout` counts how often it has asked. Numbers in hex up to `retrnsmt`.
+ * Reads the lines of /proc/net/tcp (Documentation/networking/proc_net_tcp.rst in Linux): `sl local remote st
+ * tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`, where `tr` is 1 for a socket that retransmits and 4 for
+ * one that asks for room, and `timeout` counts how often it has asked. Numbers are hex up to `retrnsmt`.
  */
 export function parseUnanswered(text: string): ReadonlySet<number> {
   const found = new Set<number>();
