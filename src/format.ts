@@ -2,7 +2,7 @@
 
 const nothing = '–';
 
-/** 0 to 9999 as it is, then k, M, G with three digits. */
+/** 0 to 9999 unchanged, then k, M, G with three digits. */
 export function count(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return nothing;
   const rounded = Math.abs(value) < 10 && value % 1 !== 0 ? value.toFixed(1) : String(Math.round(value));
@@ -70,7 +70,7 @@ export function ticks(values: readonly number[], step: number): readonly string[
   return values.map((value) => (value === 0 ? '0' : `${(value / size).toFixed(digits)}${unit}`));
 }
 
-/** The least value for each unit, its size, and its name. */
+/** For each unit: the least value that is written in it, its size, and its name. */
 const tickUnits = [
   [1e12, 1e12, 'T'],
   [1e9, 1e9, 'G'],

@@ -22,7 +22,7 @@ const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
 const maxSignature = 300;
 
 export class WorkerModels {
-  /** Called with the reason when more threads hang than may. */
+  /** Called with the reason when more threads hang than cluster.maxHungThreads. */
   onSpent: (reason: string) => void = () => {};
   readonly #models = new Map<string, ServedModel>();
   readonly #hungThreads = new Map<string, number>();

@@ -23,7 +23,7 @@ export interface Listener {
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
   readonly arrivals: Arrivals;
-  /** In the order of the primary. */
+  /** In the primary's order: an arrival names its listener by index. */
   readonly listeners: readonly Listener[];
   readonly migration: Migration;
   /** The handshakes of listeners with TLS; null when there are no such listeners. */

@@ -371,7 +371,7 @@ export class Connection implements RequestClient {
     return this.#requests.hold(this.#reader.bufferedBytes + this.#writer.bytes);
   }
 
-  /** Pauses the connection; counts each of the reasons that it is paused for, one after the other, once. */
+  /** Pauses the connection; counts each reason for it once, when several follow each other. */
   #pause(reason: Stop): void {
     if (this.#pausedBy === reason) return;
     this.#pausedBy = reason;

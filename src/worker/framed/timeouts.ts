@@ -3,7 +3,7 @@
 import type { WorkerCounter } from '../../metrics/recorder.js';
 
 export interface TimeoutLimits {
-  /** For a frame to become complete; and, from the beginning of the connection, for the shared secret. */
+  /** How long a frame may take to become complete, and the shared secret from the beginning of the connection. */
   readonly payloadTimeoutMs: number;
   /** How long a client may be without a request; 0: no limit. */
   readonly idleTimeoutMs: number;
