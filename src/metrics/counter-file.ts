@@ -1,5 +1,5 @@
-// A worker's counts in a file that outlives it, however it ends: what the worker wrote before a reply left is there for
-// its primary to read, SIGKILL or not. The file lies in memory (/dev/shm), so that a write costs a microsecond or two.
+// A worker's counts in a file that outlives it, however it ends: its primary can read what the worker wrote before a
+// reply left, even after SIGKILL. The file lies in memory (/dev/shm), so a write costs a microsecond or two.
 //
 //   ┌ header: JSON, zeros up to 4096 bytes ┬ the recorder's doubles ┐
 
@@ -10,7 +10,7 @@ import { ownIdentity, type ProcessIdentity } from '../process-identity.js';
 import { Recorder, recorderLayout } from './recorder.js';
 import type { WorkerCounts } from './snapshot.js';
 
-/** Whose counts they are. */
+/** Whose counts a file holds. */
 export interface CounterFileOwner {
   /** Differs for clusters that do not share their totals. */
   readonly cluster: string;
@@ -31,7 +31,7 @@ interface Header extends CounterFileOwner {
 const headerBytes = 4096;
 const ending = '.slab';
 
-/** Where counter files lie when config does not say: in memory where the machine has a file system for that. */
+/** The default folder of counter files: in memory where the machine has a file system for that. */
 export function defaultSlabFolder(): string {
   const parent = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
   return join(parent, `ml-tcp-server-${process.getuid?.() ?? 'user'}`);
@@ -41,12 +41,12 @@ export function counterFilePath(folder: string, owner: CounterFileOwner): string
   return join(folder, `${lockName(owner)}${ending}`);
 }
 
-/** The lock that a worker holds while it lives; that of its primary has the name of the run. */
+/** The lock that a worker holds while it lives; its primary's lock is named after the run. */
 export function lockName({ run, slot, incarnation }: Pick<CounterFileOwner, 'run' | 'slot' | 'incarnation'>): string {
   return `${run}-${slot}-${incarnation}`;
 }
 
-/** What the name of a counter file says, whether it can be read or not. */
+/** What the name of a counter file tells, even if the file cannot be read. */
 export interface CounterFileName {
   readonly name: string;
   readonly run: string;
@@ -56,21 +56,21 @@ export interface CounterFileName {
   readonly claimedBy: string | null;
 }
 
-/** Null when it is no name of a counter file. */
+/** Null when it is not the name of a counter file. */
 export function parseCounterFileName(name: string): CounterFileName | null {
   const [, worker, run, claimedBy = null] = /^((.+)-\d+-\d+)(?:\.([^.]+))?\.slab$/.exec(name) ?? [];
   return worker === undefined || run === undefined ? null : { name, run, worker, claimedBy };
 }
 
-/** The name of one that `run` has taken over. */
+/** The name of a counter file that `run` has taken over. */
 export function claimedName({ worker }: CounterFileName, run: string): string {
   return `${worker}.${run}${ending}`;
 }
 
 export interface CounterFileOptions {
-  /** Who takes the counts over; null where nobody does, or that cannot be told. */
+  /** The process that takes the counts over; null where there is none, or it is unknown. */
   readonly primary?: ProcessIdentity | null;
-  /** Called once, when it can be written no more; there is no file then. */
+  /** Called once, when the file can no longer be written; it has been removed by then. */
   readonly onFailure?: (error: unknown) => void;
 }
 
@@ -81,7 +81,7 @@ export class CounterFile {
   readonly #onFailure: (error: unknown) => void;
   #file: number | null;
 
-  /** Throws Error when the file cannot be made: no space, or no right to write there. */
+  /** Throws Error when the file cannot be created: no space, or no permission to write there. */
   constructor(
     folder: string,
     owner: CounterFileOwner,
@@ -101,7 +101,7 @@ export class CounterFile {
     this.#file = openSync(this.#path, 'wx', 0o600);
     try {
       writeAll(this.#file, page, 0, headerBytes, 0);
-      // Takes all the memory that it will ever need now, while a lack of it is no harm.
+      // Takes all the memory that the file will ever need now, while a lack of it does no harm.
       recorder.takeTouched(this.#writeRange);
     } catch (error) {
       this.#remove();
@@ -109,13 +109,13 @@ export class CounterFile {
     }
   }
 
-  /** Brings the file up to date. Never throws: what cannot be written any more is no reason not to serve. */
+  /** Brings the file up to date. Never throws: the worker serves on even if its counts can no longer be written. */
   write(): void {
     if (this.#file === null) return;
     try {
       this.#recorder.takeTouched(this.#writeRange);
     } catch (error) {
-      // Counts that stand still would be taken for the last ones.
+      // A file with outdated counts would be taken for the worker's last ones.
       this.#remove();
       this.#onFailure(error);
     }
@@ -134,14 +134,14 @@ export class CounterFile {
     try {
       this.close();
     } catch {
-      // Some file systems tell of earlier errors here.
+      // Some file systems report earlier errors here.
     }
     this.#file = null;
     removeCounterFile(this.#path);
   }
 }
 
-/** Bytes [at, end) to where they belong behind the header. A file system that runs full takes a part without a word. */
+/** Writes bytes [at, end) to their place after the header. A file system that runs full may take a part silently. */
 function writeAll(file: number, bytes: Uint8Array, at: number, end: number, position = headerBytes + at): void {
   while (at < end) {
     const written = writeSync(file, bytes, at, end - at, position);

@@ -9,7 +9,7 @@
 interface CounterFamilyRow {
   /** /metrics shows the families of a group one after the other. */
   readonly group: 'requests' | 'models' | 'server';
-  /** What it counts, and what to do when it moves. */
+  /** What it counts, and what to do when it changes. */
   readonly help: string;
 }
 
@@ -93,7 +93,7 @@ export interface CounterRow {
   readonly scope: 'worker' | 'model';
   /** The metric that shows it. Null: it is shown only as part of others. */
   readonly family: CounterFamily | null;
-  /** Labels that tell it from the other counters of its family. /metrics adds the model's name. */
+  /** Labels that distinguish it from the other counters of its family. /metrics adds the model's name. */
   readonly labels?: Readonly<Record<string, string>>;
   /**
    * How a request or a connection ends. Each request received ends in exactly one way: `answered` with its result,
@@ -119,7 +119,7 @@ const table = {
   refusedByRate: { ...connectionsRefused, labels: { reason: 'rate' } },
   /** Not in server.allow, or in server.deny. */
   refusedByAddress: { ...connectionsRefused, labels: { reason: 'address' } },
-  /** TLS was not agreed on, or the client's certificate not accepted. */
+  /** TLS was not negotiated, or the client's certificate was not accepted. */
   refusedByHandshake: { ...connectionsRefused, labels: { reason: 'handshake' } },
   /** The process may open no more files. */
   refusedByDescriptors: { ...connectionsRefused, labels: { reason: 'descriptors' } },
@@ -127,20 +127,20 @@ const table = {
   refusedByWait: { ...connectionsRefused, labels: { reason: 'wait' } },
   /** Taken over from another worker. */
   connectionsMoved: { scope: 'worker', family: 'mltcp_connections_moved_total' },
-  /** Gone on in another worker. */
+  /** Moved to another worker. */
   connectionsMovedAway: { scope: 'worker', family: null },
   closedByClient: { ...connectionsClosed, labels: { reason: 'client' } },
   closedByError: { ...connectionsClosed, labels: { reason: 'error' } },
   closedByPayloadTimeout: { ...connectionsClosed, labels: { reason: 'payload_timeout' } },
   closedByIdleTimeout: { ...connectionsClosed, labels: { reason: 'idle_timeout' } },
   closedByWriteTimeout: { ...connectionsClosed, labels: { reason: 'write_timeout' } },
-  /** The client did not answer the kernel any more: neither keepalive probes nor replies sent again. */
+  /** The client stopped answering the kernel: neither keepalive probes nor retransmitted replies. */
   closedByKeepAlive: { ...connectionsClosed, labels: { reason: 'keep_alive' } },
   /** The shared secret was wrong, or did not come in time. */
   closedBySecret: { ...connectionsClosed, labels: { reason: 'secret' } },
   closedByPayloadTooLarge: { ...connectionsClosed, labels: { reason: 'payload_too_large' } },
   closedByDrain: { ...connectionsClosed, labels: { reason: 'drain' } },
-  /** Lost while it moved from one worker to another. No worker had it, so that it ends no worker's connection. */
+  /** Lost while it moved from one worker to another. No worker had it, so it counts as no worker's closed connection. */
   closedByHandoff: {
     scope: 'worker',
     family: 'mltcp_connections_closed_total',
@@ -166,7 +166,7 @@ const table = {
   refusedPayloadTooLarge: { ...requestsRefused, labels: { reason: 'payload_too_large' } },
   expired: { scope: 'model', family: 'mltcp_requests_expired_total', outcome: 'error' },
   abandoned: { scope: 'model', family: 'mltcp_requests_abandoned_total', outcome: 'abandoned' },
-  /** Those of the abandoned that were in flight in a worker that died. */
+  /** Abandoned requests that were in flight in a worker that died. */
   lost: { scope: 'model', family: 'mltcp_requests_lost_total' },
   /** The sum of `mltcp_batch_rows`. */
   batchedRows: { scope: 'model', family: null },

@@ -2,7 +2,7 @@
 // Formats: prometheus.io/docs/instrumenting/exposition_formats, and the OpenMetrics 1.0 specification.
 
 export interface Sample {
-  /** Behind the family's name: `_bucket`, `_sum`, `_count`; nothing for most. */
+  /** Appended to the family's name: `_bucket`, `_sum`, `_count`; most samples have none. */
   readonly suffix?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly value: number;
@@ -12,7 +12,7 @@ export interface MetricFamily {
   /** Counters end in `_total`. */
   readonly name: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
-  /** What it is, and what to do when it moves. */
+  /** What it is, and what to do when it changes. */
   readonly help: string;
   readonly samples: readonly Sample[];
 }
@@ -24,7 +24,7 @@ export const contentTypes: Readonly<Record<TextFormat, string>> = {
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
 };
 
-/** Families without samples are left out: what there is none of here, as connections to Redis without Redis. */
+/** Leaves out families without samples, such as those about connections to Redis on a server without Redis. */
 export function formatText(families: readonly MetricFamily[], format: TextFormat): string {
   const told = families.filter(({ samples }) => samples.length > 0);
   const lines = told.flatMap((family) => formatFamily(family, format));

@@ -56,7 +56,7 @@ export function addSparse(into: Float64Array, sparse: SparseHistogram): void {
   }
 }
 
-/** What came to `later` since it was `earlier`. */
+/** The values that were added between `earlier` and `later`. */
 export function since(later: SparseHistogram, earlier: SparseHistogram): SparseHistogram {
   const grown: number[] = [];
   let k = 0;
@@ -77,12 +77,12 @@ export function countOf(sparse: SparseHistogram): number {
   return total;
 }
 
-/** What stands for all values of bucket `i`: at most 1.6 % from any of them. */
+/** The value that stands for all values of bucket `i`: at most 1.6 % from any of them. */
 export const bucketMiddleMs = (i: number): number => (bucketStartMs(i) + bucketStartMs(i + 1)) / 2;
 
 /**
- * The values in milliseconds below which the shares `qs` (ascending) of all values lie (nearest rank), each at most
- * 1.6 % off; null each when the histogram is empty.
+ * The quantiles `qs` (ascending) in milliseconds by nearest rank, each at most 1.6 % off; null for each when the
+ * histogram is empty.
  */
 export function quantilesMs(sparse: SparseHistogram, qs: readonly number[]): readonly (number | null)[] {
   const total = countOf(sparse);
@@ -99,7 +99,7 @@ export function quantilesMs(sparse: SparseHistogram, qs: readonly number[]): rea
   });
 }
 
-/** Batches of 1 row, up to 2, up to 4 … rows; the last bucket takes all larger ones. */
+/** Buckets for batches of 1 row, up to 2, up to 4 … rows; the last one takes all larger batches. */
 export const batchRowsBuckets = 16;
 
 /** The largest size in bucket `i`. */

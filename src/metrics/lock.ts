@@ -1,6 +1,7 @@
-// A lock that lives exactly as long as its process, and that every process can ask about which sees the folder: a unix
-// socket that the holder listens on. The kernel takes it back however the holder ends, and answers for one that hangs
-// or is stopped. It holds across pid and network namespaces (containers that share the folder), where pids say nothing.
+// A lock that lives exactly as long as its process, and that every process that sees the folder can check: a unix
+// socket that the holder listens on. The kernel releases it however the holder ends, and answers for a holder that
+// hangs or is stopped. It works across pid and network namespaces (containers that share the folder), where pids say
+// nothing.
 
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions } from 'node:net';
@@ -8,15 +9,15 @@ import { join } from 'node:path';
 import { isSocketPath } from '../socket-path.js';
 
 export const lockEnding = '.lock';
-/** Of one that is not listened on yet. */
+/** The ending of a lock whose socket is not listened on yet. */
 export const unbornEnding = '.lock.new';
 
 export interface Lock {
-  /** At the exit of the process that is done by itself. */
+  /** Happens by itself when the process exits. */
   release(): void;
 }
 
-/** Rejects when the socket cannot be made; as ENOSPC, EROFS, EACCES. @param name unique */
+/** Rejects when the socket cannot be created, for example with ENOSPC, EROFS or EACCES. @param name unique */
 export async function holdLock(folder: string, name: string): Promise<Lock> {
   const path = lockFile(folder, name);
   const server = createServer((socket) => socket.destroy());
@@ -25,10 +26,10 @@ export async function holdLock(folder: string, name: string): Promise<Lock> {
       server.once('error', reject);
       server.once('listening', resolve);
     });
-    // By itself: a worker of node:cluster would have its primary listen.
+    // Exclusive, since otherwise a worker of node:cluster would have its primary listen.
     server.listen({ path: unborn, exclusive: true } satisfies ListenOptions);
     await listening;
-    // Under its name it is listened on from the first moment: nobody sees it and takes its holder for dead.
+    // Gets its name only once it listens, so that no process sees a silent socket and takes the holder for dead.
     renameSync(join(folder, `${name}${unbornEnding}`), path);
   });
   server.on('error', () => {});
@@ -42,7 +43,7 @@ export async function holdLock(folder: string, name: string): Promise<Lock> {
   return { release };
 }
 
-/** Whether its holder lives. In doubt it does. */
+/** Whether the holder is alive; true when in doubt. */
 export function isHeld(folder: string, name: string): Promise<boolean> {
   return withShortPath(
     folder,
@@ -53,7 +54,7 @@ export function isHeld(folder: string, name: string): Promise<boolean> {
           socket.destroy();
           resolve(true);
         });
-        // Too many wait to be let in (EAGAIN): the holder hangs, and lives.
+        // EAGAIN means that the backlog is full: the holder hangs, but it is alive.
         socket.once('error', ({ code }: NodeJS.ErrnoException) =>
           resolve(code !== 'ECONNREFUSED' && code !== 'ENOENT'),
         );
@@ -69,7 +70,7 @@ function lockFile(folder: string, name: string): string {
   return join(folder, `${name}${lockEnding}`);
 }
 
-/** A path to a socket that the kernel does not cut: by way of the open folder, where the folder's own is too long. */
+/** Uses a socket path that the kernel accepts: one through the open folder where the plain path is too long. */
 async function withShortPath<T>(folder: string, file: string, use: (path: string) => Promise<T>): Promise<T> {
   const path = join(folder, file);
   if (isSocketPath(path)) return use(path);

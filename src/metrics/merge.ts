@@ -1,4 +1,4 @@
-// Adding up counts: of departed workers on a node, and of all records of a cluster.
+// Adds up counts: those of departed workers on a node, and those of all records of a cluster.
 
 import {
   type Counter,
@@ -53,7 +53,7 @@ export function addCounts(a: WorkerCounts, b: WorkerCounts): WorkerCounts {
   return sum.value();
 }
 
-/** What a worker left behind: requests that it had in flight and connections that it had open have ended with it. */
+/** The final counts of a worker that is gone: its requests in flight and its open connections have ended with it. */
 export function departed(counts: WorkerCounts): WorkerCounts {
   const models = Object.entries(counts.models).map(([name, model]) => {
     const lost = Math.max(0, unsettled(model));
@@ -63,10 +63,10 @@ export function departed(counts: WorkerCounts): WorkerCounts {
   return { ...counts, closedByDeath, models: Object.fromEntries(models) };
 }
 
-/** Connections that came to a worker and have neither ended nor gone to another. */
+/** Connections that a worker accepted or took over and that have neither ended nor moved to another worker. */
 function openConnections(counts: WorkerCounts): number {
   const { connectionsAccepted, connectionsMoved, connectionsMovedAway } = counts;
-  if (connectionsMovedAway === undefined) return 0; // of a version that did not count them
+  if (connectionsMovedAway === undefined) return 0; // from a version that did not count them
   return connectionsAccepted + connectionsMoved - connectionsMovedAway - sumOf(counts, closings);
 }
 
@@ -82,7 +82,7 @@ export const unsettledOf = ({ models }: WorkerCounts): number =>
 /** Requests that were answered with an error. */
 export const errorsOf = (model: ModelCounts): number => sumOf(model, errorCounters);
 
-/** The sum of some counters. A record of an earlier version may lack one: it counts as 0. */
+/** The sum of some counters. One that a record of an earlier version lacks counts as 0. */
 export function sumOf<Name extends Counter>(
   counts: Readonly<Partial<Record<Name, number>>>,
   names: readonly Name[],
@@ -97,25 +97,25 @@ export interface LiveRecords {
   readonly nodes: readonly NodeRecord[];
   /** Workers whose own records still count: no other record contains them. */
   readonly workers: readonly WorkerRecord[];
-  /** Of runs that are gone, or were taken for gone: what the records above do not count. */
+  /** For runs that are gone, or were taken for gone: what the records above do not count. */
   readonly gone: readonly Remains[];
-  /** Records that others contain by now: they may be removed. */
+  /** Records that others now contain; they may be removed. */
   readonly superseded: readonly MetricsRecord[];
 }
 
-/** What counts of a gone record. */
+/** The part of a gone record that counts. */
 export interface Remains {
   readonly record: GoneRecord;
   readonly counts: WorkerCounts;
   /** The parts of `counts`: of the node's record and, by id, of its workers'. */
   readonly departed: WorkerCounts;
   readonly workers: Readonly<Record<string, WorkerCounts>>;
-  /** Requests in `counts` that have no outcome, and are no defect of counting. */
+  /** Requests in `counts` that have no outcome without this being a counting error. */
   readonly inFlight: number;
   readonly restarts: number;
-  /** Whether the run has been heard of again. */
+  /** Whether the run has published again. */
   readonly isBack: boolean;
-  /** The record without what others contain of it by now; null when they contain nothing. */
+  /** The record without the parts that other records now contain; null when they contain none. */
   readonly trimmed: GoneRecord | null;
 }
 
@@ -155,7 +155,8 @@ export function liveRecordsOf(records: readonly MetricsRecord[]): LiveRecords {
 }
 
 /**
- * By run, what other records contain of it. One that is itself contained elsewhere is in that record with all it has.
+ * By run, what other records contain of it. A record that is itself contained in another is there with all that it
+ * contains.
  */
 function containedRuns(records: readonly MetricsRecord[]): ReadonlyMap<string, readonly FoldedIncarnations[]> {
   const contained = new Map<string, FoldedIncarnations[]>();
@@ -171,8 +172,8 @@ function containedRuns(records: readonly MetricsRecord[]): ReadonlyMap<string, r
 }
 
 /**
- * What counts of a gone record beside the run's `own` records, which are newer than what it replaces; null when nothing
- * does. Counts only grow: of two accounts of the same run the larger figure is the newer one.
+ * The part of a gone record that counts beside the run's `own` records, which are newer than those it replaces; null
+ * when none does. Counts only grow, so of two figures for the same run the larger one is newer.
  * @param isNodeContained whether another record contains what the run's node record counted
  */
 function remainsOf(
@@ -186,7 +187,7 @@ function remainsOf(
   const isBack = own.length > 0;
   const ofNode = own.find((one) => one.kind === 'node');
   const ownWorkers = new Map(own.flatMap((one) => (one.kind === 'worker' ? [[one.id, one.counts] as const] : [])));
-  // Workers that ended with their machine: the next run of the node cannot have found what they counted.
+  // Workers that ended with their machine: the node's next run cannot have found their counts.
   const left: Record<string, WorkerCounts> = {};
   const ofNodeBefore = new CountsSum();
   ofNodeBefore.add(departed);
@@ -218,7 +219,10 @@ function remainsOf(
   };
 }
 
-/** What a later run of the node took over is counted there, and stays so when that names this run no more. */
+/**
+ * The record without what a later run of the node took over, which is counted there even once the later run no longer
+ * names this one; null when the later run took over nothing.
+ */
 function withoutContained(
   record: GoneRecord,
   isContained: (run: string, incarnation: number) => boolean,
@@ -239,7 +243,7 @@ function withoutContained(
   };
 }
 
-/** Everything that the cluster has counted, living and departed. */
+/** Everything that the cluster has counted, by living and departed workers. */
 export function totalCounts({ base, nodes, workers, gone }: Omit<LiveRecords, 'superseded'>): WorkerCounts {
   const sum = new CountsSum();
   if (base !== null) sum.add(base.counts);

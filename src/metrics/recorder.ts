@@ -1,10 +1,10 @@
-// What one worker counts, in one flat array of doubles: to count is to add to an element, and the whole state is one
-// block of memory. Doubles count exactly up to 2^53.
+// What one worker counts, in one flat array of doubles: counting adds to an element, and the whole state is one block
+// of memory. Doubles count exactly up to 2^53.
 //
 //   ┌ counters of the worker, of model 0, of model 1 … ┬ histograms of model 0 ┬ of model 1 … ┐
 //
-// Bucket by bucket, the histograms of a model lie side by side: what a turn touches lies close together, and little of
-// it has to be written to make it safe.
+// The histograms of a model are interleaved bucket by bucket: what an event-loop turn touches lies close together, so
+// little has to be written to the counter file.
 
 import {
   eachHistogram,
@@ -23,7 +23,7 @@ export type { ModelCounter, WorkerCounter } from './counters.js';
 const countersSize = modelCounters.length + batchRowsBuckets;
 const histogramsSize = modelHistograms.length * bucketCount;
 
-/** What has changed since the counts were last made safe: all counters, and the histograms in [from, to). */
+/** What may have changed since the counts were last written out: all counters, and the histograms in [from, to). */
 interface Touched {
   from: number;
   to: number;
@@ -49,7 +49,7 @@ export class ModelRecorder {
     this.#add(this.#at[counter], by);
   }
 
-  /** `requests` that took this long: from a request's last byte to its reply, to its run, or in its run. */
+  /** Counts `requests` that took this long: from a request's last byte to its reply or to its run, or in its run. */
   time(histogram: ModelHistogram, durationMs: number, requests = 1): void {
     const at = this.#histogramAt[histogram] + bucketOf(durationMs) * modelHistograms.length;
     this.#add(at, requests);
@@ -57,7 +57,7 @@ export class ModelRecorder {
     if (at >= this.#touched.to) this.#touched.to = at + 1;
   }
 
-  /** A batch of this many rows was run. */
+  /** Counts a batch of this many rows that was run. */
   batch(rows: number): void {
     const bucket = Math.min(32 - Math.clz32(rows - 1), batchRowsBuckets - 1);
     this.#add(this.#batchRowsAt + bucket, 1);
@@ -78,7 +78,7 @@ export class ModelRecorder {
   }
 }
 
-/** What stands for the order and the sizes of all counters: a counter file of another layout cannot be read. */
+/** Identifies the order and the sizes of all counters: a counter file of another layout cannot be read. */
 export const recorderLayout = [
   ...workerCounters,
   '|',
@@ -98,8 +98,8 @@ export class Recorder {
   readonly #models = new Map<string, ModelRecorder>();
 
   /**
-   * @param counter file counts to go on from, of a recorder of the same models: what `counter file` was; by default
-   * none.
+   * @param counters counts to continue from: the `counters` of a recorder of the same models. By default all counts
+   * start at 0.
    */
   constructor(modelNames: readonly string[], counters?: Float64Array) {
     this.#countersEnd = workerCounters.length + modelNames.length * countersSize;
@@ -121,10 +121,10 @@ export class Recorder {
     return this.#counters;
   }
 
-  /** Calls `write` with the ranges of `counter file` that may have changed since it was called last. */
+  /** Calls `write` with the ranges of `counters` that may have changed since the last call. */
   takeTouched(write: (from: number, to: number) => void): void {
     const { from, to } = this.#touched;
-    // A second call costs more than some hundred bytes between the two.
+    // A second write costs more than the few hundred counts between the two ranges.
     if (from >= to) write(0, this.#countersEnd);
     else if (from - this.#countersEnd < 512) write(0, to);
     else {

@@ -1,30 +1,30 @@
-// What travels from workers and primaries to aggregators. Every record is whole and cumulative: a lost, repeated or
-// late one does no harm, the next one says it all again.
+// The records that workers and primaries send to aggregators. Every record is complete and cumulative: a lost, repeated
+// or late one does no harm, since the next one repeats everything.
 //
-// A worker's record counts what that incarnation of the worker counted. When it is gone, its primary adds its counts
-// to the node's record and notes there that this incarnation has been folded in: from then on the worker's own record
-// is not counted any more, wherever it still lies about. So no reader counts it twice or misses it, whenever it looks.
+// A worker's record holds the counts of that incarnation of the worker. When the incarnation is gone, its primary adds
+// its counts to the node's record and notes there that it has been folded in: from then on the worker's own record no
+// longer counts, wherever a copy remains. So no reader counts it twice or misses it, whenever it reads.
 //
-// The next primary of a node adds what earlier runs of the node counted to its own record in the same way, and notes
-// which runs these are: `contains`. It has them from the ledger, a file that each primary keeps for its successor, so
-// that Redis and every aggregator may lose all that they know.
+// The next primary of a node adds what earlier runs of the node counted to its own record in the same way, and lists
+// these runs in `contains`. It reads their counts from the ledger, a file that each primary keeps for its successor, so
+// that Redis and every aggregator may lose everything they know.
 //
-// Records of a run that has been silent for long are replaced by one, of kind `gone`. That is a guess: the node may
-// only be cut off. So the new record says which versions of which records it replaces; when the run publishes newer
-// ones, these count again, and of the gone record only what they do not reach yet. Of very many gone runs the oldest
-// are added up in the base record, for good.
+// When a run has been silent for long, one record of kind `gone` replaces its records. That is a guess: the node may
+// only be cut off. So the new record lists which versions of which records it replaces; when the run publishes newer
+// ones, these count again, and the gone record counts only where they fall short of it. When there are very many gone
+// runs, the oldest are added up in the base record, permanently.
 
 import type { ModelCounter, ModelHistogram, WorkerCounter } from './counters.js';
 import type { SparseHistogram } from './histogram.js';
 
 /**
- * `latency`: from a request's last byte to its reply, of those answered; `queueTime`: of each request, to the run of
- * its batch; `runTime`: of each batch.
+ * `latency`: from the last byte of each answered request to its reply; `queueTime`: from the last byte of each request
+ * to the run of its batch; `runTime`: the run of each batch.
  */
 export interface ModelCounts
   extends Readonly<Record<ModelCounter, number>>,
     Readonly<Record<ModelHistogram, SparseHistogram>> {
-  /** Batches by the number of their rows: 1, up to 2, up to 4 …. */
+  /** Batches by their number of rows: 1, up to 2, up to 4 …. */
   readonly batchRows: readonly number[];
 }
 
@@ -34,18 +34,18 @@ export interface WorkerCounts extends Readonly<Record<WorkerCounter, number>> {
 
 export type WorkerState = 'ready' | 'draining';
 
-/** How a model of a worker is at this moment. */
+/** The current state of a model in a worker. */
 export interface ModelGauges {
   readonly version: string;
   readonly execution: 'inline' | 'thread';
   readonly queued: number;
-  /** Requests in one call of it, at the most. */
+  /** The most requests in one call of the model. */
   readonly maxRows: number;
   /** Threads whose runs hang. */
   readonly hungThreads: number;
 }
 
-/** How a worker is at this moment. */
+/** The current state of a worker. */
 export interface WorkerGauges {
   readonly state: WorkerState;
   readonly connections: number;
@@ -54,11 +54,11 @@ export interface WorkerGauges {
   readonly rssBytes: number;
   /** Processor time since the worker's start. */
   readonly cpuSeconds: number;
-  /** Share of one core, 0 to 1 and above, since the record before. */
+  /** Share of one core, 0 to 1 and above, since the previous record. */
   readonly cpuShare: number;
-  /** Share of the time that the event loop was busy, 0 to 1, since the record before. */
+  /** Share of the time that the event loop was busy, 0 to 1, since the previous record. */
   readonly eventLoopUtilization: number;
-  /** How late the event loop comes to what is due, over the last 5 to 10 seconds. */
+  /** How late the event loop runs what is due, over the last 5 to 10 seconds. */
   readonly eventLoopDelayP99Ms: number;
 }
 
@@ -66,11 +66,11 @@ interface RecordBase {
   /** Unique in the cluster, and the same for each renewal of the record. */
   readonly id: string;
   readonly node: string;
-  /** One run of one primary: a restart under the same node name is another. */
+  /** One run of one primary: a restart under the same node name is another run. */
   readonly run: string;
   /** Grows by one with each renewal. */
   readonly sequence: number;
-  /** Milliseconds since the process was started: clocks of machines differ, the pace of time does not. */
+  /** Milliseconds since the process started: the clocks of machines differ, but their pace does not. */
   readonly uptimeMs: number;
 }
 
@@ -78,19 +78,19 @@ export interface WorkerRecord extends RecordBase {
   readonly kind: 'worker';
   readonly pid: number;
   readonly slot: number;
-  /** Counts the forks of this run: a replacement has a higher one. */
+  /** Counts the forks of this run: a replacement has a higher number. */
   readonly incarnation: number;
   readonly counts: WorkerCounts;
   readonly gauges: WorkerGauges;
 }
 
-/** All incarnations up to a number, but for some that still live: what replaces a worker runs beside it for a while. */
+/** All incarnations up to a number, except some that still live: a worker and its replacement overlap for a while. */
 export interface FoldedIncarnations {
   readonly upTo: number;
   readonly except: readonly number[];
 }
 
-/** An earlier run of a node, and which of its incarnations are contained; what its primary counted is as well. */
+/** An earlier run of a node, and which of its incarnations are contained; its primary's own counts are as well. */
 export interface ContainedRun extends FoldedIncarnations {
   readonly run: string;
 }
@@ -103,9 +103,9 @@ export interface NodeRecord extends RecordBase {
   readonly restarts: number;
   readonly reloads: number;
   readonly isStopping: boolean;
-  /** By model, what it takes and gives: of the node, since its workers all serve the same. Not told before 0.2. */
+  /** By model, its input and output; one for the node, since its workers all serve the same. Absent before 0.2. */
   readonly signatures?: Readonly<Record<string, string>>;
-  /** What the node's departed workers counted, added up, those of the runs in `contains` too. */
+  /** The sum of what the node's departed workers counted, including those of the runs in `contains`. */
   readonly departed: WorkerCounts;
   /** Which of the node's incarnations are contained in `departed`. */
   readonly folded: FoldedIncarnations;
@@ -115,7 +115,7 @@ export interface NodeRecord extends RecordBase {
   readonly contains: readonly ContainedRun[];
 }
 
-/** In the place of all records of a run of which nothing has been heard for long. */
+/** Replaces all records of a run that has been silent for long. */
 export interface GoneRecord {
   readonly kind: 'gone';
   readonly id: string;
@@ -126,17 +126,17 @@ export interface GoneRecord {
   readonly departed: WorkerCounts;
   /** By id, what the records of its workers counted. */
   readonly workers: Readonly<Record<string, WorkerCounts>>;
-  /** What its workers had in flight at their last word. */
+  /** Requests that its workers had in flight according to their last records. */
   readonly inFlight: number;
   readonly restarts: number;
-  /** Of the node's record. */
+  /** As in the node's record. */
   readonly folded: FoldedIncarnations;
   readonly contains: readonly ContainedRun[];
   /** By id, the sequence of each record that it replaces. */
   readonly replaces: Readonly<Record<string, number>>;
 }
 
-/** What runs counted whose records are not kept any more: there were too many. */
+/** The counts of runs whose records are no longer kept, because there were too many. */
 export interface BaseRecord {
   readonly kind: 'base';
   readonly id: 'base';
@@ -144,7 +144,7 @@ export interface BaseRecord {
   readonly counts: WorkerCounts;
   /** By node, how often its workers were replaced. */
   readonly restarts: Readonly<Record<string, number>>;
-  /** The runs that are contained: their own records do not count any more. */
+  /** The runs that it contains: their own records no longer count. */
   readonly runs: readonly string[];
 }
 
@@ -155,7 +155,7 @@ export function workerRecordId(node: string, run: string, slot: number, incarnat
   return `worker:${node}:${run}:${slot}:${incarnation}`;
 }
 
-/** Of a worker's record, by its id; none of other records. */
+/** The incarnation in the id of a worker's record; empty for other records. */
 export function incarnationOf(id: string): readonly number[] {
   return id.startsWith('worker:') ? [Number(id.slice(id.lastIndexOf(':') + 1))] : [];
 }
@@ -174,7 +174,7 @@ export function isFolded(incarnation: number, folded: FoldedIncarnations | undef
   return folded !== undefined && incarnation <= folded.upTo && !folded.except.includes(incarnation);
 }
 
-/** With one more. Those between, of which nothing is known, are not folded. */
+/** Adds one incarnation. Those in between, of which nothing is known, are not folded. */
 export function withFolded({ upTo, except }: FoldedIncarnations, incarnation: number): FoldedIncarnations {
   if (incarnation <= upTo) return { upTo, except: except.filter((other) => other !== incarnation) };
   const between = Array.from({ length: incarnation - upTo - 1 }, (_, i) => upTo + 1 + i);
