@@ -109,7 +109,7 @@ export class CounterFile {
     }
   }
 
-  /** Brings the file up to date. Never throws: the worker serves on even if its counts can no longer be written. */
+  /** Brings the file up to date. Never throws: a worker keeps serving even if its counts can no longer be written. */
   write(): void {
     if (this.#file === null) return;
     try {

@@ -140,7 +140,7 @@ const table = {
   closedBySecret: { ...connectionsClosed, labels: { reason: 'secret' } },
   closedByPayloadTooLarge: { ...connectionsClosed, labels: { reason: 'payload_too_large' } },
   closedByDrain: { ...connectionsClosed, labels: { reason: 'drain' } },
-  /** Lost while it moved from one worker to another. No worker had it, so it counts as no worker's closed connection. */
+  /** Lost while it moved between two workers. Neither had it, so it counts as no worker's closed connection. */
   closedByHandoff: {
     scope: 'worker',
     family: 'mltcp_connections_closed_total',

@@ -1,4 +1,4 @@
-// The embedded way: records travel over the IPC channels that Node opened when it forked.
+// The embedded transport: records travel over the IPC channels that Node opened when it forked.
 //
 //   worker ── IpcPublisher ──▶ primary: IpcRelay ──▶ aggregator: IpcSource
 
@@ -27,7 +27,7 @@ export class IpcPublisher implements RecordPublisher {
   async close(): Promise<void> {}
 }
 
-/** In the primary: keeps what was published and passes it on, all of it at first to an aggregator that just came. */
+/** In the primary: keeps what was published and passes it on; a newly attached aggregator gets all of it first. */
 export class IpcRelay implements RecordPublisher {
   readonly #store = new RecordStore();
   #send: SendUpdate | null = null;
@@ -51,7 +51,7 @@ export class IpcRelay implements RecordPublisher {
   }
 }
 
-/** In the aggregator: what arrived so far. */
+/** In the aggregator: what has arrived so far. */
 export class IpcSource implements RecordSource {
   readonly #store = new RecordStore();
 

@@ -1,4 +1,4 @@
-// What a reader knows of all records, so that totals never fall because a store forgot: a record counts until
+// A reader's memory of all records, so that totals never fall because a store forgot some: a record counts until
 // another one contains it, not until it disappears.
 
 import { liveRecordsOf } from '../merge.js';
@@ -18,8 +18,8 @@ export class RecordMemory {
   /**
    * @param stored what the store has now, with ages by the store's clock, which may have been set meanwhile
    * @param now milliseconds of the monotonic clock
-   * @returns all records that count or that the store has; and those of them that the store has forgotten, or has an
-   *   older version of
+   * @returns `records`: all that count or that the store has; `forgotten`: those of them that the store has forgotten
+   *   or has in an older version
    */
   update(
     stored: readonly AgedRecord[],
@@ -45,7 +45,7 @@ export class RecordMemory {
     return { records, forgotten };
   }
 
-  /** What was renewed since the last update is no older than that, whatever a clock says that was set meanwhile. */
+  /** A record renewed since the last update is no older than that update, even if the store's clock was set meanwhile. */
   #ageOf(known: Known | undefined, ageMs: number, now: number): number {
     return Math.max(0, known === undefined ? ageMs : Math.min(ageMs, now - this.#updatedAt));
   }

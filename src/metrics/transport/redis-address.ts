@@ -1,4 +1,4 @@
-// Where Redis is, as settings say it, and how to speak TLS with it. Knows no connection.
+// Where Redis is according to the settings, and how to speak TLS with it. Opens no connections.
 
 import { readFileSync } from 'node:fs';
 import { isIP, isIPv6 } from 'node:net';
@@ -36,13 +36,13 @@ export interface RedisUrl extends RedisAddress {
   readonly username: string;
   readonly password: string;
   readonly db: number;
-  /** IP version of the address that its host name is resolved to; 0: any. */
+  /** IP version of the address that the host name is resolved to; 0: any. */
   readonly family: 0 | 4 | 6;
 }
 
 const defaultPort = 6379;
 
-/** Throws an Error that says what is wrong with it, without repeating it: it may hold a password. */
+/** Throws an Error that says what is wrong with the URL, without quoting it: it may hold a password. */
 export function parseRedisUrl(text: string): RedisUrl {
   if (!/^rediss?:\/\/./.test(text)) throw new Error('must begin with redis:// or rediss:// and name a host');
   let url: URL;
@@ -88,10 +88,10 @@ export function parseHostPort(text: string): RedisAddress | null {
 export const formatAddress = ({ host, port }: RedisAddress): string =>
   host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 
-/** What the URL says, or what holds without one. */
+/** What the URL says, or the defaults without one. */
 export function redisUrlOf({ url, caFile, certFile }: RedisSettings): RedisUrl {
   if (url !== '') return parseRedisUrl(url);
-  // With nodes alone, files for TLS ask for it.
+  // With nodes alone, setting files for TLS turns it on.
   const isTls = caFile !== '' || certFile !== '';
   return { isTls, host: '', port: defaultPort, username: '', password: '', db: 0, family: 0 };
 }
@@ -99,8 +99,8 @@ export function redisUrlOf({ url, caFile, certFile }: RedisSettings): RedisUrl {
 export type RedisTarget = 'server' | 'sentinel';
 
 /**
- * What `tls.connect` takes beside host and port; null where TLS is not spoken. Its files are read each time, so that
- * renewed ones are used by the next connection. Throws an Error that names the setting of a file that is of no use.
+ * The options of `tls.connect` in addition to host and port; null without TLS. The files are read each time, so that
+ * the next connection uses renewed ones. Throws an Error that names the setting of a file that cannot be used.
  */
 export function tlsFor(settings: RedisSettings, target: RedisTarget): ((host: string) => ConnectionOptions) | null {
   const url = redisUrlOf(settings);

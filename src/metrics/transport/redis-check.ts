@@ -1,5 +1,5 @@
-// Tries a Redis as our processes use it, step by step, and says of each step whether it works, why not, and what would
-// mend it. It leaves nothing behind.
+// Tries a Redis the way our processes use it, step by step, and reports for each step whether it works, and if not, why
+// and how to fix it. It leaves nothing behind.
 
 import { randomBytes } from 'node:crypto';
 import { inTime } from '../../in-time.js';
@@ -25,13 +25,13 @@ export interface Finding {
   readonly result: 'ok' | 'warning' | 'failed';
   /** What was tried. */
   readonly step: string;
-  /** What came of it, in the words of the server where it did not work. */
+  /** The outcome, in the words of the server where the step failed. */
   readonly reason: string;
-  /** What would mend it; empty when nothing need be mended, or the reason says it all. */
+  /** How to fix it; empty when nothing needs fixing, or the reason suffices. */
   readonly advice: string;
 }
 
-/** All commands that our scripts run: the user needs each of them. */
+/** All commands that our scripts run: the Redis user needs permission for each of them. */
 export const scriptedCommands: readonly string[] = [
   ...new Set(
     [writableScript, ...recordScripts, ...leaseScripts, ...seriesScripts].flatMap((script) =>
@@ -40,7 +40,7 @@ export const scriptedCommands: readonly string[] = [
   ),
 ].sort();
 
-/** Arguments behind the key of commands that need more than one; only whether they are allowed is looked at. */
+/** Arguments after the key, for commands that need more; the trial only looks at whether the commands are allowed. */
 const trialArguments: Readonly<Record<string, readonly string[]>> = {
   HGET: ['f'],
   HSET: ['f', 'v'],
@@ -60,7 +60,7 @@ const trialArguments: Readonly<Record<string, readonly string[]>> = {
   ZREMRANGEBYSCORE: ['-inf', '0'],
 };
 
-/** Runs each command of ARGV (name, count of arguments, arguments …) and returns name, error of those that fail. */
+/** Runs each command of ARGV (name, count of arguments, arguments …) and returns name and error of each that fails. */
 const trialScript = `local out, i = {}, 1
 while i <= #ARGV do
   local args = { unpack(ARGV, i + 2, i + 1 + ARGV[i + 1]) }
@@ -100,7 +100,7 @@ const failed = (step: string, { reason, advice }: Pick<RedisProblem, 'reason' | 
   advice,
 });
 
-/** Of what only makes less of several, a failure is a warning. */
+/** When at least one of several findings is ok, the failures of the others are only warnings. */
 const softened = (findings: readonly Finding[]): readonly Finding[] =>
   findings.some(({ result }) => result === 'ok')
     ? findings.map((one) => (one.result === 'failed' ? { ...one, result: 'warning' } : one))
@@ -158,7 +158,7 @@ async function* logIn(settings: RedisSettings, servers: readonly RedisAddress[])
   yield* softened(findings);
 }
 
-/** Sends a command; rejects with the error that says most. */
+/** Sends a command; rejects with the most informative error. */
 async function answered<T>(
   settings: RedisSettings,
   opened: Opened,
@@ -169,7 +169,7 @@ async function answered<T>(
     throw await clearer(error, opened.lastError(), settings, opened.address, 'server');
   };
   const answer = await inTime(send(opened.client), connectTimeoutMs + commandTimeoutMs).catch(fail);
-  // What was refused on the way (a login, a database) may have no answer of its own.
+  // What was refused before the command (a login, a database) may have no answer of its own.
   return opened.lastError() !== null && 'select' in opened.client && !('nodes' in opened.client)
     ? fail(opened.lastError())
     : answer;
@@ -245,7 +245,7 @@ async function* tryScripted(settings: RedisSettings, opened: Opened, key: string
   }
 }
 
-/** A Redis that evicts our keys makes totals wait for those who count to say them again; it is worth a warning. */
+/** After Redis evicts our keys, totals have to wait until the counting processes publish again: worth a warning. */
 async function eviction(settings: RedisSettings, opened: Opened): Promise<Finding> {
   const step = 'eviction';
   const ask = async (): Promise<string> =>

@@ -1,6 +1,6 @@
-// One attempt to connect, to every kind of Redis: a single server, Sentinel, Cluster; with user, password and TLS.
-// What is opened here never connects again: RedisLink opens another one when it ends, so that each attempt looks names
-// up, asks Sentinels and reads certificates anew, and no client can be stuck in a state of its own.
+// One attempt to connect, to any kind of Redis: a single server, Sentinel, Cluster; with user, password and TLS.
+// A client opened here never reconnects: RedisLink opens another one when it ends, so that each attempt looks names up,
+// asks Sentinels and reads certificates anew, and no client can get stuck in a bad state.
 
 import { connect as connectTcp, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
@@ -24,29 +24,29 @@ export type OpenRedis = Redis | Cluster;
 
 export interface Opened {
   readonly client: OpenRedis;
-  /** Where it leads; of a Redis Cluster, one of its nodes. */
+  /** Where it leads; for a Redis Cluster, one of its nodes. */
   readonly address: RedisAddress;
-  /** What the network or the server said of it last, which commands that fail with it often don't know. */
+  /** The connection's last error, from the network or the server; commands that fail with it often do not show it. */
   lastError(): Error | null;
 }
 
 export interface OpenOptions {
-  /** Counts up from one to the next, so that each begins with another of several nodes. */
+  /** Counts the attempts, so that each begins with another of several nodes. */
   readonly attempt: number;
-  /** Whether it is to be one connection for messages: of a Redis Cluster, to any of its nodes. */
+  /** Whether to open a single connection for messages: with a Redis Cluster, to any of its nodes. */
   readonly isSubscription: boolean;
-  /** Nodes of a Redis Cluster that are known beside those of the settings. */
+  /** Known nodes of a Redis Cluster in addition to those of the settings. */
   readonly knownNodes: readonly RedisAddress[];
-  /** Whether, when it fails without a word, it is worth another connection to find out why. */
+  /** Whether to open another connection to find out why, when this one fails without an answer. */
   readonly looksCloser: boolean;
 }
 
-/** A peer that is gone is found by checks within seconds; this holds where nothing is checked, and in networks. */
+/** Checks find a vanished peer within seconds; this is for connections without checks, and for the network between. */
 const keepAliveMs = 10_000;
-/** A connection that is given up says goodbye for so long; one to nobody would wait for ever. */
+/** How long an abandoned connection may take to close; without a limit, one to a vanished peer would wait forever. */
 const disconnectTimeoutMs = 250;
 
-/** Throws when Sentinels do not tell where the master is, or files for TLS are of no use. */
+/** Throws when no Sentinel tells where the master is, or the TLS files cannot be used. */
 export async function openRedis(settings: RedisSettings, options: OpenOptions): Promise<Opened> {
   const url = redisUrlOf(settings);
   const nodes = rotated(settings.nodes.map(addressOf), options.attempt);
@@ -54,7 +54,7 @@ export async function openRedis(settings: RedisSettings, options: OpenOptions): 
   if (settings.masterName !== '')
     return openServer(settings, await masterAddress(settings, nodes, options.looksCloser), 'server');
   if (!options.isSubscription) return openCluster(settings, nodes);
-  // All nodes of a Redis Cluster hand messages on to one another.
+  // All nodes of a Redis Cluster forward messages to one another.
   const all = [...nodes, ...options.knownNodes];
   return openServer(settings, all[options.attempt % all.length] as RedisAddress, 'server');
 }
@@ -86,7 +86,7 @@ function openCluster(settings: RedisSettings, nodes: readonly RedisAddress[]): O
   return { client, address: nodes[0] as RedisAddress, lastError: errors.get };
 }
 
-/** Asks one Sentinel after the other; the first that knows the master is believed. Throws what the last one said. */
+/** Asks one Sentinel after the other and believes the first that knows the master. Throws the error of the last one. */
 async function masterAddress(
   settings: RedisSettings,
   sentinels: readonly RedisAddress[],
@@ -103,7 +103,7 @@ async function masterAddress(
   throw failure;
 }
 
-/** Throws what it said, or what the network did. */
+/** Throws the error of the Sentinel or of the network. */
 export async function askSentinel(
   settings: RedisSettings,
   sentinel: RedisAddress,
@@ -123,23 +123,23 @@ export async function askSentinel(
   }
 }
 
-/** What commands fail with when their connection ends: why it ended says more. */
+/** Errors of commands whose connection ended; the reason why it ended is more informative. */
 const vague =
   /^Connection is closed|^None of startup nodes|^Cluster is ended|^Failed to refresh slots|^Command aborted|^no answer within|^Timeout|isn't (ready|writeable)/;
 
-/** Whether the other side has said nothing at all: TLS and plain text that meet look like this. */
+/** Whether the other side has said nothing at all, as when TLS meets plain text. */
 export function isSilent(error: Error): boolean {
   const text = textOf(error).replace(/^Sentinel \S+: /, '');
   return vague.test(text) || /ECONNRESET|ETIMEDOUT|EPIPE/.test(text);
 }
 
-/** The error that says most: what happened to the connection, when a command only says that it has ended. */
+/** The most informative error: what happened to the connection, when a command only says that it has ended. */
 export function clearest(error: unknown, lastError: Error | null): Error {
   const first = error as Error;
   return vague.test(first.message) && lastError !== null ? lastError : first;
 }
 
-/** The same; and of a server that has said nothing, whether it is TLS that it wanted, which takes a connection more. */
+/** Like `clearest`; when the server has said nothing, another connection finds out whether TLS met plain text. */
 export async function clearer(
   error: unknown,
   lastError: Error | null,
@@ -152,11 +152,11 @@ export async function clearer(
   const mismatch = isSilent(best) && looksCloser ? await findMismatch(settings, address, target) : null;
   if (target === 'server') return mismatch ?? best;
   const text = textOf(mismatch ?? best);
-  // A reply stays known as one by its name.
+  // An error reply is recognized by its name.
   return Object.assign(new Error(`Sentinel ${formatAddress(address)}: ${text}`, { cause: best }), { name: best.name });
 }
 
-/** Whether the other side speaks TLS and we don't, or the other way round: neither is told in so many words. */
+/** An error when one side speaks TLS and the other does not, which neither side reports; else null. */
 async function findMismatch(
   settings: RedisSettings,
   address: RedisAddress,
@@ -174,14 +174,14 @@ async function findMismatch(
   return isPlain ? new Error(`${where} answers no TLS handshake: it speaks plain text`) : null;
 }
 
-/** Whether this is what becomes of a socket, in time; it is closed in the end. */
+/** Whether the socket emits `event` in time; it is closed in the end. */
 function happens(socket: Socket, event: 'secureConnect' | 'data', timeoutMs: number): Promise<boolean> {
   return new Promise((resolve) => {
     const end =
       (hasHappened: boolean) =>
       (bytes?: unknown): void => {
         socket.destroy();
-        // 0x15: an alert of TLS, which answers plain text.
+        // 0x15: a TLS alert, the answer to plain text.
         resolve(hasHappened && !(bytes instanceof Buffer && bytes[0] === 0x15));
       };
     socket.setTimeout(timeoutMs, end(false));
@@ -199,7 +199,7 @@ function serverOptions(settings: RedisSettings, target: RedisTarget, errors: Las
     target === 'sentinel' ? { username: sentinelUsername, password: sentinelPassword } : { username, password };
   return {
     Connector: connectorFor(tls, family, errors),
-    // What it holds is the connector's matter; that it is there tells ioredis which event to wait for.
+    // The connector has the TLS options; that `tls` is present tells ioredis which event to wait for.
     ...(tls === null ? {} : { tls: {} }),
     ...(login.username === '' ? {} : { username: login.username }),
     ...(login.password === '' ? {} : { password: login.password }),
@@ -217,7 +217,7 @@ function serverOptions(settings: RedisSettings, target: RedisTarget, errors: Las
   };
 }
 
-/** Opens sockets as ioredis would, but knows for each host what to expect of its certificate. */
+/** Opens sockets as ioredis would, but with TLS options for each host: what its certificate is checked against. */
 function connectorFor(tls: ((host: string) => ConnectionOptions) | null, family: 0 | 4 | 6, errors: LastError) {
   return class extends AbstractConnector {
     readonly #address: RedisAddress;
@@ -247,14 +247,14 @@ class LastError {
   #error: Error | null = null;
 
   readonly note = (error: Error): void => {
-    // That a connection has ended is no news to the one that asks why.
+    // An error that only says that the connection has ended does not explain why.
     if (!vague.test(error.message)) this.#error = error;
   };
 
   readonly get = (): Error | null => this.#error;
 }
 
-/** The list, begun at another of its items. */
+/** The list, starting at another of its items. */
 export function rotated<T>(list: readonly T[], by: number): readonly T[] {
   const at = list.length === 0 ? 0 : by % list.length;
   return [...list.slice(at), ...list.slice(0, at)];
@@ -266,7 +266,7 @@ export function addressOf(node: string): RedisAddress {
   return address;
 }
 
-/** One; of a Redis Cluster, a connection to each of its nodes. */
+/** The connection itself; for a Redis Cluster, a connection to each of its nodes. */
 export const serversOf = (client: OpenRedis): readonly Redis[] => (client instanceof Redis ? [client] : client.nodes());
 
 /** Where a connection leads. */

@@ -1,5 +1,5 @@
-// The commands that we send to Redis, over a connection that mends itself. Nothing queues: what cannot be sent at once
-// fails at once, and what is not answered in time fails with its connection.
+// The commands that we send to Redis, over a connection that repairs itself. Nothing queues: a command that cannot be
+// sent at once fails at once, and one that is not answered in time fails together with its connection.
 
 import type { RedisAddress, RedisSettings } from './redis-address.js';
 import { addressOfClient, type OpenRedis, type Redis, serversOf } from './redis-client.js';
@@ -12,7 +12,7 @@ export type { RedisProblem } from './redis-problems.js';
 type Argument = string | number | Buffer;
 
 /**
- * Writes nothing, and is refused wherever writing is: it succeeds on the master alone. KEYS: one of ours, never set.
+ * Writes nothing, but is refused wherever writing is, so it succeeds on the master alone. KEYS: one of ours, never set.
  */
 export const writableScript = "return redis.call('HDEL', KEYS[1], '')";
 
@@ -23,7 +23,7 @@ export class RedisClient {
     this.#link = link;
   }
 
-  /** Whether it is connected, and was proved to work a moment ago. */
+  /** Whether it is connected and was recently proved to work. */
   get isUp(): boolean {
     return this.#link.isUp;
   }
@@ -34,7 +34,7 @@ export class RedisClient {
   }
 
   eval(script: string, keys: number, ...args: readonly Argument[]): Promise<unknown> {
-    // The script is its own name: one that is refused says nothing of another.
+    // The script serves as the command's name: that one is refused says nothing about another.
     return this.#link.run(script, (client) => client.call('eval', script, keys, ...args));
   }
 
@@ -46,7 +46,7 @@ export class RedisClient {
     return this.call('publish', channel, message) as Promise<number>;
   }
 
-  /** Any command; of a Redis Cluster, on the node that its first key belongs to. */
+  /** Any command; on a Redis Cluster, it runs on the node that its first key belongs to. */
   call(command: string, ...args: readonly Argument[]): Promise<unknown> {
     const name = command.toLowerCase();
     return this.#link.run(name, (client) => client.call(name, ...args));
@@ -59,7 +59,7 @@ export class RedisClient {
     return counts.reduce<number>((sum, reply) => sum + Number((reply as [string, number])[1]), 0);
   }
 
-  /** The server that it leads to; of a Redis Cluster, all nodes. */
+  /** The server that it leads to; for a Redis Cluster, all nodes. */
   get nodes(): readonly RedisAddress[] {
     const { client } = this.#link;
     return client === null ? [] : serversOf(client).map(addressOfClient);
@@ -71,8 +71,8 @@ export class RedisClient {
 }
 
 /**
- * A connection that comes back by itself, for ever.
- * @param key one of ours that nobody sets: with it, a server that takes no writes is the wrong one
+ * A connection that always reconnects by itself.
+ * @param key one of ours that is never set: if given, a server that accepts no writes is the wrong one
  */
 export function connectRedis(settings: RedisSettings, onState: RedisStateListener, key?: string): RedisClient {
   const prove = (client: OpenRedis): Promise<unknown> =>

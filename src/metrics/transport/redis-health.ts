@@ -1,14 +1,14 @@
-// How all connections of a process to Redis are together, told once for each change: four connections that are lost
-// with one server are one piece of news.
+// The joint state of all connections of a process to Redis. Each change is reported once, even when four connections
+// are lost with one server.
 
 import type { RedisStateListener } from './redis-link.js';
 import type { RedisProblem } from './redis-problems.js';
 
 export class RedisHealth {
   readonly #onState: RedisStateListener;
-  /** By connection: what is wrong with it; null when nothing is. */
+  /** By connection: what is wrong with it; null when nothing is, undefined before its first report. */
   readonly #problems = new Map<string, RedisProblem | null | undefined>();
-  /** What has been told since all was well. */
+  /** What has been reported since all was last well. */
   readonly #told = new Set<string>();
   #wasBack = false;
   readonly #failures: Record<string, number> = {};
@@ -16,15 +16,15 @@ export class RedisHealth {
   #settling: NodeJS.Timeout | undefined;
 
   /**
-   * @param settleMs time that all must have been well before it is told: connections that lead to one server find out
-   *   one after the other that it is the wrong one, and are well one after the other
+   * @param settleMs how long all must have been well before this is reported: connections to one server discover one
+   *   after the other that it is the wrong one, and recover one after the other
    */
   constructor(onState: RedisStateListener, settleMs = 0) {
     this.#onState = onState;
     this.#settleMs = settleMs;
   }
 
-  /** A listener for one of the connections. All of them are to be made before the first is connected. */
+  /** A listener for one of the connections. Create all listeners before the first connection is up. */
   of(connection: string): RedisStateListener {
     this.#problems.set(connection, undefined);
     this.#failures[connection] = 0;
@@ -40,7 +40,7 @@ export class RedisHealth {
     };
   }
 
-  /** By connection: how often it was well and then was not. */
+  /** By connection: how often it failed after it had been well. */
   get failures(): Readonly<Record<string, number>> {
     return this.#failures;
   }

@@ -1,11 +1,11 @@
-// One of many leads: a key in Redis that its holder renews and that ends by itself when the holder does. Its end is by
-// the clock of Redis, which may be set back by hours: so its value changes with each renewal, and who sees the same
-// value for longer than a lease lives, by his own clock, takes it over.
+// Leader election: a key in Redis that its holder renews and that expires by itself when the holder dies. It expires by
+// the clock of Redis, which may be set back by hours: so its value changes with each renewal, and a process that sees
+// the same value for longer than a lease lives, by its own clock, takes the lease over.
 
 import type { RedisClient } from './redis-connection.js';
 
 /**
- * Returns an empty text when it is the asker's now, else its value.
+ * Returns an empty string when the caller now holds the lease, else the value of the lease.
  * ARGV: holder, life in ms, a value that has outlived its holder, number of this renewal
  */
 const renewScript = `local held = redis.call('GET', KEYS[1])
@@ -16,7 +16,7 @@ return ''`;
 const releaseScript = `local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then return redis.call('DEL', KEYS[1]) end return 0`;
 
-/** What they run is what the user of Redis must be allowed. */
+/** The Redis user needs permission for the commands that they run. */
 export const leaseScripts = [renewScript, releaseScript];
 
 export class RedisLease {
@@ -24,17 +24,17 @@ export class RedisLease {
   readonly #key: string;
   readonly #holder: string;
   readonly #lifeMs: number;
-  /** By the monotonic clock of this process, when the lease ends unless it is renewed. */
+  /** When the lease ends unless it is renewed, by the monotonic clock of this process. */
   #endsAt = Number.NEGATIVE_INFINITY;
-  /** By the same clock, until when it is known that somebody holds it. */
+  /** Until when it is known that some process holds the lease, by the same clock. */
   #knownUntil = Number.NEGATIVE_INFINITY;
   readonly #timer: NodeJS.Timeout;
-  /** What another holds, and since when it has been the same, by the monotonic clock. */
+  /** The value of another holder, and since when it has been the same, by the monotonic clock. */
   #others = { value: '', since: 0 };
   #renewals = 0;
   #isAsking = false;
 
-  /** @param holder unique among all who want it; @param lifeMs after this, the lease of one that has died is free */
+  /** @param holder unique among all candidates; @param lifeMs after this, the lease of a dead holder is free */
   constructor(redis: RedisClient, key: string, holder: string, lifeMs: number) {
     this.#redis = redis;
     this.#key = key;
@@ -43,17 +43,17 @@ export class RedisLease {
     this.#timer = setInterval(() => void this.renew(), lifeMs / 4);
   }
 
-  /** Whether it is held now. It ends here before it ends in Redis, so that two never hold it at once. */
+  /** Whether this process holds it now. It ends here before it ends in Redis, so that two never hold it at once. */
   get isHeld(): boolean {
     return performance.now() < this.#endsAt;
   }
 
-  /** Whether somebody holds it, this one or another. */
+  /** Whether it is known that some process holds it, this one or another. */
   get isKnown(): boolean {
     return performance.now() < this.#knownUntil;
   }
 
-  /** Takes the lease when it is free and keeps it when it is held. */
+  /** Takes the lease when it is free, and renews it when this process holds it. */
   async renew(): Promise<void> {
     if (this.#isAsking) return;
     this.#isAsking = true;
@@ -73,7 +73,7 @@ export class RedisLease {
     }
   }
 
-  /** Gives it up at once, so that nobody has to wait for its end. */
+  /** Releases it at once, so that no other candidate has to wait for its end. */
   async release(): Promise<void> {
     clearInterval(this.#timer);
     this.#endsAt = Number.NEGATIVE_INFINITY;

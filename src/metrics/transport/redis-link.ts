@@ -1,12 +1,12 @@
-// A connection to Redis that is proved to work, again and again, and replaced by another one when it does not.
+// A connection to Redis that is regularly proved to work, and replaced by another one when it does not.
 //
 //            ┌─────────── back-off ◀──────────┐
 //            ▼                                │ ended, silent for too long, or leads to the wrong server
 //   open ─▶ prove ─▶ up: commands, and a proof every checkIntervalMs
 //
-// A socket tells nothing of a peer that is gone without a word, of an address that leads to another server since a
-// failover, or of a proxy with nothing behind it. A proof does: a command that only the right server can carry out,
-// answered in time. Nothing ever queues for Redis: what cannot be sent at once fails at once.
+// A socket does not show that its peer vanished silently, that its address leads to another server since a failover, or
+// that a proxy has nothing behind it. A proof does: a command that only the right server can carry out, answered in
+// time. Commands never queue for Redis: one that cannot be sent at once fails at once.
 
 import { inTime } from '../../in-time.js';
 import type { RedisAddress, RedisSettings } from './redis-address.js';
@@ -24,8 +24,8 @@ import { isMismatch, mayPass, problemOf, RedisError, type RedisProblem } from '.
 import { backOffMs } from './redis-time.js';
 
 /**
- * `back` when all is well, the first time as well; `lost` when Redis cannot be reached or does not let us in;
- * `refusing` when it answers with errors. Called when the state changes, or the kind of problem. `problem` is null with
+ * `back` when all is well, also for the first time; `lost` when Redis cannot be reached or rejects our login;
+ * `refusing` when it answers with errors. Called when the state or the problem's code changes. `problem` is null with
  * `back`.
  */
 export type RedisStateListener = (state: 'back' | 'lost' | 'refusing', problem: RedisProblem | null) => void;
@@ -34,19 +34,19 @@ export interface LinkOptions {
   readonly settings: RedisSettings;
   readonly onState: RedisStateListener;
   readonly isSubscription?: boolean;
-  /** Nodes of a Redis Cluster that are known beside those of the settings. */
+  /** Known nodes of a Redis Cluster in addition to those of the settings. */
   readonly knownNodes?: () => readonly RedisAddress[];
-  /** Resolves when the connection does what it is for. */
+  /** Resolves when the connection has been proved to work. */
   prove(client: OpenRedis): Promise<unknown>;
-  /** Time that a proof may take; left out: as long as a command. */
+  /** How long a proof may take; by default as long as a command. */
   readonly proofLimitMs?: number;
 }
 
-/** Proofs that may fail in a row with an error that another connection might not give. */
+/** So many failed proofs in a row replace the connection, if another one might not give the same error. */
 const maxFailedProofs = 2;
-/** Of so many attempts that fail, one asks why more closely. */
+/** One in so many failed attempts investigates the cause. */
 const closerLookEvery = 8;
-/** A refusal of a command that nobody has sent again since is forgotten. */
+/** How long a refusal is remembered when the command is not sent again. */
 const refusalLifeMs = 10_000;
 const never: RedisProblem = {
   code: 'UNREACHABLE',
@@ -68,7 +68,7 @@ export class RedisLink {
   #isClosed = false;
   /** Why there is no connection now. */
   #away: RedisProblem = never;
-  /** By command: what it was refused with last. */
+  /** By command: its last refusal. */
   readonly #refusals = new Map<string, { readonly problem: RedisProblem; readonly at: number }>();
   #told: string | null = null;
   #waiting: (() => void)[] = [];
@@ -78,25 +78,25 @@ export class RedisLink {
     void this.#open();
   }
 
-  /** Whether it is connected, and was proved to work a moment ago. */
+  /** Whether it is connected and was recently proved to work. */
   get isUp(): boolean {
     return this.#client !== null;
   }
 
-  /** The connection there is now. */
+  /** The current connection. */
   get client(): OpenRedis | null {
     return this.#client;
   }
 
-  /** Resolves when it is connected, and at its end. */
+  /** Resolves when it is connected, or is closed. */
   whenUp(): Promise<void> {
     if (this.isUp || this.#isClosed) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   /**
-   * Sends something and waits for its answer. Rejects with a RedisError that says what is wrong and what would mend it.
-   * @param name of the command: a refusal holds until the same one succeeds
+   * Sends a command and waits for its answer. Rejects with a RedisError that says what is wrong and how to fix it.
+   * @param name of the command: a refusal stands until a command of the same name succeeds
    */
   run<T>(name: string, send: (client: OpenRedis) => Promise<T>): Promise<T> {
     return this.#run(name, send, this.#options.settings.commandTimeoutMs);
@@ -116,7 +116,7 @@ export class RedisLink {
     }
   }
 
-  /** Gives the connection up for another one: something that it cannot know itself shows that it is of no use. */
+  /** Replaces the connection by another one, when it does not work in a way that it cannot notice itself. */
   replace(reason: string): void {
     if (this.#client !== null) this.#drop(this.#client, problemOf(new Error(reason)));
   }
@@ -138,7 +138,7 @@ export class RedisLink {
       attempt: this.#opened++,
       isSubscription,
       knownNodes: knownNodes?.() ?? [],
-      // The first of all, and now and then one of those that fail: it takes time of its own.
+      // Only the first attempt of all and one in several failing ones, since it takes extra time.
       looksCloser: this.#attempt % closerLookEvery === (this.#wasUp ? closerLookEvery - 1 : 0),
     };
     let opened: Opened | null = null;
@@ -147,9 +147,9 @@ export class RedisLink {
       const { client, lastError } = opened;
       this.#opening = client;
       if (this.#isClosed) return client.disconnect();
-      // Of a Redis Cluster, one node after the other may be tried.
+      // With a Redis Cluster, one node after the other may be tried.
       await inTime(prove(client), connectTimeoutMs * Math.max(1, settings.nodes.length) + proofLimitMs);
-      // Of several commands on their way, the one that failed may not be the one that was looked at.
+      // When several commands are in flight, the one that failed may not be the one that was awaited.
       const error = lastError();
       if (error !== null && serversOf(client)[0] === client) throw error;
       if (this.#isClosed) return client.disconnect();
@@ -158,7 +158,7 @@ export class RedisLink {
       this.#opening?.disconnect();
       this.#opening = null;
       const why = await this.#why(error, opened, options.looksCloser);
-      // What an earlier, closer look has found holds while nothing else is heard.
+      // The finding of an earlier, closer look stands as long as the server stays silent.
       const isKnown = !options.looksCloser && isMismatch(this.#away) && isSilent(why);
       if (!this.#isClosed) this.#lost(isKnown ? this.#away : problemOf(why));
     }
@@ -190,7 +190,7 @@ export class RedisLink {
       () => {
         this.#failedProofs = 0;
       },
-      // Known already.
+      // #run has already handled the failure.
       () => {},
     );
     if (client !== this.#client) return;

@@ -1,17 +1,17 @@
-// What is wrong with a Redis, in its own words, with what would mend it.
+// What is wrong with a Redis, in its own words, and how to fix it.
 
 import { toError } from '../../thrown.js';
 
 export interface RedisProblem {
-  /** The same for the same kind of trouble, whatever the words. */
+  /** The same for the same kind of problem, however it is worded. */
   readonly code: string;
-  /** What the server said, or the network. */
+  /** What the server or the network said. */
   readonly reason: string;
-  /** What would mend it; empty when the reason says it all. */
+  /** How to fix it; empty when the reason suffices. */
   readonly advice: string;
-  /** `refusing`: it answers, with errors; `lost`: it does not answer, or does not let us in. */
+  /** `refusing`: it answers with errors; `lost`: it does not answer, or rejects our login. */
   readonly kind: 'lost' | 'refusing';
-  /** Whether another connection may do better: one that leads to another server, say, or that logs in again. */
+  /** Whether another connection may help: one that leads to another server, say, or that logs in again. */
   readonly isOfConnection: boolean;
 }
 
@@ -23,13 +23,13 @@ interface Row {
 
 const authentication = ['WRONGPASS', 'NOAUTH', 'AUTH'];
 
-/** Refusals that are the same on every connection to this server: a new one changes nothing. */
+/** Refusals that are the same on every connection to this server, so a new connection changes nothing. */
 const lasting = ['NOPERM', 'OOM', 'MISCONF', 'BUSY', 'NOREPLICAS', 'WRONGTYPE'];
 
-/** Refusals that come of where this connection leads, or of when it logged in. */
+/** Refusals caused by where this connection leads, or by when it logged in. */
 const passing = ['READONLY', 'LOADING', 'MASTERDOWN', 'CLUSTERDOWN', 'MOVED', 'NOAUTH', 'WRONGPASS', 'NOMASTER'];
 
-/** The first that matches, from top to bottom. */
+/** The first row that matches applies. */
 const rows: readonly Row[] = [
   {
     match: /^WRONGPASS|invalid password/,
@@ -189,14 +189,14 @@ const rows: readonly Row[] = [
 
 const maxReasonLength = 300;
 
-/** What an error says; some of the network have a code and no message. */
+/** What an error says; some network errors have a code and no message. */
 export const textOf = (error: Error): string => error.message || ((error as NodeJS.ErrnoException).code ?? error.name);
 
-/** @param error whatever a connection, a command or reading its files has failed with */
+/** @param error from a connection, a command, or reading the files of a connection */
 export function problemOf(error: unknown): RedisProblem {
   const thrown = toError(error);
   const text = textOf(thrown);
-  // ioredis gives up on a Redis Cluster with the last of the errors.
+  // When ioredis gives up on a Redis Cluster, its error quotes the last one it met.
   const reason = (/Last error: (?:ReplyError: )?(.*)$/s.exec(text)?.[1] ?? text).slice(0, maxReasonLength);
   const isReply = thrown.name === 'ReplyError' || reason !== text.slice(0, maxReasonLength);
   const words = reason.replace(/^Sentinel \S+: /, '');
@@ -211,13 +211,13 @@ export function problemOf(error: unknown): RedisProblem {
   };
 }
 
-/** Whether a new connection might end this refusal at all. */
+/** Whether a new connection might end this refusal. */
 export const mayPass = ({ code }: RedisProblem): boolean => !lasting.includes(code);
 
 /** Whether one side speaks TLS and the other does not. */
 export const isMismatch = ({ code }: RedisProblem): boolean => code === 'TLS' || code === 'PLAINTEXT';
 
-/** What a command was answered with, or why it could not be sent, in the words of a problem. */
+/** The error that a command was answered with, or the reason why it could not be sent, as a problem. */
 export class RedisError extends Error {
   readonly problem: RedisProblem;
 

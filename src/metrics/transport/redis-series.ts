@@ -1,15 +1,15 @@
-// A series of values, one a second, bounded, shared by all who read it: a sorted set with the second as its score.
+// A bounded series of values, one per second, shared by all its readers: a sorted set with the second as the score.
 
 import type { RedisClient } from './redis-connection.js';
 
-/** What is later than now was written before the clock was set back. ARGV: second, value, oldest second to keep */
+/** Removes later values: they predate a clock that was set back. ARGV: second, value, oldest second to keep */
 const appendScript = `redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[1] - ARGV[3] + 1)
 return 1`;
 
-/** What it runs is what the user of Redis must be allowed. */
+/** The Redis user needs permission for the commands that it runs. */
 export const seriesScripts = [appendScript];
 
 export class RedisSeries {
@@ -17,14 +17,14 @@ export class RedisSeries {
   readonly #key: string;
   readonly #seconds: number;
 
-  /** @param seconds how many are kept */
+  /** @param seconds how many seconds are kept */
   constructor(redis: RedisClient, key: string, seconds: number) {
     this.#redis = redis;
     this.#key = key;
     this.#seconds = seconds;
   }
 
-  /** Puts a value in the place of its second. */
+  /** Sets the value of a second. */
   async append(second: number, value: string): Promise<void> {
     await this.#redis.eval(appendScript, 1, this.#key, second, value, second - this.#seconds + 1);
   }

@@ -1,6 +1,6 @@
-// Messages from Redis, over a connection that mends itself. A subscriber is told nothing when its server has become a
-// replica that nobody publishes to any more, and may not ask. So it listens for an echo: what is published over a
-// connection that is proved to lead to the master must arrive here.
+// Receives messages from Redis over a connection that repairs itself. A subscriber gets no notice when its server has
+// become a replica that no process publishes to any more, and may not ask. So it listens for an echo: what is published
+// over a connection that is proved to lead to the master must arrive here.
 
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -24,11 +24,11 @@ export class RedisSubscription extends EventEmitter {
   readonly #echoChannel: string;
   readonly #channels: Set<string>;
   readonly #patterns = new Set<string>();
-  /** What the connection that there is now has subscribed to. */
+  /** What the current connection has subscribed to. */
   #subscribed: Subscribed | null = null;
   #echo: { readonly nonce: string; readonly arrived: () => void } | null = null;
 
-  /** @param echoChannel of this subscription alone */
+  /** @param echoChannel used by this subscription alone */
   constructor(settings: RedisSettings, onState: RedisStateListener, publisher: RedisClient, echoChannel: string) {
     super();
     this.#publisher = publisher;
@@ -45,7 +45,7 @@ export class RedisSubscription extends EventEmitter {
     });
   }
 
-  /** Whether it is connected, and had its echo a moment ago. */
+  /** Whether it is connected and recently received its echo. */
   get isUp(): boolean {
     return this.#link.isUp;
   }
@@ -55,7 +55,7 @@ export class RedisSubscription extends EventEmitter {
     return this.#link.whenUp();
   }
 
-  /** Resolves when Redis has been asked; what it cannot do now is done when it can. */
+  /** Resolves when Redis has been asked; a subscription that fails now is made up for later. */
   subscribe(channels: string | readonly string[]): Promise<void> {
     for (const channel of [channels].flat()) this.#channels.add(channel);
     return this.#catchUp();
@@ -88,14 +88,14 @@ export class RedisSubscription extends EventEmitter {
     return this.#quietly((client) => this.#subscribe(client));
   }
 
-  /** A refusal is told by the state, and tried again with the next proof. */
+  /** A refusal is reported by the state; the next proof tries again. */
   async #quietly(send: (client: Redis) => Promise<unknown>): Promise<void> {
     await this.#link.run('subscribe', (client) => send(client as Redis)).catch(() => {});
   }
 
   async #prove(client: Redis): Promise<void> {
     const asked = this.#subscribe(client).then(() => client.ping());
-    // The first time, connecting takes longer, and has a limit of its own.
+    // The first proof includes connecting, which takes longer and has its own limit.
     await (this.#link.client === client ? inTime(asked, this.#limitMs) : asked);
     await this.#hearEcho();
   }
@@ -123,7 +123,7 @@ export class RedisSubscription extends EventEmitter {
     });
   }
 
-  /** Without a way to publish there is none to wait for: then the other connection has told why. */
+  /** Waits for no echo when nothing can be published: the publishing connection has then reported why. */
   async #hearEcho(): Promise<void> {
     if (!this.#publisher.isUp) return;
     const nonce = randomBytes(8).toString('hex');

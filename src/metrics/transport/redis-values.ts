@@ -1,4 +1,4 @@
-// Values by name that all who share the Redis read and write, and that end by themselves.
+// Named values that all processes that share the Redis read and write, and that expire by themselves.
 
 import type { RedisClient } from './redis-connection.js';
 
@@ -7,7 +7,7 @@ export class RedisValues {
   readonly #prefix: string;
   readonly #lifeMs: number;
 
-  /** @param lifeMs of a value from when it was written last */
+  /** @param lifeMs how long a value lives after it was last written */
   constructor(redis: RedisClient, prefix: string, lifeMs: number) {
     this.#redis = redis;
     this.#prefix = prefix;
@@ -28,7 +28,7 @@ export class RedisValues {
     await this.#redis.call('set', this.#key(name), value, 'PX', lifeMs);
   }
 
-  /** @returns false when there is none any more; then nothing is written. */
+  /** @returns false when the value no longer exists; then nothing is written. */
   async replace(name: string, value: string, lifeMs = this.#lifeMs): Promise<boolean> {
     return (await this.#redis.call('set', this.#key(name), value, 'PX', lifeMs, 'XX')) !== null;
   }

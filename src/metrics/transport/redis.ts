@@ -1,11 +1,11 @@
-// The way between machines: all records of a cluster are fields of one Redis hash, each a text of three parts: the
-// sequence of the record, its heartbeat (the time that it came, by the clock of Redis), and the record as JSON.
+// The transport between machines: all records of a cluster are fields of one Redis hash, each a string of three parts:
+// the sequence of the record, its heartbeat (when it arrived, by the clock of Redis), and the record as JSON.
 //   HSET {prefix:cluster}:records  <record id>  "<sequence> <milliseconds since the epoch> <record>"
-// They are one value so that Redis cannot lose a part of it: it may lose fields and whole keys, and readers that have
-// seen them give them back.
+// The parts are one value so that Redis cannot lose one of them: it may lose fields and whole keys, and readers that
+// have seen them restore them.
 // The braces are a hash tag: on Redis Cluster all keys of one of our clusters share a slot, so that a script that
 // writes one record and removes others is one atomic step there too.
-// Records are cumulative, so what was missed is made good by the next one.
+// Records are cumulative, so the next one makes up for a missed one.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BaseRecord, GoneRecord, MetricsRecord } from '../snapshot.js';
@@ -15,8 +15,8 @@ import { evictingPolicy } from './redis-eviction.js';
 import type { AgedRecord, RecordPublisher, RecordSource, RecordsSnapshot, RecordUpdate } from './transport.js';
 
 /**
- * Lua: milliseconds since the epoch by the clock of Redis; the sequence of a field, -1 where there is none; and its
- * writing, with a heartbeat of that age.
+ * Lua: `now`, in milliseconds since the epoch by the clock of Redis; the sequence of a field, -1 where there is none;
+ * and a function that writes a field with a heartbeat of the given age.
  */
 const functions = `
 local t = redis.call('TIME')
@@ -30,8 +30,8 @@ local function write(id, sequence, record, age)
 end`;
 
 /**
- * A record that is not newer than the one that is there does no harm. One that Redis has forgotten is written as old as
- * it is. ARGV: id, sequence, record, age in ms, retired ids …
+ * Ignores a record that is not newer than the stored one. Writes a record that Redis has forgotten with its true age.
+ * ARGV: id, sequence, record, age in ms, retired ids …
  */
 const publishScript = `${functions}
 if sequenceOf(ARGV[1]) >= tonumber(ARGV[2]) then return 0 end
@@ -43,7 +43,8 @@ const readScript = `${functions}
 return { string.format('%d', now), redis.call('HGETALL', KEYS[1]) }`;
 
 /**
- * Replaces records by one that contains them, unless one of all these has been renewed since it was read.
+ * Replaces records by one that contains them, unless any of them, that one included, has been renewed since it was
+ * read.
  * ARGV: id; its sequence before, or -1; sequence and record; then id and sequence of each record.
  */
 const replaceScript = `${functions}
@@ -62,7 +63,7 @@ for i = 1, #ARGV, 2 do
 end
 return 1`;
 
-/** What they run is what the user of Redis must be allowed. */
+/** The Redis user needs permission for the commands that they run. */
 export const recordScripts = [publishScript, readScript, replaceScript, removeScript];
 
 export interface ClusterKeys {
@@ -70,7 +71,7 @@ export interface ClusterKeys {
   readonly leader: string;
   readonly history: string;
   readonly socketIo: string;
-  /** Never set: what is asked of it shows whether this Redis takes our writes. */
+  /** Never set: a command on it shows whether this Redis accepts our writes. */
   readonly check: string;
   readonly sessions: string;
 }
@@ -112,7 +113,7 @@ export class RedisPublisher implements RecordPublisher {
   }
 }
 
-/** Reads all records, and gives back to Redis what it has forgotten: after a restart with an empty memory, say. */
+/** Reads all records, and restores those that Redis has forgotten, after a restart with an empty memory, say. */
 export class RedisSource implements RecordSource {
   readonly #redis: RedisClient;
   readonly #key: string;
@@ -128,12 +129,12 @@ export class RedisSource implements RecordSource {
     const [nowText, fields] = (await this.#redis.eval(readScript, 1, this.#key)) as [string, string[]];
     const now = Number(nowText);
     const { records, forgotten } = this.#memory.update(await this.#parse(fields, now), performance.now());
-    // One that cannot be written now is still forgotten at the next poll.
+    // A record that cannot be written now is tried again at the next poll.
     if (forgotten.length > 0) await Promise.allSettled(forgotten.map((record) => this.#restore(record)));
     return { records, now };
   }
 
-  /** Puts `record` in the place of `replaced`, which it contains; false when something has changed meanwhile. */
+  /** Replaces `replaced` by `record`, which contains them; false when any of these has changed meanwhile. */
   async replace(
     record: BaseRecord | GoneRecord,
     before: BaseRecord | GoneRecord | null,
@@ -144,7 +145,7 @@ export class RedisSource implements RecordSource {
     return (await this.#redis.eval(replaceScript, 1, this.#key, ...args)) === 1;
   }
 
-  /** Removes records that others contain by now. */
+  /** Removes records that others now contain. */
   async remove(superseded: readonly MetricsRecord[]): Promise<void> {
     const pairs = superseded.flatMap(({ id, sequence }) => [id, sequence]);
     await this.#redis.eval(removeScript, 1, this.#key, ...pairs);
@@ -165,7 +166,7 @@ export class RedisSource implements RecordSource {
     return this.#redis.eval(publishScript, 1, this.#key, id, sequence, JSON.stringify(record), age);
   }
 
-  /** @param fields id, value, id, value …; one that is not ours, or is broken, is as if it were not there */
+  /** @param fields id, value, id, value …; a field that is not ours, or is broken, is ignored */
   async #parse(fields: readonly string[], now: number): Promise<readonly AgedRecord[]> {
     const parsed = new Map<string, ParsedField>();
     const records: AgedRecord[] = [];
@@ -183,7 +184,7 @@ export class RedisSource implements RecordSource {
   }
 }
 
-/** Records of runs that are gone never change: they are parsed once. */
+/** Kept so that a field that has not changed is not parsed again: records of runs that are gone never change. */
 interface ParsedField {
   readonly value: string;
   readonly record: MetricsRecord;
@@ -191,9 +192,9 @@ interface ParsedField {
   readonly beat: number;
 }
 
-/** Records that are parsed before others have their turn: a thousand at once would hold the event loop for long. */
+/** How many records are parsed in one turn of the event loop: a thousand at once would block it for long. */
 const parsedAtOnce = 50;
-/** Older ones are all alike, and a heartbeat stays a positive number. */
+/** Ages beyond this one make no difference, and the limit keeps the heartbeat a positive number. */
 const maxAgeMs = 10 * 365 * 86_400_000;
 
 function parseField(id: string, value: string): ParsedField | null {

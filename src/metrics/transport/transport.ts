@@ -1,16 +1,17 @@
-// How records get from those who count to those who show. Two ways keep this contract: Node's IPC (embedded) and Redis.
+// How records get from the processes that count to those that show the counts. There are two implementations: Node's
+// IPC (embedded) and Redis.
 
 import type { MetricsRecord } from '../snapshot.js';
 
-/** One atomic step: whoever reads sees either all of it or nothing. */
+/** One atomic step: a reader sees either all of it or nothing. */
 export interface RecordUpdate {
   readonly record: MetricsRecord;
-  /** Ids of records that `record` replaces: they disappear with the same step. */
+  /** Ids of records that `record` replaces: they disappear in the same step. */
   readonly retires: readonly string[];
 }
 
 export interface RecordPublisher {
-  /** Rejects when the record could not be handed on. Nothing is queued: the next one says it all again. */
+  /** Rejects when the record could not be sent on. Nothing is queued: the next record repeats everything. */
   publish(update: RecordUpdate): Promise<void>;
   close(): Promise<void>;
 }
@@ -34,7 +35,7 @@ export interface RecordSource {
   close(): Promise<void>;
 }
 
-/** The newest version of each record, in memory, with when it came. */
+/** The newest version of each record and the time of its arrival, in memory. */
 export class RecordStore {
   readonly #records = new Map<string, { record: MetricsRecord; at: number }>();
 
