@@ -1,4 +1,4 @@
-// Which addresses `start` binds, and which two of them cannot both be had.
+// Which addresses `start` binds, and which two of them collide.
 
 import { isIP, SocketAddress } from 'node:net';
 
@@ -14,7 +14,7 @@ export interface BoundAddress {
   readonly port: number;
 }
 
-/** What of the config says where listeners come from. */
+/** The part of the config that tells where the addresses of listeners come from. */
 interface Listeners {
   readonly hasListenerList: boolean;
   readonly listeners: readonly { readonly host: string }[];
@@ -23,7 +23,7 @@ interface Listeners {
 
 export const httpSettings: AddressSettings = { host: 'http.host (HTTP_HOST)', port: 'http.port (HTTP_PORT)' };
 
-/** What names the address of the listener with this index. */
+/** The names of the settings that set the address of the listener with this index. */
 export function listenerSettings({ hasListenerList, listeners, server }: Listeners, index: number): AddressSettings {
   if (!hasListenerList) return { host: 'server.host (HOST)', port: 'server.port (PORT)' };
   const own = `listeners[${index}].host`;
@@ -31,7 +31,7 @@ export function listenerSettings({ hasListenerList, listeners, server }: Listene
   return { host, port: `listeners[${index}].port` };
 }
 
-/** Two of `addresses` that take the same port on the same address, as a sentence each. */
+/** A sentence for each two of `addresses` that take the same port on the same address. */
 export function collisions(addresses: readonly BoundAddress[]): readonly string[] {
   return addresses.flatMap((later, i) =>
     addresses
@@ -47,8 +47,8 @@ export function collisions(addresses: readonly BoundAddress[]): readonly string[
 const at = ({ host, port }: BoundAddress): string => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
 
 /**
- * Whether a listener on the one keeps another off the other. `::` takes IPv4 as well; of a name we know only that it is
- * the same as itself, and that `localhost` is loopback, of whichever family.
+ * Whether a listener on one address blocks a listener on the other. `::` takes IPv4 as well; a host name is known only
+ * to equal itself, and `localhost` to be loopback, of either family.
  */
 export function overlap(one: string, other: string): boolean {
   const [a, b] = [normal(one), normal(other)];
@@ -59,7 +59,7 @@ export function overlap(one: string, other: string): boolean {
   return (a === 'localhost' && loopback.includes(b)) || (b === 'localhost' && loopback.includes(a));
 }
 
-/** An address in one of the many ways to write it. */
+/** The normal form of an address, which can be written in many ways. */
 function normal(host: string): string {
   const [address = '', zone] = host.toLowerCase().split('%');
   if (isIP(address) !== 6) return address.replace(/\.$/, '');

@@ -1,5 +1,5 @@
-// The formats of settings that convict does not have itself, each with the sentence that a mistake is answered with,
-// and with the type that a value of it has.
+// The formats of settings that convict does not have itself, each with the sentence that reports a mistake, and with
+// the type of its values.
 
 import convict from 'convict';
 import type { TlsVersion } from '../certificates.js';
@@ -11,9 +11,9 @@ import { parseHostPort, parseRedisUrl } from '../metrics/transport/redis-address
 import type { LengthFieldSize } from '../protocol/frames.js';
 import { isAddressRange, maxSecretBytes, maxWorkers } from './formats.js';
 
-/** What a value must be; it is one of type T then. */
+/** What a value must be to have type T. */
 interface Format<T> {
-  /** Throws Error with the sentence that a mistake is answered with. */
+  /** Throws Error with the sentence that reports a mistake. */
   readonly validate: (value: unknown) => asserts value is T;
   readonly coerce?: (value: unknown) => unknown;
 }
@@ -45,7 +45,7 @@ const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const pythonLevels: Readonly<Record<string, string>> = { warning: 'warn', critical: 'fatal' };
 
-/** As people write it in the environment. */
+/** Reads the usual spellings of booleans in the environment. */
 const toBoolean = (value: unknown): unknown => {
   const text = String(value).toLowerCase();
   if (['true', '1', 'yes', 'on'].includes(text)) return true;
@@ -71,7 +71,7 @@ const formats = {
     toNumber,
   ),
   keepAlive: format<number>(
-    // What Linux takes for TCP_KEEPIDLE; and it takes whole seconds.
+    // The values that Linux accepts for TCP_KEEPIDLE, in whole seconds.
     (value) => isWhole(value) && value >= 0 && value <= 32_767,
     'must be a whole number of seconds from 0 to 32767 (0: no keepalive)',
     toNumber,
@@ -210,7 +210,7 @@ const formats = {
   ),
 };
 
-/** By name of a format: the type of its values. */
+/** The type of the values of each format, by its name. */
 export type FormatTypes = {
   readonly [Name in keyof typeof formats]: (typeof formats)[Name] extends Format<infer T> ? T : never;
 };

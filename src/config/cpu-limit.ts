@@ -1,9 +1,9 @@
-// How much processor time the cgroups of this process allow it: what containers, Kubernetes and systemd limit a service
-// with. Node's availableParallelism() knows the cores that the process may run on, and not this limit.
+// How much processor time the cgroups of this process allow it: containers, Kubernetes and systemd limit services this
+// way. Node's availableParallelism() knows the cores that the process may run on, but not this limit.
 //
-// A limit holds for a group and all groups in it, so that the least along the whole path counts. Version 2 of cgroups
-// has it in cpu.max ("50000 100000": 50 ms in each 100 ms, half a core), version 1 in cpu.cfs_quota_us and
-// cpu.cfs_period_us of the hierarchy that has the controller cpu. Both may be mounted at once.
+// A limit applies to a group and all groups in it, so the lowest along the whole path counts. Version 2 of cgroups has
+// it in cpu.max ("50000 100000": 50 ms in each 100 ms, half a core), version 1 in cpu.cfs_quota_us and cpu.cfs_period_us
+// of the hierarchy that has the controller cpu. Both may be mounted at once.
 // See https://docs.kernel.org/admin-guide/cgroup-v2.html and https://docs.kernel.org/scheduler/sched-bwc.html
 
 import { readFileSync } from 'node:fs';
@@ -11,23 +11,23 @@ import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 
 export interface CpuLimit {
-  /** Cores' worth of processor time, as 0.5. */
+  /** Processor time in cores, such as 0.5. */
   readonly cores: number;
-  /** The file that says so. */
+  /** The file that sets the limit. */
   readonly file: string;
 }
 
 interface Hierarchy {
   /** 2: cpu.max; 1: cpu.cfs_quota_us. */
   readonly version: 1 | 2;
-  /** Where it is mounted, and which of its groups that shows. */
+  /** Where it is mounted, and which of its groups is the root of the mount. */
   readonly mountPoint: string;
   readonly mountedGroup: string;
 }
 
 /**
- * The least limit of all groups that this process is in; null when there is none, or no cgroups.
- * @param root where /proc and the mounts of cgroups are looked for
+ * The lowest limit of all groups that this process is in; null when there is none, or no cgroups.
+ * @param root the folder in which /proc and the mounts of cgroups are looked up
  */
 export function cpuLimit(root = '/'): CpuLimit | null {
   const limits = hierarchies(read(root, '/proc/self/mountinfo')).flatMap((hierarchy) => {
@@ -38,15 +38,15 @@ export function cpuLimit(root = '/'): CpuLimit | null {
 }
 
 /**
- * Workers that a machine with this limit is for: one for each whole core. Rounded down, since a group that has used up
- * its time stands still until the next period, all its processes at once: what is left of a core is for the primary,
+ * How many workers suit a machine with this limit: one for each whole core. Rounded down, since a group that has used
+ * up its time stops until the next period, with all its processes: the remaining fraction of a core is for the primary,
  * the aggregator and the threads of the runtime.
  */
 export function workersFor(limit: CpuLimit | null, cores = availableParallelism()): number {
   return limit === null ? cores : Math.max(1, Math.min(cores, Math.floor(limit.cores)));
 }
 
-/** For people. */
+/** The limit as text for people. */
 export function describeCpuLimit({ cores, file }: CpuLimit): string {
   return `processor time of ${Number(cores.toFixed(2))} cores (${file})`;
 }
@@ -70,12 +70,12 @@ function hierarchies(mountInfo: string): readonly Hierarchy[] {
   });
 }
 
-/** Spaces and the like are written as octal numbers. */
+/** Decodes spaces and the like, which are written as octal numbers. */
 function unescaped(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-/** The group of this process: a line is ID:CONTROLLERS:GROUP, of version 2 with neither number nor controllers. */
+/** The group of this process. A line is ID:CONTROLLERS:GROUP; for version 2 ID is 0 and CONTROLLERS is empty. */
 function groupIn(version: 1 | 2, groups: string): string | null {
   for (const line of groups.split('\n')) {
     const [, id, controllers = '', group = ''] = /^(\d+):([^:]*):(.*)$/.exec(line) ?? [];
@@ -85,10 +85,10 @@ function groupIn(version: 1 | 2, groups: string): string | null {
   return null;
 }
 
-/** Limits of the group and of those above it, as far as the mount shows them. */
+/** Limits of the group and its ancestors, as far as the mount shows them. */
 function limitsAlong(root: string, { version, mountPoint, mountedGroup }: Hierarchy, group: string): CpuLimit[] {
   const below = relative(mountedGroup, group);
-  // A container may see itself at the top of the mount, and the name of its group as the machine knows it.
+  // A container may see itself at the top of the mount, but its group's name as on the host.
   const isShown = below !== '..' && !below.startsWith('../');
   const limits: CpuLimit[] = [];
   for (let at = isShown ? below : ''; ; at = dirname(at)) {

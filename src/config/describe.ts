@@ -16,29 +16,29 @@ export function describeConfig({ config, sources }: LoadedConfig): readonly Desc
   });
 }
 
-/** A secret as it may be shown: of a URL all but the password. */
+/** A secret as it may be shown: a URL without its password, all else masked. */
 function masked(secret: string): string {
   return secret === '' || secret.includes('//') ? maskUrl(secret) : '***';
 }
 
-/** A URL without its user's password, or whatever else stands before the @. */
+/** A URL with everything between the user's name and the @ masked. */
 export function maskUrl(url: string): string {
   return url.replace(/\/\/([^/]*)@/, (_, userInfo: string) => `//${userInfo.split(':')[0]}:***@`);
 }
 
-/** Where Redis is, for logs: no secrets. */
+/** Where Redis is, for logs, without secrets. */
 export function describeRedis({ url, nodes, masterName }: Settings['redis']): string {
   if (nodes.length === 0) return maskUrl(url);
   return masterName === '' ? `cluster ${nodes.join(',')}` : `${masterName} of sentinels ${nodes.join(',')}`;
 }
 
-/** Of a server without Redis: what it counts ends with it. */
+/** The identity of a server without Redis: its counts end with it. */
 export const embeddedIdentity = 'embedded';
 
-/** What two processes have in common exactly when they count for the same cluster. */
+/** Identifies a cluster: equal for two processes exactly when they count for the same one. */
 export function clusterIdentity({ redis, cluster, metrics }: Pick<Settings, 'redis' | 'cluster' | 'metrics'>): string {
   const where = describeRedis(redis);
-  // What a ledger keeps does not end with its process tree.
+  // Counts that a ledger keeps outlive the process tree.
   const embedded = metrics.ledgerFolder === '' ? embeddedIdentity : `${embeddedIdentity} ${metrics.ledgerFolder}`;
   return where === '' ? embedded : `${where} ${redis.keyPrefix}:${cluster.name}`;
 }

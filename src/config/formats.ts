@@ -1,8 +1,8 @@
-// What more than one place must know of the form of a setting.
+// Facts about the form of settings that more than one place needs.
 
 import { isIP } from 'node:net';
 
-/** Of one node. */
+/** The most workers of one node. */
 export const maxWorkers = 1024;
 
 /** Longest shared secret in bytes; a first frame that announces more is not read. */

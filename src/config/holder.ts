@@ -1,4 +1,4 @@
-// What holds values of settings: convict, which coerces and validates them by their formats.
+// Holds the values of settings, by means of convict, which coerces and validates them by their formats.
 
 import convict from 'convict';
 import './convict-formats.js';
@@ -9,7 +9,7 @@ const outside = { env: {}, args: [] };
 
 export type Holder<T> = convict.Config<T>;
 
-/** Holds values for a tree of settings, at first its defaults; it coerces what is set and validates. */
+/** Holds values for a tree of settings, initially the defaults; coerces values that are set, and validates. */
 export function holderFor<Tree extends object>(tree: Tree): Holder<SettingsOf<Tree>> {
   return convict(tree as convict.Schema<SettingsOf<Tree>>, outside);
 }

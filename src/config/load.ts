@@ -1,7 +1,7 @@
-// From files, environment and flags to settings that are known to be right.
+// Loads settings from files, the environment and flags, and validates them.
 //
-// Layers, each over the one before: schema defaults, config/default.json, config/$NODE_ENV.json, --config FILE (or
-// CONFIG_FILE), .env, environment, flags. Every mistake of every layer is reported at once, with where it came from.
+// Layers, each overriding the one before: schema defaults, config/default.json, config/$NODE_ENV.json, --config FILE (or
+// CONFIG_FILE), .env, environment, flags. Every mistake of every layer is reported at once, with its origin.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -26,13 +26,13 @@ import type { SettingsOf } from './setting.js';
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
 export interface LoadOptions {
-  /** --config FILE; CONFIG_FILE in `env` stands in for it. */
+  /** --config FILE; if absent, CONFIG_FILE in `env` is used. */
   readonly file?: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Settings given as flags: dotted key → text. */
   readonly flags?: Readonly<Record<string, string>>;
   readonly workingDirectory: string;
-  /** Of processor time; by default what the cgroups of this process say. */
+  /** The limit of processor time; by default that of this process's cgroups. */
   readonly cpuLimit?: CpuLimit | null;
 }
 
@@ -40,7 +40,7 @@ export interface LoadOptions {
 export interface Config extends Settings {
   readonly cluster: Settings['cluster'] & { readonly workers: number };
   readonly listeners: readonly (ListenerEntry & { readonly tls: boolean })[];
-  /** Whether config lists its listeners; else the one there is comes from server.host, server.port and server.model. */
+  /** Whether config lists its listeners; else the only one comes from server.host, server.port and server.model. */
   readonly hasListenerList: boolean;
 }
 
@@ -141,7 +141,7 @@ function layers(options: LoadOptions, mistakes: string[]): Layer[] {
   return found;
 }
 
-/** Empty when there is none. */
+/** Empty when there is no such file. */
 function readDotEnv(file: string, mistakes: string[]): Readonly<Record<string, string | undefined>> {
   if (!existsSync(file)) return {};
   try {
@@ -153,8 +153,8 @@ function readDotEnv(file: string, mistakes: string[]): Readonly<Record<string, s
 }
 
 /**
- * How log lines look and which node they come from where the configuration as a whole is wrong: of each of these
- * settings, the last value that is right.
+ * The format of log lines and the node that they name when the configuration as a whole is invalid: for each of these
+ * settings, the last valid value.
  */
 export function logSettings(options: LoadOptions): { readonly log: LogSettings; readonly node: string } {
   const found = holderFor({ log: schema.log, cluster: { node: schema.cluster.node } });
@@ -204,7 +204,7 @@ export function leafSchema(key: string, tree: object = schema): LeafSchema {
   return key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], tree) as LeafSchema;
 }
 
-/** Dotted key and value of whatever a layer sets, down to the known keys; unknown ones come out as they are. */
+/** Dotted key and value of everything that a layer sets, down to the known keys; unknown keys are yielded as they are. */
 function* leaves(values: Record<string, unknown>, keys: readonly string[], prefix = ''): Generator<[string, unknown]> {
   for (const [name, value] of Object.entries(values)) {
     const key = prefix + name;
@@ -217,7 +217,7 @@ function* leaves(values: Record<string, unknown>, keys: readonly string[], prefi
   }
 }
 
-/** Convict's own report, a mistake a line, without the values it repeats: they may be long, or secret. */
+/** Convict's report, one mistake per line, without the values that it quotes: they may be long, or secret. */
 function validate<T>(settings: Holder<T>, origin: (key: string) => string): string[] {
   try {
     settings.validate({ allowed: 'strict' });
@@ -253,7 +253,7 @@ function entries<Tree extends object>(
   });
 }
 
-/** The machine's own name where config leaves it open. */
+/** The machine's host name where config gives no name. */
 const resolvedNode = (node: string): string => node || hostname();
 
 function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit | null): Config {
@@ -291,7 +291,7 @@ function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit 
   };
 }
 
-/** Files of certificates are looked for from the working directory. */
+/** Resolves the paths of certificate files against the working directory. */
 function withPaths<Files extends Pick<TlsSettings, 'certFile' | 'keyFile' | 'caFile'>>(
   tls: Files,
   workingDirectory: string,
@@ -301,7 +301,8 @@ function withPaths<Files extends Pick<TlsSettings, 'certFile' | 'keyFile' | 'caF
 }
 
 /**
- * From the working directory; what is not there, from this package, so that the shipped model is found from anywhere.
+ * Resolves a path against the working directory, or, if it is only in this package, against the package, so that the
+ * shipped model is found from anywhere.
  */
 function modelPath(path: string, workingDirectory: string): string {
   const here = resolve(workingDirectory, path);
@@ -309,7 +310,7 @@ function modelPath(path: string, workingDirectory: string): string {
   return !existsSync(here) && existsSync(shipped) ? shipped : here;
 }
 
-/** Settings that are right each by itself and cannot be meant together. */
+/** Mistakes in settings that are each valid but contradict one another. */
 function contradictions(config: Config, given: Settings, sources: ReadonlyMap<string, string>): string[] {
   const mistakes: string[] = [];
   const names = config.models.map((model) => model.name);
@@ -382,7 +383,7 @@ function redisContradictions(redis: Settings['redis']): string[] {
   return mistakes;
 }
 
-/** What one `ml-tcp-server start` binds. With Redis the aggregator is another process, often on another machine. */
+/** What `ml-tcp-server start` binds. With Redis the aggregator is a separate process, often on another machine. */
 function boundAddresses(config: Config): readonly BoundAddress[] {
   const listeners = config.listeners.map(({ host, port }, i) => ({
     settings: listenerSettings(config, i),

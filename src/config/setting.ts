@@ -1,5 +1,5 @@
-// One setting, as the files of schema/ list them: what it is for, its format, its default. Its TypeScript type is that
-// of its format, so that no list of types stands beside the list of settings.
+// One setting, as the files of schema/ list them: its purpose, format and default. Its TypeScript type follows from its
+// format, so that types need no list beside the list of settings.
 
 import type { FormatTypes } from './convict-formats.js';
 
@@ -12,9 +12,9 @@ export interface Setting<T> {
   readonly doc: string;
   readonly format: Format;
   readonly default: T;
-  /** The environment variable that sets it, too. */
+  /** The environment variable that can set it. */
   readonly env?: string;
-  /** Whether its value is a secret: shown to nobody, and kept from the environment of processes that need it not. */
+  /** Whether its value is a secret: never shown, and kept from the environment of processes that do not need it. */
   readonly sensitive?: boolean;
 }
 
@@ -28,7 +28,7 @@ export type SettingsOf<Tree> = {
   readonly [Name in keyof Tree]: Tree[Name] extends Setting<infer T> ? T : SettingsOf<Tree[Name]>;
 };
 
-/** A setting whose type is that of its format, or a narrower one that is named. */
+/** A setting with the type of its format, or with a narrower one if named. */
 export function setting<F extends Format, T extends TypeOf<F> = TypeOf<F>>(
   entry: Setting<NoInfer<T>> & { readonly format: F },
 ): Setting<T> {

@@ -1,5 +1,5 @@
-// What each process is told of the config that the primary has read: what it uses, and no more. A secret is only where
-// it is needed, so that neither a model's own code nor a crash report of a worker can show what protects the metrics.
+// The part of the primary's config that each process gets: only what it uses. A secret is only where it is needed, so
+// that neither a model's own code nor a worker's crash report can reveal what protects the metrics.
 
 import { clusterIdentity } from './describe.js';
 import { type Config, leafKeys, leafSchema, usesRedis } from './load.js';
@@ -29,10 +29,10 @@ export interface WorkerConfig {
     Config['cluster'],
     'name' | 'node' | 'bootTimeoutSeconds' | 'hangTimeoutMs' | 'maxHungThreads'
   > & {
-    /** As clusterIdentity tells it. */
+    /** From clusterIdentity. */
     readonly identity: string;
   };
-  /** Those behind listeners. `place` is where config has it, for messages: models[2]. */
+  /** The models behind listeners. `place` is a model's place in the config, for messages: models[2]. */
   readonly models: readonly (Model & { readonly responseSize: number; readonly place: string })[];
   readonly listeners: readonly Listener[];
   /** Null: it publishes to the primary alone. */
@@ -84,7 +84,7 @@ export function workerConfig(config: Config): WorkerConfig {
   };
 }
 
-/** What an aggregator serves; where its records come from is another matter. */
+/** What an aggregator serves, apart from where its records come from. */
 export interface AggregatorConfig {
   readonly cluster: Pick<Config['cluster'], 'name' | 'node'>;
   readonly http: Config['http'];
@@ -104,8 +104,8 @@ export function aggregatorConfig({ cluster, http, metrics, otlp, log }: Config):
 }
 
 /**
- * For the environment of a child: takes out the variables that secrets are set by. What a child needs of them stands in
- * its boot message; the environment would go on to the code of models, and into reports of crashes.
+ * Removes the variables that set secrets from the environment of a child. Its boot message has the secrets that it
+ * needs; the environment would pass them on to the code of models and into crash reports.
  */
 export const withoutSecrets: Readonly<Record<string, undefined>> = Object.fromEntries(
   [...leafKeys(schema)].flatMap((key) => {

@@ -1,4 +1,4 @@
-// The socket that the commands of an operator come by.
+// The socket for an operator's commands.
 
 import { type SettingsOf, setting } from '../setting.js';
 

@@ -1,4 +1,4 @@
-// How often metrics are published, and where counts are kept that must outlive a process.
+// How often metrics are published, and where counts that must outlive a process are kept.
 
 import { type SettingsOf, setting } from '../setting.js';
 

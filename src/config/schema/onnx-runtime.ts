@@ -1,4 +1,4 @@
-// ONNX Runtime, for the whole process: before any model is loaded.
+// ONNX Runtime, for the whole process: applied before any model is loaded.
 
 import { type SettingsOf, setting } from '../setting.js';
 

@@ -1,4 +1,4 @@
-// Redis, which metrics travel through where there are several machines.
+// Redis, which carries metrics between several machines.
 
 import { type SettingsOf, setting } from '../setting.js';
 

@@ -1,5 +1,5 @@
-// Every setting, a file a section: its format, default, environment variable, and a sentence on what it is for. The
-// README's table is made from these files, in this order.
+// Every setting, one file per section: its format, default, environment variable, and a sentence on its purpose. The
+// README's table is generated from these files, in this order.
 
 import { setting } from '../setting.js';
 import { type ClusterSettings, cluster } from './cluster.js';
@@ -32,7 +32,7 @@ export const schema = {
   log,
 };
 
-/** Their values, each right by itself; of the two lists, entry for entry. */
+/** Their values, each valid by itself; in the two lists, entry by entry. */
 export interface Settings {
   readonly server: ServerSettings;
   readonly cluster: ClusterSettings;

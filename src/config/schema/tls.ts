@@ -1,8 +1,8 @@
-// TLS of a listener, of TCP or of HTTP.
+// TLS of a TCP or HTTP listener.
 
 import { setting } from '../setting.js';
 
-/** @param section where it stands; `what` speaks TLS with it; `prefix` of environment variables */
+/** @param section that has these settings; `what` speaks TLS with them; `prefix` of environment variables */
 export function tlsSettings(section: string, what: string, prefix: string) {
   return {
     certFile: setting({
