@@ -1,4 +1,4 @@
-// `ml-tcp-server status | reload | scale | drain`: tells a running server what to do and shows what came of it.
+// `ml-tcp-server status | reload | scale | drain`: sends a command to a running server and shows the outcome.
 
 import { findServer, operate, type ServerChoice } from '../control/client.js';
 import type { Operation, ServerStatus, WorkerStatus } from '../control/protocol.js';
@@ -17,7 +17,7 @@ export async function runOperation(operation: Operation, flags: OperateFlags): P
   else console.log(operation.command === 'status' ? formatStatus(reply.status) : reply.message);
 }
 
-/** For people: a headline, where to connect, and a line for each worker. */
+/** The status for people: a headline, where to connect, and a line for each worker. */
 export function formatStatus(status: ServerStatus): string {
   const { workers, workersWanted, restarts } = status;
   const ready = workers.filter(({ state }) => state === 'ready').length;

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { packageRoot } from '../config/load.js';
 
-/** What a reply was worth: `wrong` is not the reply that the model gives to this payload. */
+/** The verdict on a reply: `wrong` if it is not the model's reply to this payload. */
 export type Verdict =
   | { readonly kind: 'wrong' }
   | {
@@ -27,7 +27,8 @@ interface HeldOut {
 }
 
 /**
- * The held-out digits: a right reply is ten probabilities whose greatest is the class that the model is known to give.
+ * The held-out digits: a right reply is ten probabilities, the largest for the class that the model is known to
+ * predict.
  */
 export function digitChecks(): readonly Check[] {
   const file = resolve(packageRoot, 'config/models/digits/held-out.json');
@@ -41,12 +42,12 @@ export function digitChecks(): readonly Check[] {
   }));
 }
 
-/** What is sent to models other than that of the digits. */
+/** What is sent to models other than the digits model. */
 export type Payloads =
   | { readonly kind: 'random' | 'zeros'; readonly size: number }
   | { readonly kind: 'given'; readonly bytes: Buffer };
 
-/** There is no truth to compare with: any reply that is not empty is right. */
+/** There is no ground truth to compare with: any reply that is not empty is right. */
 export function payloadChecks(payloads: Payloads): readonly Check[] {
   return payloadsOf(payloads).map((payload) => ({
     payload,
@@ -73,7 +74,7 @@ function floatsToBytes(values: readonly number[]): Buffer {
   return bytes;
 }
 
-/** Index of the greatest of ten float32 probabilities, or null when they are none. */
+/** Index of the largest of ten float32 probabilities, or null when the reply is not ten probabilities. */
 function likeliest(reply: Buffer): number | null {
   if (reply.length !== 40) return null;
   const probabilities = Array.from({ length: 10 }, (_, i) => reply.readFloatLE(i * 4));

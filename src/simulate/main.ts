@@ -17,16 +17,16 @@ export interface Simulation {
   readonly clients: number;
   readonly requests: number;
   readonly depth: number;
-  /** Requests a second over all clients; 0: closed loop. */
+  /** Requests per second over all clients; 0: closed loop. */
   readonly rate: number;
   /** Null: the held-out digits. */
   readonly payloads: Payloads | null;
   readonly lengthFieldSize: LengthFieldSize;
   /** Null: totals are not compared. */
   readonly metrics: MetricsSource | null;
-  /** Empty: none is asked for. */
+  /** Empty: the server requires none. */
   readonly secret: string;
-  /** Speaks TLS when there is one. */
+  /** If set, clients speak TLS. */
   readonly tls?: { readonly ca: Buffer };
 }
 
@@ -110,7 +110,7 @@ function readCa(file: string, mistakes: string[]): Buffer {
   }
 }
 
-/** Runs it, prints what it found, and returns the exit code. */
+/** Runs the simulation, prints its findings, and returns the exit code. */
 export async function simulate(simulation: Simulation): Promise<number> {
   const checks = simulation.payloads === null ? digitChecks() : payloadChecks(simulation.payloads);
   const before = simulation.metrics === null ? null : await readTotals(simulation.metrics);
@@ -137,7 +137,7 @@ export async function simulate(simulation: Simulation): Promise<number> {
   return report.isClean && agree ? 0 : 1;
 }
 
-/** Sends at the rate that is asked for; without one, keeps `depth` requests of each client in flight. */
+/** Sends at the given rate; without one, keeps `depth` requests of each client in flight. */
 function run(
   simulation: Simulation,
   clients: readonly InferenceClient[],
@@ -189,7 +189,7 @@ async function runAtRate(
   if (fault !== null) throw fault;
 }
 
-/** Clients take turns; those whose connection was lost are left out. Null: none has one. */
+/** Clients take turns, except those that have lost their connection; null when all have. */
 function nextConnected(clients: readonly InferenceClient[], i: number, report: Report): InferenceClient | null {
   for (let k = 0; k < clients.length; k++) {
     const client = clients[(i + k) % clients.length] as InferenceClient;

@@ -1,10 +1,10 @@
-// Requests at a rate, whatever comes back: each leaves when it is due, never before, and one that leaves late (this
-// process was busy) still counts from when it was due. A closed loop waits for a slow server and so asks it less just
-// when it is slow (coordinated omission); this one does not.
+// Sends requests at a fixed rate, whatever comes back: each is sent when it is due, never before, and one that is sent
+// late (this process was busy) still counts from when it was due. A closed loop waits for a slow server and so sends it
+// less just when it is slow (coordinated omission); this one does not.
 
-/** Time as the loop sees it; tests bring their own. */
+/** Time as the loop sees it; tests supply their own clock. */
 export interface Clock {
-  /** Milliseconds of a clock that never goes back. */
+  /** Milliseconds of a monotonic clock. */
   now(): number;
   /** Lets the event loop turn once. */
   turn(): Promise<void>;
@@ -22,13 +22,13 @@ export interface OpenLoop {
   readonly requests: number;
   readonly ratePerSecond: number;
   readonly clock: Clock;
-  /** Sends request `i` and does not wait for its reply; false: there is nobody left to send by. */
+  /** Sends request `i` without waiting for its reply; false: nothing more can be sent. */
   send(i: number, dueAt: number): boolean;
 }
 
-/** Timers of Node are late by a millisecond or two, or early by one: the last stretch is spent turning. */
+/** Node's timers are a millisecond or two late, or one early: the last stretch is spent turning the event loop. */
 const timerSlackMs = 3;
-/** Sends in a row before replies are read, when the loop is behind. */
+/** How many requests are sent in a row before replies are read, when the loop is behind. */
 const maxBurst = 64;
 
 /** Resolves when the last request has been sent. */

@@ -1,4 +1,4 @@
-// How far the simulation is: a bar on a terminal, a plain line every second where the output is piped.
+// Shows the progress of the simulation: a bar on a terminal, a plain line every second where the output is piped.
 
 import cliProgress from 'cli-progress';
 

@@ -34,7 +34,7 @@ export class Report {
     return this.#right + this.#wrong + this.failed + this.#lost;
   }
 
-  /** Whether every request had its right reply. */
+  /** Whether every request got the right reply. */
   get isClean(): boolean {
     return this.sent > 0 && this.#right === this.sent;
   }
@@ -43,7 +43,7 @@ export class Report {
     return this.#lostClients.has(client);
   }
 
-  /** Sends one request and notes what came of it; its latency counts from `dueAt`. */
+  /** Sends one request and records its outcome; its latency counts from `dueAt`. */
   async measure(client: InferenceClient, check: Check, dueAt: number): Promise<void> {
     this.sent++;
     try {
@@ -61,7 +61,7 @@ export class Report {
     }
   }
 
-  /** At a given rate: by how much a request left after it was due. Its latency contains that. */
+  /** Records, at a given rate, how long after it was due a request was sent. Its latency includes that. */
   noteLateness(lateMs: number): void {
     this.#lateness[bucketOf(lateMs)] = (this.#lateness[bucketOf(lateMs)] ?? 0) + 1;
     this.#maxLateMs = Math.max(this.#maxLateMs ?? 0, lateMs);

@@ -1,4 +1,4 @@
-// What the server says that it has counted.
+// The totals that the server reports.
 
 export interface Totals {
   readonly requests: number;
@@ -7,15 +7,15 @@ export interface Totals {
 
 export interface MetricsSource {
   readonly url: string;
-  /** Empty: it asks for none. */
+  /** Empty: the server requires none. */
   readonly token: string;
 }
 
-/** Counters are published every so often: that long after the last reply they must have arrived. */
+/** Counters are published periodically: so long after the last reply, they must have arrived. */
 const settleMs = 5000;
 const pollMs = 100;
 
-/** Null when the metrics cannot be had. */
+/** Null when the metrics cannot be read. */
 export async function readTotals({ url, token }: MetricsSource): Promise<Totals | null> {
   try {
     const authorization = token === '' ? {} : { authorization: `Bearer ${token}` };
@@ -28,7 +28,7 @@ export async function readTotals({ url, token }: MetricsSource): Promise<Totals 
   }
 }
 
-/** What was counted since `before`: as soon as it is `expected` requests, else after the time that counters need. */
+/** What was counted since `before`: as soon as it reaches `expected` requests, else after `settleMs`. */
 export async function waitForTotals(source: MetricsSource, before: Totals, expected: number): Promise<Totals | null> {
   const deadline = performance.now() + settleMs;
   for (;;) {

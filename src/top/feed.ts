@@ -1,4 +1,4 @@
-// The metrics as an aggregator streams them; when it goes away, it is asked again and again.
+// Receives the metrics that an aggregator streams; when the connection ends, tries again until it succeeds.
 
 import { WebSocket } from 'ws';
 import type { Metrics } from '../aggregator/metrics.js';
@@ -7,7 +7,7 @@ const retryMs = 1000;
 
 export interface FeedListener {
   onMetrics(metrics: Metrics): void;
-  /** It cannot be reached, or has gone. */
+  /** The aggregator cannot be reached, or the connection has ended. */
   onGone(reason: string): void;
 }
 

@@ -1,4 +1,5 @@
-// `ml-tcp-server top`: the cluster at a terminal, drawn anew as it changes; a line a second where the output is piped.
+// `ml-tcp-server top`: shows the cluster on a terminal and keeps it up to date; where the output is piped, prints one
+// line per second.
 
 import type { Metrics } from '../aggregator/metrics.js';
 import { OperatorError } from '../errors.js';
@@ -6,9 +7,9 @@ import { Feed } from './feed.js';
 import { formatLine, formatScreen } from './render.js';
 
 export interface TopOptions {
-  /** Of an aggregator: http://host:port. */
+  /** The aggregator's: http://host:port. */
   readonly url: string;
-  /** As its http.token; empty: it asks for none. */
+  /** As its http.token; empty: it requires none. */
   readonly token: string;
   readonly once: boolean;
   readonly json: boolean;
@@ -16,7 +17,7 @@ export interface TopOptions {
 
 const drawIntervalMs = 500;
 const lineIntervalMs = 1000;
-/** The last one is Ctrl-C: of a raw terminal it comes as a key. */
+/** The last one is Ctrl-C, which a raw terminal delivers as a key. */
 const quitKeys = ['q', 'Q', '\u0003'];
 
 /** Throws OperatorError CONFIG_INVALID; with `once`, SERVER_NOT_FOUND when no aggregator answers. */
@@ -28,7 +29,7 @@ export async function top({ url, token, once, json }: TopOptions): Promise<void>
     );
   }
   if (once) return printOnce(url, token, json);
-  process.stdout.on('error', () => process.exit(0)); // whoever read it has had enough
+  process.stdout.on('error', () => process.exit(0)); // the reader has closed the output
   if (process.stdout.isTTY && process.stdin.isTTY && !json) return drawUntilQuit(url, token);
   return printLines(url, token, json);
 }
@@ -63,7 +64,7 @@ function printLines(url: string, token: string, json: boolean): Promise<void> {
     },
     onGone: (reason) => console.error(`no aggregator answers on ${url}: ${reason}`),
   });
-  return new Promise(() => {}); // until somebody ends it
+  return new Promise(() => {}); // until the process is ended
 }
 
 function drawUntilQuit(url: string, token: string): Promise<void> {
@@ -74,7 +75,7 @@ function drawUntilQuit(url: string, token: string): Promise<void> {
   const draw = (): void => {
     const ageMs = performance.now() - receivedAt + (metrics?.age_ms ?? 0);
     const lines = formatScreen({ metrics, gone, ageMs }, stdout.columns, stdout.rows);
-    // From the upper left corner, each line cleared behind its end, and all below the last: nothing flickers.
+    // Draws from the upper left corner and clears the rest of each line and of the screen, so that nothing flickers.
     stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K`).join('\n')}\x1b[J`);
   };
   const feed = new Feed(url, token, {
@@ -85,7 +86,7 @@ function drawUntilQuit(url: string, token: string): Promise<void> {
       gone = reason;
     },
   });
-  stdout.write('\x1b[?1049h\x1b[?25l'); // a screen of its own, no cursor
+  stdout.write('\x1b[?1049h\x1b[?25l'); // alternate screen, no cursor
   process.on('exit', () => stdout.write('\x1b[?25h\x1b[?1049l'));
   stdin.setRawMode(true);
   draw();

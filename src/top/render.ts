@@ -1,5 +1,5 @@
-// The cluster on a terminal: a headline, the figures, what happened last, and a line for each model, worker and node,
-// as many as fit.
+// The cluster on a terminal: a headline, the figures, the latest events, and a line for each model, worker and node, as
+// many as fit.
 
 import { troublesOf } from '../aggregator/health.js';
 import type { Metrics } from '../aggregator/metrics.js';
@@ -7,7 +7,7 @@ import { bytes, clock, count, duration, percent, span, table } from '../format.j
 
 export interface View {
   readonly metrics: Metrics | null;
-  /** Why nothing comes; null while it does. */
+  /** Why no metrics arrive; null while they do. */
   readonly gone: string | null;
   /** How old the metrics are, in milliseconds. */
   readonly ageMs: number;
@@ -31,13 +31,13 @@ export function formatLine(metrics: Metrics): string {
   ].join('  ');
 }
 
-/** What is wrong, if anything is; of old numbers nobody can tell. */
+/** What is wrong, if anything is; stale metrics cannot tell. */
 function unhealthy(metrics: Metrics): readonly string[] {
   const troubles = metrics.stale ? [] : troublesOf(metrics);
   return troubles.length === 0 ? [] : [troubles.join('; ')];
 }
 
-/** Lines of text, none longer than `columns`, no more than `rows`. */
+/** At most `rows` lines of text, none longer than `columns`. */
 export function formatScreen(view: View, columns: number, rows: number): readonly string[] {
   const { metrics } = view;
   const head = [statusLine(view), ''];
@@ -140,7 +140,7 @@ function workers({ workers: all }: Metrics): readonly string[] {
   );
 }
 
-/** What does not fit is cut, and said to be. */
+/** Cuts what does not fit, and marks the cuts. */
 function fit(lines: readonly string[], columns: number, rows: number): readonly string[] {
   const shown =
     lines.length <= rows ? lines : [...lines.slice(0, Math.max(0, rows - 1)), `… ${lines.length - rows + 1} more`];
