@@ -26,13 +26,13 @@ export const durationBounds = [
   0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 ] as const;
 
-/** What samples are read from: the state of the cluster, and of the aggregator that answers. */
+/** What samples are read from: the state of the cluster, and that of the aggregator that answers. */
 interface Readings extends ClusterState {
   readonly version: string;
-  /** Time since the records could be read. */
+  /** Time since the records were last read successfully. */
   readonly ageMs: number;
   readonly refusals: Refusals;
-  /** Of its connections to Redis, by name. */
+  /** Failures of its connections to Redis, by name. */
   readonly redisFailures: Readonly<Record<string, number>>;
 }
 
@@ -190,9 +190,9 @@ export const familySources: readonly FamilySource[] = [
 ];
 
 /**
- * @param ageMs time since the records could be read
+ * @param ageMs time since the records were last read successfully
  * @param refusals of the aggregator that answers
- * @param redisFailures of its connections to Redis, by name
+ * @param redisFailures failures of its connections to Redis, by name
  */
 export function metricFamilies(
   state: ClusterState,
@@ -258,7 +258,7 @@ function perNode(value: (node: NodeMetrics) => number): FamilySource['samples'] 
 
 function durationSamples(model: string, durations: SparseHistogram): readonly Sample[] {
   let sum = 0;
-  // A bucket of ours counts below a bound when its middle does: never more than 1.6 % off.
+  // One of our buckets counts as below a bound when its middle is: at most 1.6 % off.
   const within = durationBounds.map(() => 0);
   for (let k = 0; k < durations.length; k += 2) {
     const seconds = bucketMiddleMs(durations[k] as number) / 1000;
@@ -306,7 +306,7 @@ function restartsByNode({ base, nodes, gone }: LiveRecords): readonly Sample[] {
   return [...restarts].map(([node, value]) => ({ labels: { node }, value }));
 }
 
-/** A node that was restarted, or a slot that was refilled, may be there twice for a moment: the newest one counts. */
+/** A restarted node, or a refilled slot, may appear twice for a moment: the newest sample counts. */
 function uniqueSamples(samples: readonly Sample[]): readonly Sample[] {
   return [...new Map(samples.map((sample) => [`${sample.suffix}${JSON.stringify(sample.labels)}`, sample])).values()];
 }

@@ -1,4 +1,4 @@
-// The TypeScript client: pipelines requests over one connection and gives each its reply.
+// The TypeScript client: pipelines requests over one connection and resolves each with its reply.
 
 import { createConnection, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions as TlsOptions } from 'node:tls';
@@ -13,16 +13,16 @@ export interface ClientOptions {
   readonly maxReplyBytes?: number;
   readonly connectTimeoutMs?: number;
   /**
-   * Silence after which the kernel asks whether the server is still there (TCP keepalive): 30 seconds by default, in
-   * whole seconds; a server that does not answer for 10 s more breaks the connection. 0: it never asks.
+   * Silence after which the kernel checks whether the server is still there (TCP keepalive): 30 seconds by default, in
+   * whole seconds; if the server does not answer for another 10 s, the connection breaks. 0: no checks.
    */
   readonly keepAliveMs?: number;
   /**
-   * Speaks TLS, with these options of `tls.connect`: `ca` to trust, `cert` and `key` to show. The server's certificate
-   * must be good for `host`, or for `servername`.
+   * Speaks TLS, with these options of `tls.connect`: `ca` to trust, `cert` and `key` to present. The server's
+   * certificate must be valid for `host`, or for `servername`.
    */
   readonly tls?: TlsOptions;
-  /** As server.sharedSecret; it is sent in front of the first request. */
+  /** As server.sharedSecret; it is sent before the first request. */
   readonly secret?: string;
 }
 
@@ -67,8 +67,8 @@ export class InferenceClient {
   }
 
   /**
-   * Rejects with the socket's error when the server cannot be reached in time (5 s by default), or TLS is not agreed
-   * on.
+   * Rejects with the socket's error when the server cannot be reached in time (5 s by default), or the TLS handshake
+   * fails.
    */
   static async connect({
     host = '127.0.0.1',
@@ -104,11 +104,11 @@ export class InferenceClient {
   }
 
   /**
-   * Sends one request; any number may be under way at once.
-   * @param payload one input row, as the model wants it (for ONNX: little-endian, the model's dtype and shape)
-   * @returns the reply's bytes; with an ONNX model, one output row. Copy what you keep of it for long.
-   * @throws RequestFailedError when the server answers with an empty frame, ConnectionLostError when it hangs up,
-   *   RangeError when the payload does not fit the length field.
+   * Sends one request; any number may be in flight at once.
+   * @param payload one input row, as the model expects it (for ONNX: little-endian, the model's dtype and shape)
+   * @returns the reply's bytes; with an ONNX model, one output row. Copy any part that you keep for long.
+   * @throws RequestFailedError when the server answers with an empty frame, ConnectionLostError when the connection
+   *   ends, RangeError when the payload does not fit the length field.
    */
   infer(payload: Uint8Array): Promise<Buffer> {
     const frame = encodeFrame(payload, this.#lengthFieldSize);
@@ -120,12 +120,12 @@ export class InferenceClient {
     });
   }
 
-  /** Requests that wait for their replies. */
+  /** How many requests wait for their replies. */
   get inFlight(): number {
     return this.#waiting.length - this.#head;
   }
 
-  /** Lets the replies under way arrive, then closes. */
+  /** Lets outstanding replies arrive, then closes. */
   async close(): Promise<void> {
     if (this.#socket.destroyed) return;
     const closed = new Promise((resolve) => this.#socket.once('close', resolve));
@@ -133,7 +133,7 @@ export class InferenceClient {
     await closed;
   }
 
-  /** Closes at once; requests under way reject. */
+  /** Closes at once; requests in flight reject. */
   destroy(): void {
     this.#socket.destroy();
   }

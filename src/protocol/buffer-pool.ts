@@ -1,16 +1,16 @@
-// Buffers for large frames and replies, used again: under a flood of them the garbage that waits to be collected would
-// otherwise be many times what is held.
+// Reuses the buffers of large frames and replies: under a flood of them, the garbage that waits for collection would
+// otherwise be many times the memory in use.
 
-/** Smaller ones cost less to make than to keep. */
+/** Smaller buffers are cheaper to allocate than to keep. */
 const smallest = 4096;
 
 export class BufferPool {
   readonly #maxKeptBytes: number;
   #keptBytes = 0;
-  /** By size, a power of two. */
+  /** Kept buffers by size, a power of two. */
   readonly #kept = new Map<number, Buffer[]>();
 
-  /** @param maxKeptBytes what may lie in the pool, used by nobody */
+  /** @param maxKeptBytes how many unused bytes the pool may keep */
   constructor(maxKeptBytes: number) {
     this.#maxKeptBytes = maxKeptBytes;
   }
@@ -19,7 +19,7 @@ export class BufferPool {
     return this.#keptBytes;
   }
 
-  /** A buffer of at least so many bytes, with whatever is in them. */
+  /** A buffer of at least so many bytes, with arbitrary contents. */
   take(bytes: number): Buffer {
     if (bytes < smallest) return Buffer.allocUnsafeSlow(bytes);
     const size = 2 ** Math.ceil(Math.log2(bytes));
@@ -29,12 +29,12 @@ export class BufferPool {
     return buffer;
   }
 
-  /** A buffer of exactly so many bytes, for what is soon gone; small ones lie side by side. */
+  /** A buffer of exactly so many bytes, for short-lived data; small ones share Node's own pool. */
   takeBriefly(bytes: number): Buffer {
     return bytes < smallest ? Buffer.allocUnsafe(bytes) : this.take(bytes).subarray(0, bytes);
   }
 
-  /** Gives a buffer of `take` or `takeBriefly` back, when nobody reads or writes it any more. */
+  /** Returns a buffer of `take` or `takeBriefly` to the pool, once it is no longer read or written. */
   give(taken: Buffer): void {
     if (taken.length < smallest) return;
     const buffer = taken.length === taken.buffer.byteLength ? taken : Buffer.from(taken.buffer);

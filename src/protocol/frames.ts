@@ -6,19 +6,19 @@
 // The decoder is a cursor that its owner pulls: `push` hands it a chunk, `next` moves to the next whole frame. Pulling
 // lets a connection stop between any two frames (too many in flight) and leave the rest where it is.
 // A frame that lies inside one chunk is never copied: (source, start, end) point into the chunk. Only a frame that
-// crosses chunks is gathered, in a buffer that grows with the bytes that really came: the length a client announces
-// reserves nothing. No sockets and no timers in here.
+// crosses chunks is gathered, in a buffer that grows with the bytes received: the length that a client announces
+// reserves nothing. This module uses no sockets and no timers.
 
 import { BufferPool } from './buffer-pool.js';
 
 export type LengthFieldSize = 2 | 4 | 8;
 
-/** The largest payload length that a field of this size can announce; for 8 bytes, that JavaScript counts exactly. */
+/** The largest payload length that a field of this size can announce; for 8 bytes, the largest safe integer. */
 export function maxFrameLength(lengthFieldSize: LengthFieldSize): number {
   return lengthFieldSize === 2 ? 0xffff : lengthFieldSize === 4 ? 0xffffffff : Number.MAX_SAFE_INTEGER;
 }
 
-/** Writes `length` at `at`, big-endian, and returns the offset behind it. */
+/** Writes `length` at `at`, big-endian, and returns the offset after it. */
 export function writeLength(out: Buffer, at: number, length: number, lengthFieldSize: LengthFieldSize): number {
   if (lengthFieldSize === 8) {
     out.writeUInt32BE(Math.floor(length / 0x1_0000_0000), at);
@@ -33,7 +33,7 @@ export function writeLength(out: Buffer, at: number, length: number, lengthField
   return at;
 }
 
-/** One frame as bytes. Throws RangeError when the payload is longer than the length field can say. */
+/** One frame as bytes. Throws RangeError when the payload is longer than the length field can express. */
 export function encodeFrame(payload: Uint8Array, lengthFieldSize: LengthFieldSize): Buffer {
   if (payload.length > maxFrameLength(lengthFieldSize)) {
     throw new RangeError(
@@ -45,12 +45,12 @@ export function encodeFrame(payload: Uint8Array, lengthFieldSize: LengthFieldSiz
   return frame;
 }
 
-/** An empty frame: on this protocol, the reply to a request that failed. */
+/** An empty frame: in this protocol, the reply to a request that failed. */
 export function emptyFrame(lengthFieldSize: LengthFieldSize): Buffer {
   return Buffer.alloc(lengthFieldSize);
 }
 
-/** `incomplete`: more bytes are needed. `too-large`: these bytes are wrong, and the stream cannot go on. */
+/** `incomplete`: more bytes are needed. `too-large`: the bytes are invalid, and the stream cannot continue. */
 export type FrameStatus = 'frame' | 'incomplete' | 'too-large';
 
 const nothing: Buffer = Buffer.alloc(0);
@@ -62,26 +62,26 @@ export class FrameDecoder {
   start = 0;
   end = 0;
 
-  /** A frame that announces more makes `next` return `too-large`, from then on for ever. */
+  /** A frame that announces more makes this and every later `next` return `too-large`. */
   maxPayloadBytes: number;
   readonly #lengthFieldSize: LengthFieldSize;
   #chunk: Buffer = nothing;
   #at = 0;
   #partial: Buffer = nothing;
   #partialLength = 0;
-  /** A frame that was gathered and is being looked at. */
+  /** The buffer of a gathered frame that `source` currently points to. */
   #lent: Buffer = nothing;
   #isBroken = false;
   readonly #pool: BufferPool;
 
-  /** @param pool for frames that come in pieces; with one of its own nothing is used again */
+  /** @param pool for frames that arrive in pieces; by default no buffers are reused */
   constructor(lengthFieldSize: LengthFieldSize, maxPayloadBytes: number, pool: BufferPool = noPool) {
     this.#pool = pool;
     this.#lengthFieldSize = lengthFieldSize;
     this.maxPayloadBytes = maxPayloadBytes;
   }
 
-  /** Takes the bytes that came next; `chunk` must not change before `keep`. */
+  /** Takes the next bytes; `chunk` must not change before `retain`. */
   push(chunk: Buffer): void {
     this.#takeBack();
     const rest = this.#chunk.length - this.#at;
@@ -89,7 +89,7 @@ export class FrameDecoder {
     this.#at = 0;
   }
 
-  /** Copies what it still needs of the last chunk: that, and what `source` was, may be used for something else. */
+  /** Copies what it still needs of the last chunk, so that the chunk and the last `source` may be reused. */
   retain(): void {
     this.#takeBack();
     if (this.#at === this.#chunk.length) this.#chunk = nothing;
@@ -114,17 +114,17 @@ export class FrameDecoder {
     return 'frame';
   }
 
-  /** Whether a frame was begun and is not whole yet, as far as the bytes have been looked at. */
+  /** Whether the bytes pulled so far end within a frame. */
   get isMidFrame(): boolean {
     return this.#partialLength > 0;
   }
 
-  /** How many bytes wait in here, pulled by nobody yet. */
+  /** How many buffered bytes have not been pulled yet. */
   get bufferedBytes(): number {
     return this.#partialLength + this.#chunk.length - this.#at;
   }
 
-  /** Nothing more will come, or be asked for. */
+  /** To be called when no more bytes will arrive, or be pulled: returns the buffers to the pool. */
   close(): void {
     this.#takeBack();
     this.#pool.give(this.#partial);
@@ -132,7 +132,7 @@ export class FrameDecoder {
     this.#partialLength = 0;
   }
 
-  /** Bytes that no frame was made of yet, in order: what another decoder needs to go on in this one's place. */
+  /** The bytes after the last frame, in order: another decoder needs them to continue in this one's place. */
   unread(): Buffer {
     return Buffer.concat([this.#partial.subarray(0, this.#partialLength), this.#chunk.subarray(this.#at)]);
   }
@@ -157,7 +157,7 @@ export class FrameDecoder {
     return 'too-large';
   }
 
-  /** Copies the begun frame out, so that a few waiting bytes do not hold a whole chunk in memory. */
+  /** Copies the incomplete frame out, so that a few waiting bytes do not keep a whole chunk in memory. */
   #keepPartial(): FrameStatus {
     const rest = this.#chunk.length - this.#at;
     if (rest > 0) this.#gather(rest);
@@ -185,7 +185,7 @@ export class FrameDecoder {
     if (missing > 0) this.#gather(missing);
   }
 
-  /** Moves `count` bytes from the chunk to the begun frame. Capacity doubles, so a byte at a time costs no more. */
+  /** Moves `count` bytes from the chunk to the incomplete frame. Capacity doubles, so single bytes cost no more. */
   #gather(count: number): void {
     const length = this.#partialLength + count;
     if (length > this.#partial.length) {

@@ -45,7 +45,7 @@ export class RecordMemory {
     return { records, forgotten };
   }
 
-  /** A record renewed since the last update is no older than that update, even if the store's clock was set meanwhile. */
+  /** A record renewed since the last update is no older than that update, even if the store's clock was set since. */
   #ageOf(known: Known | undefined, ageMs: number, now: number): number {
     return Math.max(0, known === undefined ? ageMs : Math.min(ageMs, now - this.#updatedAt));
   }
