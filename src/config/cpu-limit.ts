@@ -2,8 +2,8 @@
 // way. Node's availableParallelism() knows the cores that the process may run on, but not this limit.
 //
 // A limit applies to a group and all groups in it, so the lowest along the whole path counts. Version 2 of cgroups has
-// it in cpu.max ("50000 100000": 50 ms in each 100 ms, half a core), version 1 in cpu.cfs_quota_us and cpu.cfs_period_us
-// of the hierarchy that has the controller cpu. Both may be mounted at once.
+// it in cpu.max ("50000 100000": 50 ms in each 100 ms, half a core), version 1 in cpu.cfs_quota_us and
+// cpu.cfs_period_us of the hierarchy that has the controller cpu. Both may be mounted at once.
 // See https://docs.kernel.org/admin-guide/cgroup-v2.html and https://docs.kernel.org/scheduler/sched-bwc.html
 
 import { readFileSync } from 'node:fs';

@@ -1,7 +1,7 @@
 // Loads settings from files, the environment and flags, and validates them.
 //
-// Layers, each overriding the one before: schema defaults, config/default.json, config/$NODE_ENV.json, --config FILE (or
-// CONFIG_FILE), .env, environment, flags. Every mistake of every layer is reported at once, with its origin.
+// Layers, each overriding the one before: schema defaults, config/default.json, config/$NODE_ENV.json, --config FILE
+// (or CONFIG_FILE), .env, environment, flags. Every mistake of every layer is reported at once, with its origin.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -204,7 +204,7 @@ export function leafSchema(key: string, tree: object = schema): LeafSchema {
   return key.split('.').reduce<unknown>((node, name) => (node as Record<string, unknown>)[name], tree) as LeafSchema;
 }
 
-/** Dotted key and value of everything that a layer sets, down to the known keys; unknown keys are yielded as they are. */
+/** Dotted key and value of all that a layer sets, down to the known keys; unknown keys are yielded as they are. */
 function* leaves(values: Record<string, unknown>, keys: readonly string[], prefix = ''): Generator<[string, unknown]> {
   for (const [name, value] of Object.entries(values)) {
     const key = prefix + name;
