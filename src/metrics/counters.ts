@@ -136,7 +136,7 @@ const table = {
   closedByWriteTimeout: { ...connectionsClosed, labels: { reason: 'write_timeout' } },
   /** The client stopped answering the kernel: neither keepalive probes nor retransmitted replies. */
   closedByKeepAlive: { ...connectionsClosed, labels: { reason: 'keep_alive' } },
-  /** The shared secret was wrong, or did not come in time. */
+  /** The shared secret was wrong, or did not arrive in time. */
   closedBySecret: { ...connectionsClosed, labels: { reason: 'secret' } },
   closedByPayloadTooLarge: { ...connectionsClosed, labels: { reason: 'payload_too_large' } },
   closedByDrain: { ...connectionsClosed, labels: { reason: 'drain' } },

@@ -70,7 +70,7 @@ function lockFile(folder: string, name: string): string {
   return join(folder, `${name}${lockEnding}`);
 }
 
-/** Uses a socket path that the kernel accepts: one through the open folder where the plain path is too long. */
+/** Calls `use` with a path that is short enough for a socket: through the open folder where the plain one is not. */
 async function withShortPath<T>(folder: string, file: string, use: (path: string) => Promise<T>): Promise<T> {
   const path = join(folder, file);
   if (isSocketPath(path)) return use(path);

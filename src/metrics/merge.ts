@@ -173,7 +173,7 @@ function containedRuns(records: readonly MetricsRecord[]): ReadonlyMap<string, r
 
 /**
  * The part of a gone record that counts beside the run's `own` records, which are newer than those it replaces; null
- * when none does. Counts only grow, so of two figures for the same run the larger one is newer.
+ * when nothing does. Counts only grow, so of two figures for the same run the larger one is newer.
  * @param isNodeContained whether another record contains what the run's node record counted
  */
 function remainsOf(
@@ -221,7 +221,7 @@ function remainsOf(
 
 /**
  * The record without what a later run of the node took over, which is counted there even once the later run no longer
- * names this one; null when the later run took over nothing.
+ * names this one; null when that changes nothing.
  */
 function withoutContained(
   record: GoneRecord,

@@ -7,7 +7,7 @@ import { Feed } from './feed.js';
 import { formatLine, formatScreen } from './render.js';
 
 export interface TopOptions {
-  /** The aggregator's: http://host:port. */
+  /** The URL of an aggregator: http://host:port. */
   readonly url: string;
   /** As its http.token; empty: it requires none. */
   readonly token: string;

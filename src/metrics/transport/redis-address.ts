@@ -91,7 +91,7 @@ export const formatAddress = ({ host, port }: RedisAddress): string =>
 /** What the URL says, or the defaults without one. */
 export function redisUrlOf({ url, caFile, certFile }: RedisSettings): RedisUrl {
   if (url !== '') return parseRedisUrl(url);
-  // With nodes alone, setting files for TLS turns it on.
+  // With nodes alone, setting a file for TLS turns TLS on.
   const isTls = caFile !== '' || certFile !== '';
   return { isTls, host: '', port: defaultPort, username: '', password: '', db: 0, family: 0 };
 }

@@ -46,7 +46,7 @@ const keepAliveMs = 10_000;
 /** How long an abandoned connection may take to close; without a limit, one to a vanished peer would wait forever. */
 const disconnectTimeoutMs = 250;
 
-/** Throws when no Sentinel tells where the master is, or the TLS files cannot be used. */
+/** Throws when no Sentinel knows where the master is, or the TLS files cannot be used. */
 export async function openRedis(settings: RedisSettings, options: OpenOptions): Promise<Opened> {
   const url = redisUrlOf(settings);
   const nodes = rotated(settings.nodes.map(addressOf), options.attempt);

@@ -42,9 +42,9 @@ export interface LinkOptions {
   readonly proofLimitMs?: number;
 }
 
-/** So many failed proofs in a row replace the connection, if another one might not give the same error. */
+/** The connection is replaced after this many failed proofs in a row, if another one might not give the error. */
 const maxFailedProofs = 2;
-/** One in so many failed attempts investigates the cause. */
+/** One in this many failing attempts looks more closely for the cause. */
 const closerLookEvery = 8;
 /** How long a refusal is remembered when the command is not sent again. */
 const refusalLifeMs = 10_000;

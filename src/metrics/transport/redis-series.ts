@@ -2,7 +2,7 @@
 
 import type { RedisClient } from './redis-connection.js';
 
-/** Removes later values: they predate a clock that was set back. ARGV: second, value, oldest second to keep */
+/** Removes later values, written before the clock was set back. ARGV: second, value, oldest second to keep */
 const appendScript = `redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])

@@ -55,7 +55,7 @@ export class RedisSubscription extends EventEmitter {
     return this.#link.whenUp();
   }
 
-  /** Resolves when Redis has been asked; a subscription that fails now is made up for later. */
+  /** Resolves when Redis has been asked; a subscription that fails now is tried again with the next proof. */
   subscribe(channels: string | readonly string[]): Promise<void> {
     for (const channel of [channels].flat()) this.#channels.add(channel);
     return this.#catchUp();
