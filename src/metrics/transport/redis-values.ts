@@ -14,7 +14,7 @@ export class RedisValues {
     this.#lifeMs = lifeMs;
   }
 
-  /** Null when there is none. `ageMs`: since it was written, by the clock of Redis. */
+  /** Null when there is none. `ageMs`: since it was last written with the full life, by the clock of Redis. */
   async read(
     name: string,
   ): Promise<{ readonly value: string; readonly ageMs: number; readonly leftMs: number } | null> {
