@@ -12,7 +12,7 @@ const row = (...cells) => `| ${cells.map((cell) => String(cell).replaceAll('|', 
 const table = (head, rows) =>
   [row(...head), row(...head.map(() => '---')), ...rows.map((cells) => row(...cells))].join('\n');
 
-/** Every README of the checkout: its path → its text. The one that a newcomer reads comes first. */
+/** All READMEs of the checkout, path → text. The one that a newcomer reads comes first. */
 export function readReadmes() {
   const isOurs = ({ name }) => !name.startsWith('.') && !['node_modules', 'dist', 'build'].includes(name);
   const foldersIn = (folder) =>
@@ -25,7 +25,9 @@ export function readReadmes() {
   return Object.fromEntries(files.map((file) => [file, readFileSync(join(root, file), 'utf8')]));
 }
 
-/** What the top README says of speed, in the figures that `npm run bench -- --write` has put into its own. */
+/**
+ * The table of the top README on speed, from the figures that `npm run bench -- --write` has put into its own README.
+ */
 function speedTable(benchText) {
   const figure = (label, column = 2) => {
     const line = benchText.split('\n').find((text) => text.startsWith(`| ${label} |`));
@@ -119,8 +121,8 @@ async function tables(benchText) {
 }
 
 /**
- * The READMEs (path → text) with their tables as the code has them now. Throws when a table has no place in any of
- * them, or a place no table.
+ * The READMEs (path → text) with their tables made from the current code. Throws when a table has no place in any of
+ * them, or a place has no table.
  */
 export async function withTables(readmes) {
   const contents = new Map(Object.entries(await tables(readmes[benchReadme] ?? '')));

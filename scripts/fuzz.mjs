@@ -1,7 +1,7 @@
-// `npm run fuzz -- decoder|http [--seconds N] [--seed N]`: fuzzing that is led by coverage. Inputs that reach code, or
-// reach it more often, than any before are kept and changed further; V8 itself counts (its precise block coverage), so
-// nothing has to be instrumented or compiled. The corpus stays in build/fuzz/TARGET from run to run. An input that
-// fails is kept there too, and printed: it belongs into a test.
+// `npm run fuzz -- decoder|http [--seconds N] [--seed N]`: coverage-guided fuzzing. Inputs that reach new code, or
+// reach code more often than any before, are kept and changed further; V8 itself counts (its precise block coverage),
+// so nothing has to be instrumented or compiled. The corpus stays in build/fuzz/TARGET from run to run. An input that
+// fails is kept there too, and printed: it belongs in a test.
 
 import { createHash, randomInt } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { createMutator } from './fuzz/mutate.mjs';
 import { build, install, root } from './prepare.mjs';
 
 const targets = ['decoder', 'http'];
-/** Inputs between two looks at the counts; a look costs more than an input. */
+/** Inputs between two reads of the counts; a read costs more than an input. */
 const inputsALook = 20;
 
 const { values, positionals } = parseArgs({

@@ -1,8 +1,8 @@
 // What the published packages hold beside our own compiled sources.
 //
-//   dist/onnxruntime   ONNX Runtime as its authors publish it, for the platforms of a server, without what only its
-//                      install script needs. As a dependency it would run that script at install, which fetches from
-//                      outside the registry, and bring 290 MB of binaries to every platform.
+//   dist/onnxruntime   ONNX Runtime as its authors publish it, for server platforms, without what only its install
+//                      script needs. As a dependency it would run that script at install, which fetches from
+//                      outside the registry, and would bring 290 MB of binaries to every platform.
 //   src/client/dist    the client with the files it imports: a package of its own, without dependencies
 //
 // `npm pack` and `npm pack ./src/client` then pack what is there; no script runs at pack or install.
@@ -23,18 +23,19 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Packages that are inside of ours: dependencies for development to npm, part of the product to who uses it. */
+/** Packages inside ours: to npm they are development dependencies, to users a part of the product. */
 export const vendoredPackages = ['onnxruntime-node'];
 
-/** Where the published package serves ONNX models by itself; a build adds the platform that it runs on. */
+/** The platforms on which the published package serves ONNX models by itself; a build adds its own platform. */
 const publishedPlatforms = ['linux/x64', 'linux/arm64', 'darwin/arm64'];
 
 /**
- * Its version whose LICENSE and ThirdPartyNotices.txt are in scripts/onnxruntime; they come from its wheel for Python.
+ * The version of ONNX Runtime whose LICENSE and ThirdPartyNotices.txt are in scripts/onnxruntime; they come from its
+ * wheel for Python.
  */
 const versionOfNotices = '1.30.0';
 
-/** The same library under a second name, to which no other file refers. */
+/** The same library under a second name, which no other file refers to. */
 const isSecondName = (file) => /^libonnxruntime\.\d+\.\d+\.\d+\.dylib$/.test(file);
 
 export function buildPackages() {
@@ -51,11 +52,11 @@ function vendorOnnxRuntime() {
     throw new Error(
       `scripts/onnxruntime has the notices of onnxruntime ${versionOfNotices}, not of ${version}: renew them`,
     );
-  // Without `type`, as in the original: these files are CommonJS, inside of a package that is not.
+  // Without `type`, as in the original: these files are CommonJS inside a package that is not.
   const manifest = `${JSON.stringify({ name, version, license, main: 'dist/index.js', platforms }, null, 2)}\n`;
   const isThere = () => isSame(join(to, 'package.json'), manifest);
   if (!isThere()) {
-    // Beside it and then moved: another build, or a server, may be using the folder.
+    // Made beside it and then moved: another build, or a server, may be using the folder.
     const fresh = join(root, `build/onnxruntime.${process.pid}`);
     rmSync(fresh, { recursive: true, force: true });
     placeFiles(join(from, 'dist'), join(fresh, 'dist'), (file) => file.endsWith('.js'));
@@ -70,7 +71,7 @@ function vendorOnnxRuntime() {
       renameSync(fresh, to);
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
-      if (!isThere()) throw error; // else another build was quicker
+      if (!isThere()) throw error; // otherwise another build was faster
     }
   }
   const ours = join(root, 'scripts/onnxruntime');
@@ -79,12 +80,14 @@ function vendorOnnxRuntime() {
 
 const isSame = (file, content) => existsSync(file) && readFileSync(file).equals(Buffer.from(content));
 
-/** Copies what has changed: somebody may be reading the copy. */
+/** Copies only what has changed: a process may be reading the copy. */
 export function update(from, to) {
   if (!isSame(to, readFileSync(from))) copyFileSync(from, to);
 }
 
-/** Files of a folder as links where the file system can, else as copies: nobody writes into either. */
+/**
+ * Puts files of a folder in place as links where the file system can, otherwise as copies: nothing writes to either.
+ */
 function placeFiles(from, to, isWanted) {
   mkdirSync(to, { recursive: true });
   for (const file of readdirSync(from).filter(isWanted)) {

@@ -1,4 +1,4 @@
-// Brings a checkout to where it can run: dependencies as the lock file pins them, and a build of the sources.
+// Prepares a checkout to run: installs the dependencies that the lock file pins, and builds the sources.
 // Plain JavaScript with nothing but Node, since it runs before anything is installed.
 
 import { spawnSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { buildPackages, update } from './packages.mjs';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Runs a command in the checkout with its output shown; ends this process when it fails, saying which one did. */
+/** Runs a command in the checkout and shows its output; when it fails, names it and ends this process. */
 export function run(command, args, options = {}) {
   const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options });
   if (status === 0) return;
@@ -18,12 +18,12 @@ export function run(command, args, options = {}) {
   process.exit(status ?? 1);
 }
 
-/** Runs a tool that the dependencies bring. */
+/** Runs a tool that comes with the dependencies. */
 export function runTool(name, args, options) {
   run(process.execPath, [binOf(name), ...args], options);
 }
 
-/** The script that a tool of the dependencies is started by. */
+/** The script that starts a tool of the dependencies. */
 export function binOf(name) {
   const folder = join(root, 'node_modules', name);
   const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
@@ -38,7 +38,7 @@ export function install() {
   const stamp = join(root, 'node_modules', '.installed-lock');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
   console.error('installing dependencies …');
-  // Output goes to stderr: what runs next may print what somebody pipes.
+  // Output goes to stderr: the output of what runs next may be piped.
   run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--no-progress', '--loglevel=error'], {
     stdio: ['ignore', 2, 2],
     shell: process.platform === 'win32',
@@ -53,11 +53,11 @@ export function build() {
   buildPackages();
 }
 
-/** The live page: one script, one style sheet, and what is served as it is. */
+/** The live page: one script, one style sheet, and static files. */
 export function buildPage() {
   const from = join(root, 'src/aggregator/page');
   const to = join(root, 'dist/aggregator/page');
-  // What is the same stays as it is: a server may run from here, and looks whether its code has changed.
+  // Unchanged files are not rewritten: a server may run from here, and checks whether its code has changed.
   const fresh = join(root, `build/page.${process.pid}`);
   const options = ['--bundle', '--minify', '--format=esm', '--target=es2022', '--log-level=warning'];
   const jsx = ['--jsx=automatic', '--jsx-import-source=preact', '--define:process.env.NODE_ENV="production"'];

@@ -1,5 +1,5 @@
-// `npm start` and its like: installs and builds what is missing, then runs the command line in this very process, so
-// that signals and exit codes are its own.
+// `npm start` and its like: installs and builds what is missing, then runs the command line in this process, so that
+// its signals and exit codes are the command line's own.
 
 import { build, install, root } from './prepare.mjs';
 

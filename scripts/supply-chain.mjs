@@ -1,6 +1,5 @@
-// `npm run supply-chain`: what the product is made of, as far as it comes from others. Writes a bill of materials
-// (CycloneDX) to build/sbom.cdx.json, checks every licence, asks for known vulnerabilities, and ends with 1 when
-// something is not as it should be.
+// `npm run supply-chain`: the parts of the product that come from others. Writes a bill of materials (CycloneDX) to
+// build/sbom.cdx.json, checks every licence, asks for known vulnerabilities, and ends with 1 when something is wrong.
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +9,7 @@ import { pathToFileURL } from 'node:url';
 import { vendoredPackages } from './packages.mjs';
 import { install, root } from './prepare.mjs';
 
-/** Licences that ask for nothing but their text to be kept. */
+/** Licences that require nothing but keeping their text. */
 const permissive = ['MIT', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', 'Apache-2.0', '0BSD', 'CC0-1.0', 'Unlicense'];
 
 const npm = (cwd, ...args) => spawnSync('npm', args, { cwd, encoding: 'utf8', maxBuffer: 1 << 26 });
@@ -24,7 +23,7 @@ const isPermissive = (licence = '') =>
 
 const nameOf = (path) => path.replace(/^.*node_modules\//, '');
 
-/** What is installed with the product, or inside of it: path, and entry of the lock file. */
+/** The packages that are installed with the product or lie inside it: path, and entry of the lock file. */
 function productEntries() {
   const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
   return Object.entries(packages).filter(
@@ -32,7 +31,7 @@ function productEntries() {
   );
 }
 
-/** The same: name, version, licence, and whether it is inside of ours instead of being installed. */
+/** The same packages: name, version, licence, and whether each lies inside ours instead of being installed. */
 export function productPackages() {
   return productEntries().map(([path, { version, license, dev }]) => ({
     name: nameOf(path),
@@ -52,8 +51,8 @@ export const packagesWithInstallScript = () =>
 export const doubtfulLicences = () => productPackages().filter(({ licence }) => !isPermissive(licence));
 
 /**
- * The bill of materials as text. It is made where there is nothing but the product: beside packages for development,
- * npm leaves out some that both use.
+ * The bill of materials as text. It is made in a folder that has only the product: beside development packages, npm
+ * leaves out some that both use.
  */
 export function billOfMaterials() {
   const folder = mkdtempSync(join(tmpdir(), 'ml-tcp-sbom-'));
@@ -76,7 +75,7 @@ export function billOfMaterials() {
   }
 }
 
-/** Packages inside of ours, as npm writes those that are installed. */
+/** Packages inside ours, in npm's format for installed ones. */
 const vendoredComponents = () =>
   productPackages()
     .filter(({ isVendored }) => isVendored)
@@ -90,7 +89,7 @@ const vendoredComponents = () =>
       licenses: [{ license: { id: licence } }],
     }));
 
-/** By severity, how many packages of the product have known vulnerabilities; null when nobody could be asked. */
+/** How many packages of the product have known vulnerabilities, by severity; null when npm gave no answer. */
 export function vulnerabilities() {
   const { stdout } = npm(root, 'audit', '--json');
   try {
@@ -98,7 +97,7 @@ export function vulnerabilities() {
     const product = new Set(productEntries().map(([path]) => path));
     const counts = { critical: 0, high: 0, moderate: 0 };
     for (const { severity, nodes, via } of Object.values(found)) {
-      // Those whose own code it is, not all that depend on them: some of these are not in the product.
+      // Packages whose own code is vulnerable, not all that depend on them: some of these are not in the product.
       const isItsOwn = via.some((reason) => typeof reason === 'object');
       if (isItsOwn && severity in counts && nodes.some((path) => product.has(path))) counts[severity]++;
     }

@@ -39,9 +39,9 @@ async function run() {
   install();
   await prepareSources({ isWhole });
   if ((await outside) !== 0) return 1;
-  // Mocha ends what its tests have started: it is to be waited for, also after Ctrl-C.
+  // Mocha ends what its tests have started: wait for it, also after Ctrl-C.
   process.on('SIGINT', () => {});
-  // While one works on it, `.only` is how to have one test alone; nobody is to rely on a run that left out others.
+  // `.only` selects one test while somebody works on it; a whole run, which others rely on, must leave out none.
   const options = ['--fail-zero', ...(isWhole ? ['--forbid-only'] : []), ...forMocha];
   return ended(
     spawn(process.execPath, [binOf('mocha'), ...options, ...specs.map(builtFrom)], { cwd: root, stdio: 'inherit' }),

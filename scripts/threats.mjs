@@ -1,7 +1,9 @@
-// What may be done to a server from outside, and what holds against it: config/README.md's table of threats. A test
-// looks whether each setting, metric and test is there.
+// What may be done to a server from outside, and what protects it: the table of threats in config/README.md. A test
+// checks that each setting, metric and test exists.
 
-/** `counter`: a metric, with the label that tells; `test`: part of the title of a test that fails without the limit. */
+/**
+ * `counter`: a metric, with the label that shows it; `test`: part of the title of a test that fails without the limit.
+ */
 export const threats = [
   {
     threat: 'more connections than the machine can serve; connecting and resetting in a loop',

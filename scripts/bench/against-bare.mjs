@@ -1,6 +1,6 @@
-// How much of a bare Node server we keep, by a client that is not the limit: both answer the same frames on as many
-// workers, in short turns one after the other, since the machine is never the same for long. Time on a CPU, which waits
-// for nobody, is told as well: it stays a measure where other programs want the same cores.
+// How much of a bare Node server's speed ours keeps, measured by a client that is not the limit: both answer the same
+// frames with as many workers, in short alternating turns, since the machine's speed changes over time. CPU time is
+// reported as well: it remains a measure where other programs want the same cores.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { startCeiling, startServer } from './programs.mjs';
@@ -34,7 +34,7 @@ const rows = [
 const childrenOf = (pid) => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').match(/\d+/g) ?? [];
 const isAggregator = (pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('aggregator');
 
-/** Time that a primary and its workers were on a CPU until now, in µs; NaN where the kernel does not tell. */
+/** CPU time that a primary and its workers have used so far, in µs; NaN where the kernel does not report it. */
 function cpuUs({ child }) {
   try {
     const pids = [child.pid, ...childrenOf(child.pid).filter((pid) => !isAggregator(pid))];
@@ -49,7 +49,7 @@ function cpuUs({ child }) {
   }
 }
 
-/** @param nodes Nodes that run server and ceiling, each as `{version, binary}` */
+/** @param nodes the Node versions that run server and ceiling, each as `{version, binary}` */
 export async function againstBare(folder, client, nodes, { rounds, seconds }) {
   const pairs = [];
   for (const { version, binary } of nodes) {
@@ -78,7 +78,7 @@ export async function againstBare(folder, client, nodes, { rounds, seconds }) {
   return measured;
 }
 
-/** Medians of all turns, their ratio, and the least and the greatest ratio of two turns that followed one another. */
+/** Medians of all turns, their ratio, and the lowest and the highest ratio of two consecutive turns. */
 function summary({ ours, theirs }) {
   const middle = (turns, name) => median(turns.map((turn) => turn[name]));
   const of = (turns) => ({

@@ -1,7 +1,6 @@
-// What is left when a server costs nothing: the least code that does the same work, with no limit, no error, no
-// counter.
-//   bare    every frame is answered with four bytes
-//   onnx    the frames of an event-loop turn are one call of ONNX Runtime
+// The ceiling for a server: the least code that does the same work, without limits, error handling or counters.
+//   bare    answers every frame with four bytes
+//   onnx    runs the frames of an event-loop turn in one call of ONNX Runtime
 // Run as a child process: node ceiling.mjs KIND WORKERS [MODEL.onnx]; prints `listening on PORT`.
 
 import cluster from 'node:cluster';

@@ -1,4 +1,4 @@
-// A bar for each ratio, as SVG that reads well on light and dark pages.
+// Draws a bar for each ratio, as an SVG that reads well on light and dark pages.
 
 const escaped = (text) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 

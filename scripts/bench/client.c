@@ -1,16 +1,16 @@
-/* The bench's client where the client must not be the limit: a system call for what a connection sends and one for
- * what it gets, and no runtime around them. Written for length fields of four bytes, the default of the server.
+/* The bench's client where the client must not be the limit: one system call for what a connection sends, one for what
+ * it receives, and no runtime around them. Written for length fields of four bytes, the default of the server.
  *
  *   client load PORT CONNECTIONS DEPTH PAYLOAD_BYTES REPLY_BYTES SECONDS
- *       keeps DEPTH requests in flight on each of CONNECTIONS. A reply is answered by the next request at once. Each
- *       request asks for the same, so that each reply must have REPLY_BYTES bytes, the same ones as the first reply of
- *       its connection.
+ *       keeps DEPTH requests in flight on each of CONNECTIONS, and answers each reply with the next request at once. All
+ *       requests are the same, so each reply must have REPLY_BYTES bytes, the same ones as the first reply of its
+ *       connection.
  *   client connect PORT AT_ONCE PAYLOAD_BYTES REPLY_BYTES SECONDS
- *       AT_ONCE connections at a time: each connects, sends one request, takes the reply and resets.
+ *       AT_ONCE connections at a time: each connects, sends one request, receives the reply and resets.
  *
- * Prints a line of JSON: the rate a second, the median and the 99th percentile of the latency in milliseconds, and how
- * many replies came in all. A first part of the time counts for that number alone. Ends with 1, and says why on stderr,
- * when a reply is wrong, or a connection breaks.
+ * Prints a line of JSON: the rate per second, the median and the 99th percentile of the latency in milliseconds, and the
+ * number of all replies. A first part of the time counts for that number alone. Ends with 1 and prints the reason to
+ * stderr when a reply is wrong or a connection breaks.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -32,7 +32,7 @@ static struct sockaddr_in server = {.sin_family = AF_INET};
 static int poller;
 static size_t frame_bytes; /* of a request */
 static size_t reply_frame_bytes;
-static unsigned char *requests; /* as many frames as can be sent in one piece */
+static unsigned char *requests; /* as many frames as one write may send */
 
 static void fail(const char *what) {
   fprintf(stderr, "bench client: %s\n", what);
@@ -56,7 +56,7 @@ static uint64_t now_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* ── latencies: a log-linear histogram, 64 steps an octave, so that a quantile is at most 1.6 % wrong ── */
+/* ── latencies: a log-linear histogram, 64 steps an octave, so that a quantile is off by at most 1.6 % ── */
 
 enum { steps = 64, octaves = 58 };
 static uint64_t buckets[octaves * steps];
@@ -108,7 +108,7 @@ static void print_result(uint64_t now) {
          quantile_ms(0.5), quantile_ms(0.99), (unsigned long long)replies_in_all);
 }
 
-/* Waits for events; returns their number, 0 when the time is over. */
+/* Waits for events; returns how many there are, 0 when the time is over. */
 static int next_events(struct epoll_event *events) {
   for (;;) {
     uint64_t now = now_ns();
@@ -126,8 +126,8 @@ typedef struct {
   int socket;
   unsigned head, in_flight;
   uint64_t *sent_at;       /* a ring: when each request in flight was sent, the oldest at `head` */
-  size_t unsent_bytes;     /* of whole requests that are in flight; what is left to send is the end of them */
-  size_t reply_at;         /* bytes of the reply that is coming */
+  size_t unsent_bytes;     /* of the requests in flight, not sent yet: the last bytes of them */
+  size_t reply_at;         /* bytes received of the current reply */
   unsigned char *expected; /* what each reply must be */
   size_t known_bytes;      /* of `expected` */
 } connection;
@@ -159,13 +159,13 @@ static void open_connection(connection *c, uint32_t what) {
   watch(c, EPOLL_CTL_ADD, what);
 }
 
-/* Checks bytes that came; returns how many replies they complete. */
+/* Checks bytes that were received; returns how many replies they complete. */
 static unsigned check_replies(connection *c, const unsigned char *bytes, size_t length) {
   unsigned replies = 0;
   while (length > 0) {
     size_t rest = reply_frame_bytes - c->reply_at;
     size_t part = length < rest ? length : rest;
-    /* Of the first reply only the size is known. */
+    /* Only the size of the first reply is known. */
     if (c->known_bytes < c->reply_at + part) {
       size_t known = c->known_bytes > c->reply_at ? c->known_bytes - c->reply_at : 0;
       memcpy(c->expected + c->reply_at + known, bytes + known, part - known);
@@ -186,7 +186,7 @@ static unsigned check_replies(connection *c, const unsigned char *bytes, size_t 
 
 static void send_requests(connection *c) {
   while (c->unsent_bytes > 0) {
-    /* The frames are all alike: what is left ends where a frame ends, so it begins that far from one. */
+    /* All frames are alike and the unsent bytes end where a frame ends, so this much of a frame is sent. */
     size_t begun = (frame_bytes - c->unsent_bytes % frame_bytes) % frame_bytes;
     ssize_t sent = write(c->socket, requests + begun, c->unsent_bytes);
     if (sent < 0 && errno == EAGAIN) {
@@ -256,7 +256,7 @@ static void begin_visit(connection *c) {
 
 static void go_on_with_visit(connection *c, uint32_t what) {
   if (what & EPOLLOUT) {
-    /* A new connection takes a small frame whole, or it has failed. */
+    /* A new connection accepts a small frame whole, or it has failed. */
     if (write(c->socket, requests, frame_bytes) != (ssize_t)frame_bytes) fail_with_errno("a connection failed");
     watch(c, EPOLL_CTL_MOD, EPOLLIN);
     return;
@@ -293,7 +293,7 @@ static long number(const char *text) {
 
 static void make_requests(long payload_bytes, long most) {
   frame_bytes = header_bytes + (size_t)payload_bytes;
-  /* One more: what is left of a piece may begin in the middle of a frame. */
+  /* One more: what is left to send may begin in the middle of a frame. */
   requests = allocate((size_t)most + 1, frame_bytes);
   uint32_t length = htonl((uint32_t)payload_bytes);
   for (long i = 0; i <= most; i++) memcpy(requests + (size_t)i * frame_bytes, &length, header_bytes);

@@ -1,5 +1,5 @@
-// A cluster that is not there: its workers publish to a real Redis as real ones do, each on a connection of its own.
-// Run as a child process: takes its settings as JSON in argv; prints `publishing` when all of them do.
+// A simulated cluster: its workers publish to a real Redis as real ones do, each on its own connection.
+// Run as a child process: takes its settings as JSON in argv; prints `publishing` when all of them publish.
 
 import { nodeRecord, workerRecord } from '../../build/test/support/records.js';
 import { noCounts, noModelCounts } from '../../dist/metrics/merge.js';
@@ -7,7 +7,7 @@ import { RedisPublisher } from '../../dist/metrics/transport/redis.js';
 
 const { settings, cluster, nodes, workersPerNode, intervalMs } = JSON.parse(process.argv[2]);
 
-/** A bell of latencies, as a busy worker has it: some sixty buckets that are not empty. */
+/** A bell curve of latencies, like a busy worker's: some sixty buckets that are not empty. */
 function histogram(middle, requests) {
   const sparse = [];
   for (let i = -30; i <= 30; i++) {

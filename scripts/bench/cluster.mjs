@@ -17,7 +17,7 @@ function start(command, args, env = {}) {
   const lines = createInterface({ input: child.stdout });
   return {
     child,
-    /** The first line that `match` finds. */
+    /** The next line that `match` accepts. */
     line: (match) =>
       new Promise((resolve) => {
         lines.on('line', (text) => match(text) && resolve(text));
@@ -74,7 +74,7 @@ export async function cluster(folder, { nodes = 100, workersPerNode = 10, interv
     });
     const body = await response.text();
     timesMs.push(performance.now() - begin);
-    // To read it costs this process, which shares the machine, more than to ask for it.
+    // Parsing the response costs this process, which shares the machine, more than requesting it.
     if (i % 4 === 0) {
       const metrics = JSON.parse(body);
       agesMs.push(metrics.snapshot_age_ms + metrics.age_ms);

@@ -1,4 +1,4 @@
-// What well-behaved clients feel of floods, and what those cost the server: the floods are those of the tests.
+// What well-behaved clients notice of floods, and what floods cost the server: the same floods as in the tests.
 
 import { floods as kinds, measureFlood } from '../../build/test/support/flood.js';
 import { endProcesses } from '../../build/test/support/processes.js';

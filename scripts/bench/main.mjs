@@ -1,6 +1,6 @@
 // `npm run bench`: measures the server against ceilings of its own kind on this machine, prints the tables, and with
-// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less sure. `--node 24`,
-// once or more often, measures the rows against a bare Node server alone, with these Nodes, side by side.
+// --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less exact. `--node 24`,
+// once or more often, measures only the rows against a bare Node server, with these Nodes, side by side.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ const { values: flags } = parseArgs({
   },
 });
 const effort = flags.quick ? { rounds: 1, seconds: 1 } : { rounds: 3, seconds: 2 };
-// Many short turns say more than few long ones where the machine has other things to do.
+// Many short turns say more than a few long ones where the machine has other work.
 const bareEffort = flags.quick ? { rounds: 3, seconds: 0.5 } : { rounds: 9, seconds: 1 };
 
 install();
@@ -48,7 +48,7 @@ const step = async (what, run) => {
   return run();
 };
 
-/** Of each of these Nodes; nothing where there is no C compiler. */
+/** Measures with each of these Nodes; resolves with no rows where there is no C compiler. */
 async function measureBare(folder, nodes) {
   const client = compileClient(folder);
   return client === null ? [] : step('against bare Node', () => againstBare(folder, client, nodes, bareEffort));

@@ -1,5 +1,5 @@
-// The model that is measured: 64 inputs, 64 hidden units with ReLU, 10 outputs, float32. What it computes is of no
-// interest here, so its weights are a formula.
+// The model that is measured: 64 inputs, 64 hidden units with ReLU, 10 outputs, float32. What it computes does not
+// matter here, so a formula gives its weights.
 
 import { writeOnnx } from '../../build/test/support/onnx-writer.js';
 

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 
 const source = fileURLToPath(new URL('./client.c', import.meta.url));
 
-/** Resolves with the client, or with null, and says so, where it cannot be compiled. */
+/** Resolves with the client; where it cannot be compiled, prints that and resolves with null. */
 export function compileClient(folder) {
   const file = join(folder, 'client');
   const compiler = process.env.CC ?? 'cc';

@@ -5,8 +5,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * The Nodes of these major versions, the newest of each, fetched into `folder`; where this Node is one of them, itself.
- * Throws Error when there is none for this machine.
+ * The newest Node of each of these major versions, fetched into `folder`; for the major version of this process, its
+ * own binary. Throws Error when there is none for this machine.
  */
 export function nodesOf(majors, folder) {
   const own = process.versions.node;

@@ -1,4 +1,5 @@
-// Three times what a model can serve: how much of its peak is left, how late, at what price in memory.
+// Three times the load that a model can serve: how much of its peak remains, how late replies are, and what it costs in
+// memory.
 
 import { load, metricsOf, pacedLoad, startServer } from './programs.mjs';
 

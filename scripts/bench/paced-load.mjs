@@ -1,4 +1,4 @@
-// A client that sends at a fixed rate, whether it is answered or not, and tells served replies from empty ones.
+// A client that sends at a fixed rate, whether it is answered or not, and distinguishes served replies from empty ones.
 // Latency counts from the moment that a request was due. Run as a child process, like load.mjs.
 
 import { createConnection } from 'node:net';

@@ -1,4 +1,4 @@
-// What a thread of the pool library runs: the same work as our own thread with the dummy model.
+// The task of the pool library's thread: the same work that our own thread does with the dummy model.
 
 import { move } from 'piscina';
 import { createDummyModel } from '../../dist/inference/backends/dummy.js';

@@ -1,4 +1,5 @@
-// What clients feel of rolling reloads: 1,000 idle connections, 200 that keep eight requests in flight, on all cores.
+// What clients notice of rolling reloads: 1,000 idle connections, and 200 that keep eight requests in flight, on all
+// cores.
 
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +22,7 @@ export async function reload(folder, { seconds }) {
   const idle = Array.from({ length: idleConnections }, (_, i) => new CheckedClient(i, server.port));
   const busy = Array.from({ length: busyConnections }, (_, i) => new CheckedClient(i, server.port, { depth: 8 }));
   const all = [...idle, ...busy];
-  /** p99 and rate of what `during` takes. */
+  /** p99 and rate while `during` runs. */
   const measure = async (during) => {
     for (const client of busy) client.latencies.length = 0;
     const begin = performance.now();

@@ -9,7 +9,7 @@ import { median } from './throughput.mjs';
 
 const url = (file) => new URL(file, import.meta.url);
 
-/** A model of 50 ms a run beside the dummy, on one worker. */
+/** A model that takes 50 ms a run beside the dummy, on one worker. */
 export async function neighbours(folder, { seconds }) {
   const path = url('../../test/support/models/busy.mjs').pathname;
   const results = {};
@@ -25,7 +25,7 @@ export async function neighbours(folder, { seconds }) {
     const server = await startServer(folder, config, 1);
     const [slow, dummy] = server.ports;
     const settings = { connections: 1, depth: 1, payloadBytes: 6, seconds };
-    // The gauge of the worker looks back 10 seconds: it is asked when they are full of this.
+    // The worker's gauge covers the last 10 seconds: it is read when all of them were under this load.
     const busy = load({ ...settings, port: slow, replyBytes: 6, seconds: 12 });
     const quick = await load({ ...settings, port: dummy, replyBytes: 4, seconds: 11 });
     const { workers } = await metricsOf(server);
@@ -46,7 +46,7 @@ async function microsecondsEach(call) {
   return ((performance.now() - begin) * 1000) / calls;
 }
 
-/** There and back with 32 rows of 256 bytes that nobody computes with: our threads, and those of a pool library. */
+/** A round trip of 32 rows of 256 bytes without any computation: with our threads, and with those of a pool library. */
 export async function crossings({ rounds }) {
   const source = { name: 'dummy', backend: 'dummy', path: '', responseSize: 4, settings: {}, batchTolerance: 1e-4 };
   const threaded = await ThreadedModel.open(source, {

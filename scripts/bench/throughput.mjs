@@ -1,5 +1,5 @@
-// How much of a ceiling the server keeps. Ceiling and server are measured in turns, since the machine is never the same
-// for long; the median of their ratios counts.
+// How much of a ceiling the server keeps. Ceiling and server are measured in turns, since the machine's speed changes
+// over time; the median of their ratios counts.
 
 import { load, startCeiling, startServer } from './programs.mjs';
 
@@ -75,7 +75,7 @@ export async function onnx(folder, model, effort) {
   return rows;
 }
 
-/** What it costs to publish the counters. */
+/** What publishing the counters costs. */
 export async function publishing(folder, effort) {
   const config = (publishIntervalMs) => ({
     server: { port: 0, model: 'dummy', responseSize: 4 },
@@ -89,7 +89,7 @@ export async function publishing(folder, effort) {
   return { name: 'dummy model, 64 × 64, against publishing hardly ever', unit: 'requests/s', ...measured };
 }
 
-/** What a larger batch is worth: the reason for the default of maxBatchSize. */
+/** What a larger batch gains: the reason for the default of maxBatchSize. */
 export async function batchSizes(folder, model, { seconds }) {
   const rows = [];
   for (const maxBatchSize of [1, 8, 32, 64, 128, 256, 512, 1024]) {

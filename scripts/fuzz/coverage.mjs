@@ -9,7 +9,7 @@ export class Coverage {
   /** Blocks with the magnitude of their counts. */
   #seen = new Set();
 
-  /** @param covers says of a file, by its URL, whether it counts */
+  /** @param covers tells by a file's URL whether the file counts */
   constructor(covers) {
     this.#covers = covers;
     this.#session.connect();
@@ -21,12 +21,12 @@ export class Coverage {
     return this.#seen.size;
   }
 
-  /** Whether anything new has run since the last look; it stays new. */
+  /** Whether anything new has run; does not mark it as known. */
   hasNews() {
     return this.#take().some((place) => !this.#seen.has(place));
   }
 
-  /** The same, and then it is known. */
+  /** Whether anything new has run; marks it as known. */
   takeNews() {
     const before = this.#seen.size;
     for (const place of this.#take()) this.#seen.add(place);
@@ -46,7 +46,7 @@ export class Coverage {
       );
   }
 
-  /** Answers come before the call is over. */
+  /** The inspector answers before this call returns. */
   #post(method, parameters = {}) {
     let answer;
     this.#session.post(method, parameters, (error, result) => {

@@ -1,5 +1,5 @@
-// Bytes for the frame decoder: whatever they are, and however they are cut, its frames are those of a plain reading of
-// the whole, and memory that it shares with others never shows through.
+// Bytes for the frame decoder: whatever they are and however they are cut, it finds the frames that a plain reading of
+// the whole finds, and memory that it shares with others never shows through.
 
 import { BufferPool } from '../../dist/protocol/buffer-pool.js';
 import { FrameDecoder } from '../../dist/protocol/frames.js';
@@ -7,7 +7,7 @@ import { FrameDecoder } from '../../dist/protocol/frames.js';
 const maxPayloadBytes = 8192;
 const pool = new BufferPool(1 << 20);
 
-/** The frames of `bytes`, and how they end, read in one go. */
+/** The frames of `bytes`, read in one go, and how they end. */
 function plainly(bytes, size) {
   const frames = [];
   let at = 0;
@@ -26,7 +26,7 @@ export function fuzz(data) {
   if (data.length < 3) return;
   const size = [2, 4, 8][data[0] % 3];
   const cutEvery = 1 + data[1] * (data[2] & 15);
-  // As a connection does that may not take more for now: the rest is pulled later.
+  // Like a connection that may not take more for now: the rest is pulled later.
   const pulls = data[2] >> 4 || Number.POSITIVE_INFINITY;
   const bytes = data.subarray(3);
   const decoder = new FrameDecoder(size, maxPayloadBytes, pool);

@@ -1,4 +1,4 @@
-// Bytes for the HTTP port of an aggregator: every connection ends, nothing throws, and a probe is answered all along.
+// Bytes for the HTTP port of an aggregator: every connection ends, nothing throws, and a probe is always answered.
 
 import { once } from 'node:events';
 import { connect } from 'node:net';

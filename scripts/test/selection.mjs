@@ -1,4 +1,4 @@
-// What `npm test` is asked for: which spec files, and what else goes to Mocha as it is.
+// What `npm test` is asked for: which spec files, and which arguments go to Mocha unchanged.
 
 import { readdirSync } from 'node:fs';
 import { join, posix, relative, resolve } from 'node:path';
@@ -6,7 +6,7 @@ import { join, posix, relative, resolve } from 'node:path';
 /** Folders of specs, in the order in which they run. */
 export const suites = ['unit', 'contract', 'integration', 'e2e'];
 
-/** Those of `--unit`: no server is started, and the whole takes half a minute. */
+/** The suites of `--unit`: they start no server, and take half a minute in all. */
 export const quickSuites = ['unit', 'contract'];
 
 export const usage = `npm test -- [--unit] [--watch] [-g PATTERN] [PATH …]
@@ -18,7 +18,7 @@ export const usage = `npm test -- [--unit] [--watch] [-g PATTERN] [PATH …]
 
 Without PATH and --unit, everything runs, and lint must be clean.`;
 
-/** What is wrong with the arguments, in words for who typed them. */
+/** What is wrong with the arguments, in words for the user. */
 export class UsageError extends Error {}
 
 const valued = new Set(['-g', '--grep', '-f', '--fgrep', '-t', '--timeout', '-s', '--slow', '-R', '--reporter']);
@@ -35,10 +35,10 @@ export function allSpecs(root) {
 }
 
 /**
- * @param args what stands behind `npm test --`
+ * @param args the arguments after `npm test --`
  * @param specs see allSpecs
- * @param folder from where paths are meant when they are not meant from the checkout
- * @returns isWhole: nothing is left out, so nothing may be wrong; specs; forMocha: arguments that are Mocha's own
+ * @param folder the base of paths that are not relative to the checkout
+ * @returns isWhole: nothing is left out, so nothing may be wrong; specs; forMocha: the arguments that are Mocha's own
  */
 export function select(args, { root, specs, folder = root }) {
   const paths = [];
@@ -91,5 +91,5 @@ function isMatch(spec, glob) {
   return new RegExp(`^${pattern}$`).test(spec);
 }
 
-/** Where the compiler puts it. */
+/** Where the compiler puts the output of a spec. */
 export const builtFrom = (spec) => `build/${spec.replace(/\.ts$/, '.js')}`;

@@ -1,5 +1,5 @@
-// Lint and types before tests. A run of some files is somebody's work in progress: what is merely untidy is told and
-// keeps no test from running. The whole run is what others rely on: there, everything must be clean.
+// Lint and types before tests. A run of some files is work in progress: what is merely untidy is reported and keeps no
+// test from running. Others rely on the whole run: for that, everything must be clean.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,12 +8,10 @@ import { binOf, buildPage, root, runTool } from '../prepare.mjs';
 
 const projects = ['tsconfig.json', 'src/aggregator/page/tsconfig.json', 'test/tsconfig.json'];
 
-/**
- * What is declared and not used: TypeScript's codes for locals, parameters, imports, properties and type parameters.
- */
+/** TypeScript's codes for unused locals, parameters, imports, properties and type parameters. */
 const unused = new Set(['TS6133', 'TS6138', 'TS6192', 'TS6196', 'TS6198', 'TS6199', 'TS6205']);
 
-/** Ends the process when something must not be. */
+/** Ends the process when the sources have an error that this run does not allow. */
 export async function prepareSources({ isWhole }) {
   if (isWhole) runTool('@biomejs/biome', ['check', '--error-on-warnings', '.']);
   const lint = isWhole ? null : startLint();
@@ -30,30 +28,30 @@ export async function prepareSources({ isWhole }) {
     console.error(`${lint.output()}\nnot clean (npm run check): the tests run, the whole \`npm test\` would not`);
 }
 
-/** Compiles; what is unused is a warning, and is there to be run all the same. */
+/** Compiles; unused declarations are warnings, and the output can be run all the same. */
 export function compile(projects, cwd) {
   const args = [binOf('typescript'), '--build', '--pretty', 'false', ...projects];
   const { status, stdout, stderr, error } = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
   if (error !== undefined) throw error;
   const found = judge(stdout + stderr);
-  // Whatever it says in words that are not known here.
+  // The compiler reports a failure in a form that is not known here.
   if (status !== 0 && found.errors.length + found.warnings.length === 0) found.errors.push(`tsc: exit code ${status}`);
   return found;
 }
 
 /**
- * @param output of the compiler
+ * @param output the compiler's output
  * @returns messages, each once: a file may belong to several projects
  */
 function judge(output) {
-  // What goes on with a line that is indented belongs to the one before.
+  // An indented line continues the message before it.
   const all = output.split(/\n(?!\s)/).map((text) => text.trimEnd());
   const messages = [...new Set(all.filter((text) => text !== ''))];
   const isWarning = (text) => unused.has(/: error (TS\d+): /.exec(text)?.[1] ?? '');
   return { errors: messages.filter((text) => !isWarning(text)), warnings: messages.filter(isWarning) };
 }
 
-/** Beside the compiler: it takes as long. */
+/** Runs beside the compiler: it takes as long. */
 function startLint() {
   const args = [binOf('@biomejs/biome'), 'check', '--error-on-warnings', '--reporter=summary', '.'];
   const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });

@@ -1,4 +1,4 @@
-// Runs a command again whenever sources change. One that still runs then is asked to end first.
+// Runs a command again whenever sources change. If it is still running, it is asked to end first.
 
 import { spawn } from 'node:child_process';
 import { readdirSync, watch } from 'node:fs';
@@ -10,9 +10,12 @@ const quietMs = 200;
 /** What a build writes below the sources. */
 const isBuilt = (path) => /[\\/]client[\\/]dist([\\/]|$)/.test(path);
 
-/** Calls `onChange` when files below `folders` have changed and it has been quiet for a moment. Returns how to stop. */
+/**
+ * Calls `onChange` when files below `folders` have changed and then stayed unchanged for a moment. Returns a function
+ * that stops it.
+ */
 export function watchFolders(folders, onChange) {
-  // One watch a folder, not a file: editors put a new file in the place of the old one.
+  // One watch per folder, not per file: editors replace a file by a new one.
   const watchers = new Map();
   let timer;
   const look = () => {
@@ -26,7 +29,7 @@ export function watchFolders(folders, onChange) {
           onChange();
         }, quietMs);
       });
-      watcher.on('error', () => {}); // it has gone; the folder above tells
+      watcher.on('error', () => {}); // the folder is gone; the one above it reports that
       watchers.set(folder, watcher);
     }
     for (const [folder, watcher] of watchers) {
@@ -48,11 +51,11 @@ function foldersBelow(folder) {
   return [folder, ...inner.flatMap(({ name }) => foldersBelow(join(folder, name)))];
 }
 
-/** Until Ctrl-C. */
+/** Runs the command now and after every change, until Ctrl-C. */
 export function rerunOnChange(command, args, { cwd, folders }) {
   let isDue = false;
   let running = null;
-  // In a group of its own, so that all of it can be asked to end while this process goes on.
+  // It runs in its own process group, so that all of it can be asked to end while this process continues.
   const end = () => {
     try {
       if (running !== null) process.kill(-running.pid, 'SIGINT');
