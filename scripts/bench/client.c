@@ -2,15 +2,15 @@
  * it receives, and no runtime around them. Written for length fields of four bytes, the default of the server.
  *
  *   client load PORT CONNECTIONS DEPTH PAYLOAD_BYTES REPLY_BYTES SECONDS
- *       keeps DEPTH requests in flight on each of CONNECTIONS, and answers each reply with the next request at once. All
- *       requests are the same, so each reply must have REPLY_BYTES bytes, the same ones as the first reply of its
+ *       keeps DEPTH requests in flight on each of CONNECTIONS, and answers each reply with the next request at once.
+ *       All requests are the same, so each reply must have REPLY_BYTES bytes, the same ones as the first reply of its
  *       connection.
  *   client connect PORT AT_ONCE PAYLOAD_BYTES REPLY_BYTES SECONDS
  *       AT_ONCE connections at a time: each connects, sends one request, receives the reply and resets.
  *
- * Prints a line of JSON: the rate per second, the median and the 99th percentile of the latency in milliseconds, and the
- * number of all replies. A first part of the time counts for that number alone. Ends with 1 and prints the reason to
- * stderr when a reply is wrong or a connection breaks.
+ * Prints a line of JSON: the rate per second, the median and the 99th percentile of the latency in milliseconds, and
+ * the number of all replies. A first part of the time counts for that number alone. Ends with 1 and prints the reason
+ * to stderr when a reply is wrong or a connection breaks.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-// Events at random under load, for a while; then calm, and a look at all that was promised.
+// Random events under load for a while; then calm, and a check of everything that was promised.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { Metrics } from '#src/aggregator/metrics.js';
@@ -12,9 +12,9 @@ import { Random } from './random.js';
 
 export interface ChaosOptions {
   readonly seconds: number;
-  /** The same seed has the same things happen, as far as a machine ever does the same. */
+  /** The same seed causes the same events, as far as a machine can repeat them. */
   readonly seed: number;
-  /** Names of the events that may happen; empty: all but those of `without`. */
+  /** Names of the events that may happen; if empty, all except those of `without`. */
   readonly only?: readonly string[];
   readonly without?: readonly string[];
   readonly say?: (line: string) => void;
@@ -26,13 +26,13 @@ export interface ChaosReport {
   readonly lost: number;
   readonly longestGapMs: number;
   readonly looks: number;
-  /** What should not have been, in words. */
+  /** What went wrong, in words. */
   readonly faults: readonly string[];
-  /** Where it is written what happened, when there are faults. */
+  /** The file that records what happened, when there are faults. */
   readonly log?: string;
 }
 
-/** The memory of a primary may grow by this: its heap, and what forking leaves behind. */
+/** How much the memory of a primary may grow: its heap, and what forking leaves behind. */
 const toleratedMb = 64;
 
 export async function runChaos({ say = () => {}, ...options }: ChaosOptions): Promise<ChaosReport> {

@@ -1,4 +1,4 @@
-// What chaos falls upon: two nodes, an aggregator and a Redis, at addresses that stay, under load of clients.
+// The target of the chaos: two nodes, an aggregator and a Redis at fixed addresses, under load of clients.
 //
 //   clients ───────────────▶ near ─────────▶ Redis ◀─ aggregator
 //   clients ── clientLink ─▶ near               ▲
@@ -15,18 +15,18 @@ import { ChaosNode, retentionSeconds } from './node.js';
 export class ChaosCluster {
   redis: RedisServer;
   aggregator: TestAggregator;
-  /** While it is: whoever looks then does not know which one answers. */
+  /** While it is restarting, nobody can know which aggregator answers. */
   isAggregatorRestarting = false;
   readonly near: ChaosNode;
   readonly far: ChaosNode;
-  /** Between some clients and `near`; between `far` and Redis. */
+  /** `clientLink` is between some clients and `near`, `redisLink` between `far` and Redis. */
   readonly clientLink: TcpProxy;
   readonly redisLink: TcpProxy;
-  /** What an event has found that should not have been, in words. */
+  /** What events have found wrong, in words. */
   readonly faults: string[] = [];
-  /** Requests of others than clients: they may have been answered. */
+  /** Requests that did not come from `clients`: they may have been answered. */
   othersAsked = 0;
-  /** What events began and go on with; each mends by itself. */
+  /** What events have begun and not finished yet; each mends by itself. */
   readonly #pending = new Set<Promise<void>>();
   readonly #aggregators: TestAggregator[];
 
@@ -67,7 +67,7 @@ export class ChaosCluster {
     return this.nodes.flatMap(({ clients }) => clients);
   }
 
-  /** Whole replies that clients have. */
+  /** Whole replies that clients have received. */
   get replies(): number {
     return this.clients.reduce((sum, { replied }) => sum + replied, 0);
   }
@@ -77,14 +77,14 @@ export class ChaosCluster {
     return this.clients.reduce((sum, { lost }) => sum + lost, this.othersAsked);
   }
 
-  /** Goes on beside what else happens; before the calm it must be over. */
+  /** Runs beside everything else; it must be over before the calm. */
   meanwhile(goOn: () => Promise<void>): void {
     const going = goOn().finally(() => this.#pending.delete(going));
     going.catch((error: Error) => this.faults.push(error.message));
     this.#pending.add(going);
   }
 
-  /** Resolves when all that events began is mended, and every node is as it was. */
+  /** Resolves when everything that events began is mended, and every node is as it was. */
   async settle(): Promise<void> {
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending);
     for (const node of this.nodes) await node.settle();
@@ -106,7 +106,7 @@ export class ChaosCluster {
     this.isAggregatorRestarting = false;
   }
 
-  /** What all primaries and aggregators so far have printed. */
+  /** What all primaries and aggregators have printed so far. */
   get log(): string {
     const aggregators = this.#aggregators.map(({ pid, output }) => `aggregator ${pid}\n${output}`);
     return [...this.nodes.map(({ log }) => log), ...aggregators].join('\n\n');

@@ -1,5 +1,5 @@
-// What may happen at night. Each event begins something and returns at once, or soon, with what it did; what it breaks
-// for a while it mends by itself.
+// What may happen at night. Each event starts something, returns at once or soon with a text of what it did, and mends
+// by itself what it breaks.
 
 import { createConnection, type Socket } from 'node:net';
 import { Redis } from 'ioredis';
@@ -13,7 +13,7 @@ type Event = (cluster: ChaosCluster, random: Random) => Promise<string> | string
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Most of the load is on the first. */
+/** Prefers the first: most of the load is on it. */
 const someNode = ({ near, far }: ChaosCluster, random: Random): ChaosNode => (random.next() < 0.7 ? near : far);
 
 function someOf<T>(items: readonly T[], random: Random): T | undefined {
@@ -40,7 +40,7 @@ const killAllWorkers: Event = (cluster, random) => {
   return `killed all workers of ${node.name}`;
 };
 
-/** It stands still, at work or while it loads its models; the primary has to notice and to kill it. */
+/** Stops a worker, at work or while it loads its models; the primary has to notice and to kill it. */
 const hangWorker: Event = (cluster, random) => {
   const node = someNode(cluster, random);
   signalWorker(someOf(node.begun, random), 'SIGSTOP');
@@ -100,7 +100,7 @@ const restartRedis: Event = async (cluster) => {
   return 'killed Redis and started it again, empty';
 };
 
-/** Some of our keys, or some fields of one: as an eviction, a DEL, a replica that lagged would have it. */
+/** Deletes some of our keys, or some fields of one, as an eviction, a DEL or a lagging replica would. */
 const loseKeys: Event = async (cluster, random) => {
   const redis = new Redis(cluster.redis.url, {
     lazyConnect: true,
@@ -130,7 +130,7 @@ const loseKeys: Event = async (cluster, random) => {
   return `had Redis lose ${lost.join('; ') || 'nothing'}`;
 };
 
-/** For longer than its retention, so that it is folded away; by resets, or in silence. */
+/** Cuts a node off for longer than its retention, so that its records are compacted; by resets, or in silence. */
 const cutNodeOff: Event = (cluster, random) => {
   if (!cluster.redisLink.isForwarding) return 'left a node cut off';
   const ms = random.between(retentionSeconds * 1000 + 500, retentionSeconds * 1000 + 4000);
@@ -144,7 +144,7 @@ const cutNodeOff: Event = (cluster, random) => {
   return `cut a node off from Redis for ${ms} ms${isSilent ? ', in silence' : ''}`;
 };
 
-/** Clients behind a network that forgets them: the server is not told. */
+/** A network forgets the clients behind it: the server is not told. */
 const forgetClients: Event = (cluster, random) => {
   const ms = random.between(1000, 6000);
   const count = cluster.clientLink.abandon();
@@ -192,12 +192,12 @@ const vanish: Event = (cluster, random) => {
   return `had ${sockets.length} clients of ${node.name} stand still for ${ms} ms`;
 };
 
-/** What a primary has, under load, to answer an operator. */
+/** How long a primary may take under load to answer an operator. */
 const answerLimitMs = 15_000;
 
 /**
- * Nobody reads the log, its pipe is full, and there is something to say. A reload: Node has a pipe block its writers
- * again when a process ends that shares it.
+ * Lets the pipe of the log fill up while there is something to say. A reload ends processes that share the pipe, and
+ * when one of them ends, Node makes the pipe block its writers again.
  */
 const stallLog: Event = async (cluster, random) => {
   const node = someNode(cluster, random);
@@ -213,7 +213,7 @@ const stallLog: Event = async (cluster, random) => {
   return `had nobody read the log of ${node.name} for a while`;
 };
 
-/** Clients that send what is no request, and leave as they like. */
+/** Clients that send garbage, and then close or reset their connections. */
 const sendGarbage: Event = async (cluster, random) => {
   const { port } = someNode(cluster, random);
   for (let i = 0; i < 20; i++) {
@@ -236,7 +236,7 @@ const stallClient: Event = async (cluster, random) => {
   return 'had a client not read for a while';
 };
 
-/** Nobody is left who remembers what was counted before, but the node itself. */
+/** Leaves only the node itself to remember what was counted before. */
 const killAllThatRemember: Event = async (cluster, random) => {
   const node = someNode(cluster, random);
   await Promise.all([cluster.restartRedis(), cluster.restartAggregator(), node.restart()]);
@@ -247,7 +247,7 @@ export interface NamedEvent {
   readonly name: string;
   readonly weight: number;
   readonly event: Event;
-  /** Whether it can happen in the same second as another. */
+  /** Whether it can happen at the same time as another. */
   readonly isFault: boolean;
 }
 
@@ -258,7 +258,7 @@ const named = (name: string, weight: number, event: Event, isFault = true): Name
   isFault,
 });
 
-/** With how often each is to happen among the others. */
+/** The weight of an event is how often it happens among the others. */
 const single: readonly NamedEvent[] = [
   named('kill-worker', 4, killWorker),
   named('kill-all-workers', 1, killAllWorkers),
@@ -282,13 +282,13 @@ const single: readonly NamedEvent[] = [
   named('kill-all-that-remember', 1, killAllThatRemember, false),
 ];
 
-/** Two different faults, begun in the same moment. */
+/** Two different faults that begin at the same moment. */
 function together(faults: readonly NamedEvent[]): Event {
   return async (cluster, random) => {
     const choose = (among: readonly NamedEvent[]): NamedEvent => random.pick(among.map((item) => [item.weight, item]));
     const first = choose(faults);
     const second = choose(faults.filter((other) => other !== first));
-    // Each has random of its own: which of them throws first is up to the machine.
+    // Each has its own random numbers: which of them draws first depends on the machine.
     const happening = [first, second].map(({ event }) => event(cluster, new Random(random.between(0, 2 ** 31))));
     return `at once: ${(await Promise.all(happening)).join('; ')}`;
   };
@@ -298,7 +298,7 @@ const togetherName = 'two-at-once';
 
 export const eventNames: readonly string[] = [...single.map(({ name }) => name), togetherName];
 
-/** Those that are to happen. @param only empty: all but those of `without` */
+/** The events that are to happen. @param only empty: all except those of `without` */
 export function chooseEvents(only: readonly string[], without: readonly string[]): readonly NamedEvent[] {
   const isWanted = (name: string): boolean => (only.length === 0 || only.includes(name)) && !without.includes(name);
   const chosen = single.filter(({ name }) => isWanted(name));

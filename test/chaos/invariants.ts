@@ -1,4 +1,4 @@
-// What must hold all the while, looked at by those who run beside the chaos.
+// What must hold throughout, checked beside the chaos.
 
 import { createConnection } from 'node:net';
 import type { Metrics } from '#src/aggregator/metrics.js';
@@ -7,10 +7,10 @@ import type { ChaosNode } from './node.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A worker that has been ready for so long listens, whatever a status of a moment ago says. */
+/** A worker that has been ready for this long listens, even if the status is a moment old. */
 const surelyReadyMs = 1000;
 
-/** Looks again and again, until it is ended. */
+/** Looks again and again until it is ended. */
 abstract class Watch<T> {
   readonly faults: string[] = [];
   #isOver = false;
@@ -37,7 +37,7 @@ abstract class Watch<T> {
 
 /** The port takes connections while any worker is ready. */
 export class PortWatch extends Watch<ChaosNode> {
-  /** Times without anybody listening, in milliseconds: no worker was there then. */
+  /** Times in which nobody listened, in milliseconds: there was no worker then. */
   readonly gaps: number[] = [];
   #closedSince = 0;
 
@@ -57,7 +57,7 @@ export class PortWatch extends Watch<ChaosNode> {
     const ready = status?.workers.find(
       (worker) => worker.state === 'ready' && worker.uptimeSeconds * 1000 > surelyReadyMs,
     );
-    // Asked again: it may have been killed between the two looks.
+    // Asked again: the worker may have been killed between the two looks.
     const isStill = ready !== undefined && node.workers.includes(ready.pid) && node.process.pid === pid;
     if (isStill && !(await connects(node.port)))
       this.faults.push(`the port of ${node.name} was closed while worker ${ready.pid} was ready`);
@@ -75,12 +75,12 @@ function connects(port: number): Promise<boolean> {
 }
 
 /**
- * What was lost with Redis and the aggregator together comes back from the nodes: workers connect again one by one, and
- * the next primary of a node takes over what workers of the last one counted when those have ended.
+ * Within this time, nodes restore what was lost with Redis and the aggregator together: workers reconnect one by one,
+ * and the next primary of a node takes over what the last one's workers counted when those have ended.
  */
 const toldAgainMs = 3000;
 
-/** Totals never fall: not those of one aggregator, nor, when every node has told it all, those of the next. */
+/** Totals never fall: neither those of one aggregator nor, once every node has told it all, those of the next. */
 export class TotalsWatch extends Watch<ChaosCluster> {
   looks = 0;
   #asked = 0;
@@ -99,7 +99,7 @@ export class TotalsWatch extends Watch<ChaosCluster> {
       .then((response) => response.json() as Promise<Metrics>)
       .catch(() => null);
     const isUnsure = wasRestarting || cluster.isAggregatorRestarting || cluster.aggregator.pid !== pid;
-    // An aggregator that has just started beside an empty Redis knows nothing yet: it says so.
+    // An aggregator that has just started beside an empty Redis knows nothing yet, and reports that.
     if (metrics === null || metrics.stale || metrics.nodes.length === 0 || isUnsure) return;
     this.looks++;
     const { total_requests: total, nodes } = metrics;
@@ -109,7 +109,7 @@ export class TotalsWatch extends Watch<ChaosCluster> {
       this.#askedSince = now;
     }
     this.#asked = pid;
-    // One that has started while a node was cut off from an empty Redis cannot know what that has counted.
+    // An aggregator that started while a node was cut off from an empty Redis cannot know what that node has counted.
     const hasToldAll = cluster.nodes.every(({ name }) =>
       nodes.some(({ node, workers, workers_wanted }) => node === name && workers >= workers_wanted),
     );

@@ -1,4 +1,4 @@
-// One node that chaos falls upon: a server at an address that stays, under load of clients.
+// One node that the chaos acts on: a server at a fixed address, under load of clients.
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { ServerStatus } from '#src/control/protocol.js';
@@ -12,7 +12,7 @@ import { until } from '../support/until.js';
 
 const hangTimeoutMs = 1000;
 
-/** A node that was cut off for longer than this is folded away. */
+/** A node that is cut off for longer than this has its records compacted. */
 export const retentionSeconds = 3;
 
 export interface NodeOptions {
@@ -29,11 +29,11 @@ export interface Footprint {
 export class ChaosNode {
   readonly name: string;
   readonly port: number;
-  /** How many there are when it begins, and again in the end. */
+  /** The number of workers at the beginning, and again in the end. */
   readonly initialWorkers: number;
   process: TestServer;
   readonly clients: CheckedClient[] = [];
-  /** Of the primary when it began. */
+  /** The footprint of the primary when it began. */
   baseline: Footprint;
   readonly #options: NodeOptions;
   readonly #folder: string;
@@ -68,14 +68,14 @@ export class ChaosNode {
     }
   }
 
-  /** Pids of the workers that there are now. */
+  /** Pids of the current workers. */
   get workers(): readonly number[] {
     const pids = workersOf(this.process);
     for (const pid of pids) this.#seen.add(pid);
     return pids;
   }
 
-  /** Those of them that have a counter file: one that stood still before would be known to its own primary alone. */
+  /** The workers that have a counter file: only its own primary would know of one that stopped before it had one. */
   get begun(): readonly number[] {
     const begun = new Set(readCounterFiles(`${this.#folder}/slabs`).map(({ pid }) => pid));
     return this.workers.filter((pid) => begun.has(pid));
@@ -89,14 +89,14 @@ export class ChaosNode {
     return JSON.parse((await this.process.operate('status', '--json')).output) as ServerStatus;
   }
 
-  /** Kills the primary and starts it again under its name, at once. Workers of the old one end, hung ones as well. */
+  /** Kills the primary and restarts it at once under its name. The old one's workers end, even hung ones. */
   async restart(): Promise<void> {
     const workers = this.workers;
     const { child } = this.process;
     if (child.exitCode !== null || child.signalCode !== null) {
       throw new Error(`the primary of ${this.name} has ended by itself`);
     }
-    const exited = new Promise((resolve) => child.once('exit', resolve)); // a hung worker holds its output open
+    const exited = new Promise((resolve) => child.once('exit', resolve)); // a hung worker keeps its output open
     child.kill('SIGKILL');
     await exited;
     this.process = startPrimary(this.#options, this.#folder, this.port);
@@ -107,7 +107,7 @@ export class ChaosNode {
     await until('the workers of the old primary to end', haveEnded, { timeoutMs: 5000 });
   }
 
-  /** Resolves when the number of workers is as in the beginning and nothing changes any more. */
+  /** Resolves when the number of workers is the initial one and nothing changes any more. */
   async settle(): Promise<void> {
     let seen = 'nothing';
     const isSettled = async (): Promise<boolean> => {
@@ -124,9 +124,9 @@ export class ChaosNode {
     });
   }
 
-  /** Stops it; returns what is wrong with how it ended and what it left, in words. */
+  /** Stops the node; returns what is wrong with how it ended and what it left, in words. */
   async stop(): Promise<readonly string[]> {
-    void this.workers; // who is there now must be gone soon
+    void this.workers; // the current workers must be gone soon
     this.process.signal('SIGTERM');
     const { code } = await this.process.ended();
     for (const { logPipe } of this.#primaries) logPipe?.close();
@@ -134,7 +134,7 @@ export class ChaosNode {
     const orphans = [...this.#seen].filter(isRunning);
     if (orphans.length > 0) faults.push(`orphans of ${this.name} are left: ${orphans.join(', ')}`);
     const counterFiles = `${this.#folder}/slabs`;
-    // What its runs have counted stays with it.
+    // The node keeps what its runs have counted.
     const isKept = (name: string): boolean => name.endsWith('.ledger');
     const left = existsSync(counterFiles) ? readdirSync(counterFiles) : [];
     const ledgers = left.filter(isKept);
@@ -144,7 +144,7 @@ export class ChaosNode {
     return faults;
   }
 
-  /** What all its primaries so far have printed, one after the other. */
+  /** What all its primaries have printed so far, one after the other. */
   get log(): string {
     return this.#primaries.map(({ pid, lines }) => [`${this.name} ${pid}`, ...lines].join('\n')).join('\n');
   }

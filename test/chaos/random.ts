@@ -1,4 +1,4 @@
-// Chance that can be repeated: the same seed gives the same throws.
+// Repeatable chance: the same seed gives the same draws.
 
 export class Random {
   #state: number;

@@ -1,4 +1,4 @@
-// A batch may not change an answer: what is proved when a model is loaded, and what becomes of models that fail it.
+// Batching may not change an answer: what is proved when a model is loaded, and what happens to models that fail it.
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -52,7 +52,7 @@ async function aloneBecause(spec: GraphSpec, tolerance?: BatchTolerance): Promis
   return model.runsAloneBecause;
 }
 
-/** x + share × the mean of its batch: rows depend on each other by so much. */
+/** x + share × the mean of its batch: `share` is how much rows depend on each other. */
 const leaning = (share: number): GraphSpec =>
   graph(
     [
@@ -63,7 +63,7 @@ const leaning = (share: number): GraphSpec =>
     { constants: [{ name: 'share', shape: [1], values: Float32Array.of(share) }] },
   );
 
-/** The running sum over the batch of what x is above the threshold: zeros for rows that are all below. */
+/** The running sum over the batch of how far x is above the threshold: zeros for rows that are all below. */
 const summedAbove = (threshold: number): GraphSpec =>
   graph([node('Sub', 'x threshold', 'over'), node('Relu', 'over', 'part'), node('CumSum', 'part zero', 'y')], {
     constants: [
@@ -208,7 +208,7 @@ describe('a model with a batch of a fixed size', () => {
 
 const rowOf = (values: readonly number[]): Buffer => Buffer.from(Float32Array.from(values).buffer);
 
-/** Sends all rows in one turn; resolves to what each is answered. */
+/** Sends all rows in one turn; resolves to the answer of each. */
 async function answers(served: ServedModel, rows: readonly Buffer[]): Promise<readonly (Float32Array | null)[]> {
   const replies = rows.map(
     (row) =>
@@ -270,7 +270,7 @@ async function served(spec: GraphSpec, use: (model: ServedModel, alone: ort.Infe
   }
 }
 
-/** What the model answers to a row by itself, asked of ONNX Runtime; null when it fails or gives no row. */
+/** ONNX Runtime's own answer to a single row; null when it fails or gives no row. */
 async function referenceOf(alone: ort.InferenceSession, row: Buffer): Promise<Float32Array | null> {
   const data = new Float32Array(new Uint8Array(row).buffer);
   const { y } = await alone
@@ -308,7 +308,7 @@ describe('what comes out of a run is checked', () => {
   });
 });
 
-/** x float32[4] → the places where it is more than the limit, int64[k, 2]: as long as the data says. */
+/** x float32[4] → the places where it exceeds the limit, int64[k, 2]: the data decides how many. */
 const found = (limit: number, n: number | string): GraphSpec => ({
   inputs: [{ name: 'x', dtype: 'float32', shape: [n, 4] }],
   outputs: [{ name: 'y', dtype: 'int64', shape: [1, 'k', 2] }],
@@ -324,7 +324,7 @@ const found = (limit: number, n: number | string): GraphSpec => ({
   ],
 });
 
-/** x float32[4] → x, cut where no row of the batch is more than the limit: [n, k]. */
+/** x float32[4] → x, cut to the columns in which no row of the batch exceeds the limit: [n, k]. */
 const cut = (limit: number): GraphSpec => ({
   inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 4] }],
   outputs: [{ name: 'y', dtype: 'float32', shape: ['n', 'k'] }],
@@ -375,7 +375,7 @@ describe('a model whose answers are as long as the data says', () => {
     }));
 });
 
-/** One step of a random graph: nodes from the tensor `from` to the tensor `to`, float32 [rows, columns] both. */
+/** One step of a random graph: nodes from the tensor `from` to the tensor `to`, both float32 [rows, columns]. */
 type Step = (from: string, to: string, columns: number, id: string) => readonly NodeSpec[];
 const wrap =
   (inner: (from: string, to: string, id: string) => NodeSpec[]): Step =>

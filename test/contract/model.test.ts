@@ -41,9 +41,9 @@ const passing = (op: string): string => {
 const common = { name: 'm', responseSize: 3, settings: {}, session, batchTolerance: 1e-4 };
 interface Backend {
   readonly source: ModelSource;
-  /** What the model must answer to a payload, as hexadecimal digits. */
+  /** The answer that the model must give to a payload, in hexadecimal digits. */
   reply(payload: Buffer): string;
-  /** A source of the same backend that cannot be loaded, and a word that its error must say. */
+  /** A source of the same backend that cannot be loaded, and what its error must say. */
   readonly broken?: { readonly source: ModelSource; readonly says: RegExp };
 }
 

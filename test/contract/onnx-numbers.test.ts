@@ -19,7 +19,7 @@ interface InputRow {
 
 const rowBytes = ({ dtype, dims }: InputRow): number => dims.reduce((a, b) => a * b, dtypes[dtype].bytes);
 
-/** Any bytes that are values of the dtype: of a bool only 0 and 1 are. */
+/** Any bytes that are values of the dtype: for a bool only 0 and 1 are. */
 function randomRow(inputs: readonly InputRow[], seed: number): Buffer {
   let state = seed * 2654435761 + 1;
   const byte = (): number => {
@@ -33,7 +33,7 @@ function randomRow(inputs: readonly InputRow[], seed: number): Buffer {
   );
 }
 
-/** What the session itself answers to these rows, as one batch of `size` with zeros behind them. */
+/** The session's own answers to these rows, as one batch of `size` with zeros after them. */
 async function reference(
   session: ort.InferenceSession,
   inputs: readonly InputRow[],

@@ -1,4 +1,4 @@
-// Whatever protocol requests come by, they are answered, refused and counted alike.
+// Whatever protocol requests use, they are answered, refused and counted alike.
 
 import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +21,7 @@ import { until } from '../support/until.js';
 interface Protocol {
   readonly name: string;
   readonly open: OpenConnection;
-  /** What a server needs in its environment to speak it. */
+  /** What a server needs in its environment to speak this protocol. */
   readonly env: Readonly<Record<string, string>>;
   encode(payload: string): Buffer;
   /** Whole replies; an empty one for a request that failed. */
@@ -75,7 +75,7 @@ class Client {
     return this.#protocol.decode(Buffer.concat(this.#chunks));
   }
 
-  /** How many replies have come, where all are alike. */
+  /** How many replies have come, if all are alike. */
   count(reply: string): number {
     return Math.floor(this.#bytes / this.#protocol.encode(reply).length);
   }
@@ -91,7 +91,7 @@ class Client {
   }
 }
 
-/** Answers with what it is asked, in capitals; `!` fails alone. While it is shut, runs wait. */
+/** Answers each payload in capitals; only the row `!` fails. While it is shut, runs wait. */
 class GatedModel implements Model {
   readonly outputBytes = null;
   readonly fixedRows = null;
@@ -143,7 +143,7 @@ const batching = { maxBatchSize: 8, maxQueue: 100, maxQueueDelayMs: 0, deadlineM
 
 type Changes = Partial<BatcherLimits & { maxInFlight: number; inputBytes: number }>;
 
-/** The protocol on a port, before a model, with nothing else. */
+/** Nothing but the protocol, on a port, in front of a model. */
 class Rig {
   readonly model: GatedModel;
   readonly connections = new Set<ServedConnection>();
@@ -152,7 +152,7 @@ class Rig {
   readonly #recorder = new Recorder(['m']);
   readonly #server: Server;
   readonly #clients: Client[] = [];
-  /** What was counted as answered when replies were last let go. */
+  /** How many requests were counted as answered when replies were last released. */
   safelyAnswered = 0;
 
   private constructor(
@@ -197,7 +197,7 @@ class Rig {
     return m;
   }
 
-  /** Received, less what came of it and what is in flight: 0 at every moment. */
+  /** Received, minus outcomes and requests in flight: 0 at every moment. */
   get imbalance(): number {
     const {
       received,

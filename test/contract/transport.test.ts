@@ -1,4 +1,4 @@
-// Both ways that records travel keep one contract.
+// Both transports of records keep one contract.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -110,7 +110,7 @@ function keepsTheContract(name: string, open: () => Promise<Transport>): void {
 
 const ipcChild = fileURLToPath(new URL('../support/ipc-child.js', import.meta.url));
 
-/** A publisher and readers in processes of their own, with the relay of the primary between them. */
+/** A publisher and readers in their own processes, with the relay of the primary between them. */
 async function openIpc(): Promise<Transport> {
   const relay = new IpcRelay();
   const children: ChildProcess[] = [];

@@ -1,6 +1,5 @@
-// Good and bad traffic for a long time, and a look at what it leaves: memory of the workers after each round is
-// compared with that after the warm-up, and descriptors with those before anything came. `npm run soak -- --seconds
-// 600`.
+// Good and bad traffic for a long time, and a check of what it leaves: the memory of the workers after each round is
+// compared with that after the warm-up, and descriptors with those before any traffic. `npm run soak -- --seconds 600`.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -12,7 +11,7 @@ import { until } from '../support/until.js';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '600' } } });
 const seconds = Number(values.seconds);
-/** One after the other, each for a while, with a pause after all of them. */
+/** One kind after the other, each for a while, with a pause after all of them. */
 const bad: readonly (readonly [kind: string, count: number])[] = [
   ['slow senders', 100],
   ['half frames', 50],
@@ -40,7 +39,7 @@ const steady = await SteadyClients.connect({
   reply: Buffer.alloc(1000, 'X'),
 });
 
-/** All floods once, then quiet; returns what workers have in memory then, in MB. */
+/** Runs all floods once, then waits; returns the memory of the workers at that time, in MB. */
 async function round(): Promise<number> {
   for (const [kind, count] of bad) {
     const process = flooder(kind, port, count);

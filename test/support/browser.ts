@@ -8,7 +8,7 @@ const executable = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/
   existsSync(path),
 );
 
-/** Where screenshots are kept for people to look at. */
+/** Screenshots for people to look at. */
 export const screenshots = `${root}build/screenshots`;
 
 export const hasBrowser = executable !== undefined;
@@ -18,7 +18,7 @@ export async function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: executable as string, args: ['--no-sandbox'] });
 }
 
-/** Whatever the page complains about: errors in the console, exceptions, requests that failed or went elsewhere. */
+/** Everything the page complains about: errors in the console, exceptions, requests that failed or went elsewhere. */
 export function complaintsOf(page: Page): readonly string[] {
   const complaints: string[] = [];
   page.on('console', (message) => {

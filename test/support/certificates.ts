@@ -39,8 +39,8 @@ export class Authority {
   }
 
   /**
-   * Good for localhost and 127.0.0.1, or for other `names`, as server and as client.
-   * @param days of its life from now; negative: it is over
+   * Valid for localhost and 127.0.0.1, or for other `names`, for a server and a client.
+   * @param days of validity from now; negative: it has expired
    */
   issue(commonName: string, days = 1, names = 'DNS:localhost,IP:127.0.0.1'): Certificate {
     const name = `${++this.#issued}`;

@@ -1,18 +1,18 @@
-// Clients that would notice anything: each sends numbered requests to a model that echoes, cut anywhere, and knows
-// which reply comes next, byte by byte.
+// Clients that notice any mistake: each sends numbered requests, cut anywhere, to a model that echoes, and knows which
+// reply comes next, byte by byte.
 
 import { createConnection, type Socket } from 'node:net';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { until } from './until.js';
 
 export interface CheckedClientOptions {
-  /** Requests that each keeps in flight; 0: it sends only when told to. */
+  /** Requests that each keeps in flight; 0: it sends only when asked to. */
   readonly depth?: number;
-  /** Whether one that the server closes connects again and goes on with what had no reply. */
+  /** Whether a client that the server closes reconnects and sends what had no reply again. */
   readonly isReconnecting?: boolean;
 }
 
-/** Texts of up to some 80 bytes that say which connection and which request they are. */
+/** Texts of up to some 80 bytes that name their connection and their request. */
 function payloadOf(client: number, request: number): Buffer {
   return Buffer.from(`${client}:${request}:`.padEnd(16 + (request % 64), 'x'));
 }
@@ -34,7 +34,7 @@ export class CheckedClient {
   #sentAt: number[] = [];
   #socket!: Socket;
   #decoder!: FrameDecoder;
-  /** Bytes that are held back, so that the server has a frame that is not whole. */
+  /** Bytes that are held back, so that the server has an incomplete frame. */
   #heldBack: Buffer = Buffer.alloc(0);
   #isOver = false;
 
@@ -58,7 +58,7 @@ export class CheckedClient {
     return !this.#socket.destroyed && !this.#socket.connecting;
   }
 
-  /** Sends so many requests; the last one whole, too, unless it is to be held back in part. */
+  /** Sends this many requests; the last one whole, too, unless part of it is to be held back. */
   send(count: number, holdBack = false): void {
     const frames = Array.from({ length: count }, (_, i) => encodeFrame(payloadOf(this.#id, this.#sent + i), 4));
     this.#sent += count;
@@ -69,7 +69,7 @@ export class CheckedClient {
     this.#socket.write(bytes.subarray(0, cut));
   }
 
-  /** Sends what was held back, and resolves when all has its reply. */
+  /** Sends what was held back, and resolves when every request has its reply. */
   async finish(): Promise<void> {
     this.#isOver = true;
     this.send(0);

@@ -48,7 +48,7 @@ export class TestAggregator extends TestProcess {
   }
 }
 
-/** Sends so many requests on a connection of its own, and closes it when all are answered. */
+/** Sends this many requests on its own connection, and closes it when all are answered. */
 export async function ask(node: TestServer, requests: number): Promise<void> {
   const client = await RawClient.connect(await node.port());
   client.send(...Array.from({ length: requests }, () => Buffer.from('x')));

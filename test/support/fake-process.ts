@@ -1,4 +1,4 @@
-// A child process that does what a test says: it behaves as Node's ChildProcess with a channel.
+// A child process that the test controls: it behaves like Node's ChildProcess with a channel.
 
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
@@ -19,18 +19,18 @@ export class FakeProcess extends EventEmitter {
     return this as unknown as ChildProcess;
   }
 
-  /** Has it say something. */
+  /** The child sends a message. */
   says(message: object): void {
     this.emit('message', message);
   }
 
-  /** It ends, and its channel closes. */
+  /** The child ends, and its channel closes. */
   exits(exitCode: number | null, signal: string | null = null): void {
     this.exitsBeforeItIsRead(exitCode, signal);
     this.channelEnds();
   }
 
-  /** It ends; what it has said before is still in the channel. */
+  /** The child ends; what it sent before is still in the channel. */
   exitsBeforeItIsRead(exitCode: number | null, signal: string | null = null): void {
     if (this.#isGone) return;
     this.#isGone = true;
@@ -48,7 +48,7 @@ export class FakeProcess extends EventEmitter {
     return this.connected;
   }
 
-  /** As in reality, its end is not known before this has returned. */
+  /** As in reality, the end is known only after this has returned. */
   kill(signal: string): boolean {
     if (this.#isGone) return false;
     this.signals.push(signal);

@@ -1,6 +1,6 @@
-// One flood against a server of its own, from a calm time before it to the time after it, with well-behaved clients
-// beside it all the while. Processors are shared, which in truth they are not: so clients go first, then the server,
-// and the flood last.
+// One flood against its own server, from a calm time before it to the time after it, with well-behaved clients beside
+// it throughout. A real flood does not share the processors of its target; here it does, so clients have the highest
+// priority, then the server, and the flood has the lowest.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
@@ -12,9 +12,9 @@ import { type Span, SteadyClients } from './steady.js';
 import { until } from './until.js';
 
 interface Flood {
-  /** Connections at once, or in all. */
+  /** Connections at once, or in total. */
   readonly count: number;
-  /** Of the server. */
+  /** The limit of the server. */
   readonly maxConnections: number;
 }
 
@@ -29,7 +29,10 @@ export const floods: Readonly<Record<string, Flood>> = {
   'pipelines of tiny frames': { count: 20, maxConnections: 1000 },
 };
 
-/** What a worker may need more than when it is idle, in MB: the formula of config/README.md's section on security. */
+/**
+ * How much more memory a worker may need than when it is idle, in MB: the formula in config/README.md's section on
+ * security.
+ */
 export const ceilingMb = ({ maxConnections }: Flood): number => 2 * maxBufferedMb + 0.02 * maxConnections + 200;
 
 const maxBufferedMb = 16;
@@ -38,7 +41,7 @@ const settings = [
   'server.payloadTimeoutSeconds=4',
   'server.writeTimeoutSeconds=4',
 ];
-/** All must be as before in this time. */
+/** Everything must be as before within this time. */
 const recoveryMs = 5000;
 const steadyConnections = 8;
 
@@ -46,9 +49,9 @@ export interface FloodReport {
   readonly calm: Span;
   readonly flooded: Span;
   readonly after: Span;
-  /** Replies that well-behaved clients missed, or that were not theirs. */
+  /** Replies that well-behaved clients missed, or that were wrong. */
   readonly wrong: number;
-  /** What the worker that grew most had more than before, in MB. */
+  /** How much the memory of the worker that grew most has grown, in MB. */
   readonly grownMb: number;
   /** From the end of the flood until nothing of it was left. */
   readonly goneMs: number;
@@ -57,7 +60,7 @@ export interface FloodReport {
 
 /**
  * Throws when something of the flood is left five seconds after its end.
- * @param calmMs how long to look at the time before it, to compare with
+ * @param calmMs how long to observe the time before it, for comparison
  */
 export async function measureFlood(kind: string, seconds: number, calmMs = 2000): Promise<FloodReport> {
   const { count, maxConnections } = floods[kind] as Flood;

@@ -1,5 +1,5 @@
-// A process that is hostile to a TCP port in one way, until it is killed. It says `flooding` when it is under way. It
-// has the lowest priority: a flood comes from other machines, and does not take the processors of the one that it hits.
+// A process that attacks a TCP port in one way until it is killed. It prints `flooding` when it is under way. It has
+// the lowest priority: a flood comes from other machines, and does not take the processors of its target.
 // usage: node flooder.js KIND PORT COUNT
 
 import { connect, type Socket } from 'node:net';
@@ -16,12 +16,12 @@ const frame = (bytes: number): Buffer => {
   return whole;
 };
 let opened = 0;
-/** Addresses of their own, since one has not enough ports for a storm. */
+/** Connects from several addresses, since one has too few ports for a storm. */
 const open = (): Socket => {
   const localAddress = `127.0.0.${2 + (opened++ % 32)}`;
   return connect({ host: '127.0.0.1', port: Number(port), localAddress, noDelay: true }).on('error', () => {});
 };
-/** So many connections at all times, each replaced when it is closed. */
+/** Keeps this many connections open, and replaces each one that is closed. */
 function hold(serve: (socket: Socket) => void): void {
   const next = (): void => {
     const socket = open();
@@ -30,7 +30,7 @@ function hold(serve: (socket: Socket) => void): void {
   };
   for (let i = 0; i < connections; i++) setTimeout(next, i / 4);
 }
-/** Writes `bytes` as fast as they are taken. */
+/** Writes `bytes` as fast as they are accepted. */
 function pour(socket: Socket, bytes: Buffer): void {
   const more = (): void => {
     while (!socket.destroyed && socket.write(bytes));
@@ -40,7 +40,7 @@ function pour(socket: Socket, bytes: Buffer): void {
 }
 
 const floods: Readonly<Record<string, () => void>> = {
-  /** A byte of a frame each second. */
+  /** One byte of a frame each second. */
   'slow senders': () =>
     hold((socket) => {
       socket.resume().write(Buffer.from([0, 0, 0]));
@@ -49,11 +49,11 @@ const floods: Readonly<Record<string, () => void>> = {
     }),
   /** Half of a frame each, and then nothing. */
   'half frames': () => hold((socket) => void socket.resume().write(frame(1 << 20).subarray(0, 600_000))),
-  /** They ask and never read. */
+  /** They send requests and never read. */
   'slow readers': () => hold((socket) => pour(socket.pause(), Buffer.concat(Array<Buffer>(100).fill(frame(10))))),
   /** They have closed their side, or say nothing. */
   'half-open connections': () => hold((socket) => (opened % 2 === 0 ? socket.pause().end() : socket.pause())),
-  /** They have asked once. */
+  /** They have sent one request. */
   'idle connections': () => hold((socket) => void socket.resume().write(frame(256))),
   'connect and reset': () => {
     const next = (): void => {
@@ -63,7 +63,7 @@ const floods: Readonly<Record<string, () => void>> = {
     };
     for (let i = 0; i < connections; i++) next();
   },
-  /** `count` in all, some thousand at once. */
+  /** `count` in total, some thousand at once. */
   'more connections than are allowed': () => {
     const next = (): void => {
       if (opened < connections) open().resume().once('close', next);

@@ -1,48 +1,52 @@
-// What the files of a source tree import of one another and of packages, and which of that a table of rules forbids.
+// What the files of a source tree import from one another and from packages, and which of these imports a table of
+// rules forbids.
 //
-// Imports are found where our formatter puts them: at the beginning of a line. Types count like values, since what only
-// a type needs today is called tomorrow.
+// Imports are found where our formatter puts them: at the beginning of a line. Types count like values, since code that
+// needs only a type today calls it tomorrow.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 
-/** By path below the root of the tree: what the file says. */
+/** Path below the root of the tree → text of the file. */
 export type Sources = ReadonlyMap<string, string>;
 
 export interface Import {
   /** The file that imports. */
   readonly from: string;
-  /** As it is written, as ../log.js. */
+  /** As it is written, for example ../log.js. */
   readonly name: string;
   /** The file of the tree that it names; null for a package, or a module of Node. */
   readonly file: string | null;
 }
 
 export interface Rule {
-  /** A folder or a file of the tree; '' is what lies in no folder. The longest that fits a file is its rule. */
+  /**
+   * A folder or a file of the tree; '' is for the files outside any folder. The longest one that fits a file is its
+   * rule.
+   */
   readonly of: string;
-  /** What it may import beside itself: what other rules are of, or single files. */
+  /** What it may import beside itself: whatever other rules are for, or single files. */
   readonly may: readonly string[];
   /** The reason, as the second half of a sentence. */
   readonly because: string;
-  /** Modules of Node that it must do without. */
+  /** Modules of Node that it must not use. */
   readonly withoutNode?: readonly string[];
 }
 
-/** By folder or file: the packages that enter there. The longest that fits a file counts for it. */
+/** Folder or file → the packages that may be imported there. The longest one that fits a file counts for it. */
 export type Packages = Readonly<Record<string, readonly string[]>>;
 
 const statements =
   /^(?:import|export)\b[^;'"`]*?\bfrom\s*(['"])(.+?)\1|^import\s*(['"])(.+?)\3|\b(?:import|require)\(\s*(['"`])([^'"`$]+?)\5/gm;
 
-/** All TypeScript below `root`; `isWanted` may leave paths out. */
+/** All TypeScript below `root`; `isWanted` may leave out paths. */
 export function sourcesBelow(root: string, isWanted: (path: string) => boolean = () => true): Sources {
   const paths = readdirSync(root, { recursive: true, encoding: 'utf8' }).map((path) => path.replaceAll('\\', '/'));
   const wanted = paths.filter((path) => /\.(tsx?|mjs)$/.test(path) && !path.endsWith('.d.ts') && isWanted(path));
   return new Map(wanted.sort().map((path) => [path, readFileSync(join(root, path), 'utf8')]));
 }
 
-/** @param tree where the files that they name lie, if these sources are not all of it */
+/** @param tree where the files that they name lie, if these sources are only a part of it */
 export function importsOf(sources: Sources, tree: Sources = sources): readonly Import[] {
   return [...sources].flatMap(([from, text]) =>
     [...text.matchAll(statements)].map((match) => {
@@ -52,14 +56,14 @@ export function importsOf(sources: Sources, tree: Sources = sources): readonly I
   );
 }
 
-/** The source that a relative import names: what it is compiled to, or it itself. */
+/** The source that a relative import names, by the name of its output or by its own. */
 function fileOf(from: string, name: string, tree: Sources): string {
   const path = posix.normalize(posix.join(posix.dirname(from), name));
   const candidates = [path, ...['.ts', '.tsx'].map((ending) => path.replace(/\.js$/, ending))];
   return candidates.find((candidate) => tree.has(candidate)) ?? path;
 }
 
-/** A sentence for each import that the rules forbid: what, why, and what would mend it. */
+/** A sentence for each import that the rules forbid: what it is, why it is forbidden, and how to fix it. */
 export function forbiddenImports(
   imports: readonly Import[],
   rules: readonly Rule[],
@@ -107,7 +111,7 @@ const ruleOf = (file: string, rules: readonly Rule[]): Rule | null => {
   return rules.find((rule) => rule.of === longest(file, paths)) ?? null;
 };
 
-/** The longest of the folders and files that `file` is or lies in; '' holds what lies in no folder. */
+/** The longest of the folders and files that `file` is or lies in; '' stands for files outside any folder. */
 function longest(file: string, paths: readonly string[]): string | null {
   const fits = (path: string): boolean => (path === '' ? !file.includes('/') : `${file}/`.startsWith(`${path}/`));
   return paths
@@ -117,7 +121,7 @@ function longest(file: string, paths: readonly string[]): string | null {
 
 const nameOf = (path: string): string => (path === '' ? 'what lies in no folder' : path);
 
-/** Files that import one another, each group once and in order; types count. */
+/** Groups of files that import one another, each group once and in order; types count. */
 export function circles(sources: Sources): readonly (readonly string[])[] {
   const next = new Map<string, Set<string>>();
   for (const { from, file } of importsOf(sources))
@@ -129,7 +133,7 @@ export function circles(sources: Sources): readonly (readonly string[])[] {
   return [...new Map(groups.map((group) => [group.join(), group])).values()];
 }
 
-/** Whatever a file imports, at however many removes. */
+/** Everything that a file imports, directly or indirectly. */
 function reachable(file: string, next: ReadonlyMap<string, ReadonlySet<string>>): ReadonlySet<string> {
   const found = new Set<string>();
   const queue = [...(next.get(file) ?? [])];

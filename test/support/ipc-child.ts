@@ -1,4 +1,4 @@
-// A child process at either end of the embedded transport: it publishes what it is told to, or says what it has seen.
+// A child process at either end of the embedded transport: it publishes what it is told to, or prints what it has seen.
 
 import { IpcPublisher, IpcSource } from '#src/metrics/transport/ipc.js';
 import type { RecordUpdate } from '#src/metrics/transport/transport.js';

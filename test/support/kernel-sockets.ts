@@ -1,15 +1,15 @@
-// What the kernel says of TCP connections: Linux only, by /proc/net/tcp.
+// What the kernel reports of TCP connections in /proc/net/tcp: Linux only.
 
 import { readFileSync } from 'node:fs';
 
-/** Of `tr` in /proc/net/tcp: which timer runs for a connection. */
+/** Values of `tr` in /proc/net/tcp: which timer runs for a connection. */
 const timers = { none: 0, keepAlive: 2 };
-/** Ticks of the clock that /proc counts by, in a second. */
+/** Ticks of /proc's clock in a second. */
 const ticksPerSecond = 100;
 
 /**
- * Seconds until the kernel asks the peer of the connection from `port` to `peerPort` whether it is there; null: never.
- * Throws while bytes are on their way to it: then another timer runs. @param port null: any
+ * Seconds until the kernel probes the peer of the connection from `port` to `peerPort`; null: never. Throws while bytes
+ * are on their way to it: then another timer runs. @param port null: any
  */
 export function keepAliveSeconds(port: number | null, peerPort: number): number | null {
   const hex = (number: number | null): string => number?.toString(16).toUpperCase().padStart(4, '0') ?? '\\w+';

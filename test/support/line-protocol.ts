@@ -1,6 +1,6 @@
-// A second protocol, as small as one can be, over the seam that the framed one uses: each line is a payload, each reply
-// a line, an empty one where there is none. It has no time limits and never moves. The rest serving does for each
-// protocol.
+// A second protocol, as small as possible, over the seam that the framed one uses: each line is a payload, each reply a
+// line, an empty one where there is none. It has no time limits, and its connections never migrate. Serving does the
+// rest, as for every protocol.
 
 import assert from 'node:assert';
 import type { Duplex } from 'node:stream';

@@ -1,4 +1,5 @@
-// Clients that keep the server busy and count for themselves: what they sent whole, and what they got back.
+// Clients that keep the server busy and count for themselves: which requests they sent whole, and which replies they
+// received.
 
 import { createConnection, type Socket } from 'node:net';
 import { encodeFrame } from '#src/protocol/frames.js';
@@ -6,7 +7,7 @@ import { until } from './until.js';
 
 const depth = 8;
 
-/** Replies have one size, `replyBytes`, length field included. */
+/** All replies have one size, `replyBytes`, length field included. */
 export interface LoadOptions {
   readonly connections?: number;
   readonly replyBytes?: number;
@@ -77,7 +78,7 @@ export class Load {
   readonly #all: LoadConnection[] = [];
   #isOver = false;
 
-  /** @param ports of the servers that can be reached at the moment, to choose from in turns */
+  /** @param ports of the servers that can be reached at the moment; connections use them in turn */
   constructor(
     ports: () => readonly number[],
     { connections = 6, replyBytes = 24, payloadBytes = 16 }: LoadOptions = {},
@@ -98,7 +99,7 @@ export class Load {
     return this.#all.reduce((sum, { isClosed, inFlight }) => sum + (isClosed ? inFlight : 0), 0);
   }
 
-  /** Resolves when so many more replies have come. */
+  /** Resolves when this many more replies have come. */
   async more(replies: number): Promise<void> {
     const wanted = this.replies + replies;
     await until(`${replies} more replies`, () => this.replies >= wanted, { intervalMs: 5 });

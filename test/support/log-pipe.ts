@@ -1,5 +1,5 @@
-// The pipe of a shell that a server logs to: 64 KB, and whoever writes to it when it is full waits for its reader,
-// which here can stop reading.
+// The pipe of a shell that a server logs to: it holds 64 KB, and a writer to a full pipe waits for the reader, which
+// can stop reading here.
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { temporaryFolder } from './folder.js';
 const readIntervalMs = 10;
 
 export class LogPipe {
-  /** What is written to; blocking, as of a shell. */
+  /** The end that is written to; blocking, like a shell's. */
   readonly descriptor: number;
   readonly #reading: number;
   readonly #filling: number;
@@ -30,7 +30,7 @@ export class LogPipe {
     this.#timer = setInterval(() => this.#read(), readIntervalMs);
   }
 
-  /** Reads no more, and sees to it that there is no room for a line. */
+  /** Stops reading, and fills the pipe until there is no room for a line. */
   stall(): void {
     this.#isStalled = true;
     for (const line of [`${'.'.repeat(4095)}\n`, '.\n', '\n']) while (tryTo(() => writeSync(this.#filling, line)) > 0);

@@ -1,5 +1,5 @@
-// Machines that are none: network namespaces, each with an address and a cable of its own, joined by a bridge that is
-// in none of them. Linux, root and the `ip` command only.
+// Simulated machines: network namespaces, each with its own address and cable, joined by a bridge in a namespace of its
+// own. Linux, root and the `ip` command only.
 
 import { spawnSync } from 'node:child_process';
 
@@ -12,7 +12,7 @@ export class Networks {
   readonly #prefix = `mltcp${process.pid}`;
   readonly #names: string[] = [];
 
-  /** Null where the machine does not allow it. */
+  /** Null where this machine does not allow it. */
   static create(): Networks | null {
     const networks = new Networks();
     try {
@@ -26,7 +26,7 @@ export class Networks {
     }
   }
 
-  /** A machine with this address in 10.77.0.0/24; its processes are started with `run`. */
+  /** A machine with this address in 10.77.0.0/24; `run` gives the command that starts a process on it. */
   machine(name: string, address: string): { readonly address: string; run(command: readonly string[]): string[] } {
     const bridge = this.#names[0] as string;
     const space = this.#add(name);
@@ -38,7 +38,7 @@ export class Networks {
     return { address, run: (command) => ['ip', 'netns', 'exec', space, ...command] };
   }
 
-  /** Pulls a machine's cable, or puts it back. */
+  /** Unplugs a machine's cable, or plugs it in again. */
   cable(name: string, state: 'up' | 'down'): void {
     ip('-n', this.#names[0] as string, 'link', 'set', name, state);
   }

@@ -13,15 +13,15 @@ const executable = folders.map((folder) => join(folder, 'nginx')).find((file) =>
 export const hasNginx = executable !== undefined;
 
 export interface NginxOptions {
-  /** Of `http { … }`, outside of the server. */
+  /** Directives of `http { … }`, outside of the server. */
   readonly http?: string;
-  /** Behind `listen HOST:PORT`. */
+  /** What follows `listen HOST:PORT`. */
   readonly listen?: string;
-  /** Of `server { … }`. */
+  /** Directives of `server { … }`. */
   readonly server: string;
 }
 
-/** Resolves to where it listens, HOST:PORT, when it does. */
+/** Resolves to its address, HOST:PORT, when it listens. */
 export async function startNginx({ http = '', listen = '', server }: NginxOptions): Promise<string> {
   const folder = temporaryFolder();
   const port = await freePort();

@@ -1,5 +1,5 @@
-// Writes small ONNX models, of any dtype and shape: the message formats are onnx.proto's of the ONNX project (IR 8,
-// opset 17), in the wire format of Protocol Buffers.
+// Writes small ONNX models of any dtype and shape: the message formats are those of the ONNX project's onnx.proto (IR
+// 8, opset 17), in the wire format of Protocol Buffers.
 
 /** TensorProto.DataType */
 export const elementTypes = {
@@ -23,7 +23,7 @@ export type ElementType = keyof typeof elementTypes;
 export interface TensorSpec {
   readonly name: string;
   readonly dtype: ElementType;
-  /** A text names a dynamic dimension; null: nothing is said of its shape. */
+  /** A text names a dynamic dimension; null: the model does not give the shape. */
   readonly shape: readonly (number | string)[] | null;
 }
 
@@ -43,7 +43,7 @@ export interface ConstantSpec {
   /** float32, int8, uint8, int64; bytes are bool when `isBool`. */
   readonly values: Float32Array | Int8Array | Uint8Array | BigInt64Array;
   readonly isBool?: boolean;
-  /** Its bytes lie in this file beside the model, not in it. */
+  /** The file beside the model that holds the bytes, if the model does not. */
   readonly externalFile?: string;
 }
 
@@ -140,7 +140,7 @@ function varint64(value: bigint): Buffer {
   }
 }
 
-/** x float32[1] → sin(sin(… x …)), as many times as x says: native code that runs for as long as a client likes. */
+/** x float32[1] → sin(sin(… x …)), x times: native code that runs for as long as a client likes. */
 export const loop: GraphSpec = {
   inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 1] }],
   outputs: [{ name: 'y', dtype: 'float32', shape: ['n', 1] }],
@@ -173,7 +173,7 @@ export const loop: GraphSpec = {
   ],
 };
 
-/** x float32[columns] → x times a matrix of int8, the rows of a batch quantised by one scale that is taken from all. */
+/** x float32[columns] → x times a matrix of int8; one scale, taken from all rows of a batch, quantises them. */
 export function dynamicallyQuantised(columns = 4, n: number | string = 'n'): GraphSpec {
   const weights = Int8Array.from({ length: columns * columns }, (_, i) => ((i * 37) % 255) - 127);
   return {
@@ -189,7 +189,7 @@ export function dynamicallyQuantised(columns = 4, n: number | string = 'n'): Gra
   };
 }
 
-/** x float32[4] → x, without the rows that have a number of 1000 or more in them: no proof can know of those. */
+/** x float32[4] → x, without the rows that contain a number of 1000 or more: no proof can know of those. */
 export const bounded: GraphSpec = {
   inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 4] }],
   outputs: [{ name: 'y', dtype: 'float32', shape: null }],

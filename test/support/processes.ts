@@ -1,4 +1,4 @@
-// Real processes for tests: what they print, line by line, and their certain end.
+// Real processes for tests: what they print, line by line, and a guaranteed end.
 
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { until, within } from './until.js';
 export const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 const started = new Set<TestProcess>();
-/** Those that the test under way has to do with, with the lines that they had printed before it. */
+/** The processes of the current test, with the number of lines that they had printed before it. */
 let recent = new Map<TestProcess, number>();
 
 export interface Exit {
@@ -34,7 +34,7 @@ export class TestProcess {
     }
     this.exited = new Promise((resolve, reject) => {
       this.child.once('error', reject);
-      // 'close' comes when the output has been read to its end as well.
+      // 'close' comes only when the output has been read to its end.
       this.child.once('close', (code, signal) => {
         this.#exit = { code, signal };
         started.delete(this);
@@ -53,7 +53,7 @@ export class TestProcess {
     return this.lines.join('\n');
   }
 
-  /** The first line, printed already or yet to come, that `match` finds. */
+  /** The first line that `match` accepts, printed already or yet to come. */
   async line(what: string, match: (line: string) => boolean, timeoutMs = 20_000): Promise<string> {
     const { line } = await until(
       `${what} in the output`,
@@ -67,7 +67,7 @@ export class TestProcess {
     throw new Error(`ended with ${JSON.stringify(this.#exit)} before ${what}:\n${this.output}`);
   }
 
-  /** What is wrong with it, looked at before it is ended; null when there is nothing to tell. */
+  /** What is wrong with it, checked before it is ended; null when nothing is. */
   async fault(): Promise<string | null> {
     return null;
   }
@@ -81,28 +81,28 @@ export class TestProcess {
   }
 }
 
-/** Ends whatever a test has left running. To be called in afterEach. Rejects when one of them has a fault to tell. */
+/** Ends what a test has left running. To be called in afterEach. Rejects when one of the processes has a fault. */
 export async function endProcesses(): Promise<void> {
   const left = [...started];
   const faults = (await Promise.all(left.map((process) => process.fault()))).filter((fault) => fault !== null);
   for (const process of left) process.signal('SIGKILL');
-  // A child of one that was killed may hold its output open, if it hangs.
+  // A child of a killed process may keep the output open if it hangs.
   const isOverdue = new Promise((resolve) => setTimeout(resolve, 5000).unref());
   await Promise.race([Promise.allSettled(left.map((process) => process.exited)), isOverdue]);
   if (faults.length > 0) throw new Error(faults.join('\n'));
 }
 
-/** What a process has printed since a moment, its last lines. */
+/** The last lines that a process has printed since a certain moment. */
 export interface Printed {
   readonly command: string;
-  /** Lines that are left out. */
+  /** How many lines are left out. */
   readonly earlier: number;
   readonly lines: readonly string[];
 }
 
 const shown = { processes: 8, lines: 40, characters: 1000 };
 
-/** The moment from which `printedSince` tells: of what runs now, and of all that is started from now on. */
+/** Sets the moment from which `printedSince` counts, for what runs now and for all that is started later. */
 export function remember(): void {
   recent = new Map([...started].map((process) => [process, process.lines.length]));
 }
@@ -119,7 +119,7 @@ export function printedSince(): readonly Printed[] {
   return all.filter(({ lines }) => lines.length > 0).slice(-shown.processes);
 }
 
-/** Of all that runs, for when there is no time for more. */
+/** Kills everything that runs, for when there is no time for more. */
 export function endAbruptly(): void {
   for (const process of started) process.signal('SIGKILL');
 }
@@ -135,12 +135,12 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** The aggregator that a server has brought along. */
+/** The pid of the aggregator that a server has started. */
 export function aggregatorOf(server: TestProcess): number {
   return childrenOf(server, 'aggregator/embedded.js')[0] ?? Number.NaN;
 }
 
-/** The worker processes of a server, when nobody can be asked: by /proc, so on Linux only. */
+/** The pids of a server's workers, for when the server cannot be asked: from /proc, so on Linux only. */
 export function workersOf(server: TestProcess): readonly number[] {
   return childrenOf(server, 'worker/main.js');
 }

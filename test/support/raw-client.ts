@@ -1,4 +1,4 @@
-// A client that knows only sockets and bytes: it sends what a broken or hostile client may send.
+// A client that knows only sockets and bytes: it can send what a broken or hostile client may send.
 
 import { createConnection, type Socket } from 'node:net';
 import { encodeFrame, FrameDecoder, type LengthFieldSize } from '#src/protocol/frames.js';
@@ -28,7 +28,7 @@ export class RawClient {
     this.ended = Promise.race([new Promise<void>((resolve) => socket.once('end', resolve)), this.closed]);
   }
 
-  /** The socket is paused when `isReading` is false: it never takes what the server sends. */
+  /** If `isReading` is false, the socket is paused: it never takes what the server sends. */
   static async connect(port: number, lengthFieldSize: LengthFieldSize = 4, isReading = true): Promise<RawClient> {
     const socket = createConnection({ host: '127.0.0.1', port, noDelay: true, allowHalfOpen: true });
     await new Promise<void>((resolve, reject) => {
@@ -62,7 +62,7 @@ export class RawClient {
     this.socket.end();
   }
 
-  /** Breaks the connection with RST. A server that has bytes to read at the same time may take it for a FIN (libuv). */
+  /** Breaks the connection with RST. A server that has bytes to read at the same time may see a FIN instead (libuv). */
   reset(): void {
     this.socket.resetAndDestroy();
   }

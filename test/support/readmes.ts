@@ -15,15 +15,15 @@ export const readmes = docs.readReadmes();
 
 export interface Block {
   readonly file: string;
-  /** The heading that it stands under. */
+  /** The heading above it. */
   readonly heading: string;
   readonly language: string;
-  /** What stands behind the language: the name of the file that the block is. */
+  /** The text after the language: the name of the file that the block is. */
   readonly name: string;
   readonly text: string;
 }
 
-/** Blocks between fences, from top to bottom. Throws at one that does not end. */
+/** Blocks between fences, from top to bottom. Throws when one does not end. */
 export function blocksOf(file: string): readonly Block[] {
   const blocks: Block[] = [];
   let heading = '';
@@ -55,13 +55,13 @@ export interface Link {
   readonly file: string;
   /** As it is written. */
   readonly link: string;
-  /** What it names, as a path in the checkout. */
+  /** The path in the checkout that it names. */
   readonly path: string;
   /** The heading that it names there; empty for the file itself. */
   readonly anchor: string;
 }
 
-/** Links that lead to other files of this checkout, or to headings in them. */
+/** Links to other files of this checkout, or to headings in them. */
 export function linksOf(file: string): readonly Link[] {
   return [...proseOf(file).matchAll(/\]\(((?!https?:)[^)\s]+)\)/g)].map(([, link = '']) => {
     const [target = '', anchor = ''] = link.split('#');
@@ -69,7 +69,7 @@ export function linksOf(file: string): readonly Link[] {
   });
 }
 
-/** The anchors of a file's headings, as they are made where READMEs are shown. */
+/** The anchors of a file's headings, made as in a viewer of READMEs. */
 export function anchorsOf(file: string): readonly string[] {
   return [...proseOf(file).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
     heading

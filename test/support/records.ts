@@ -1,4 +1,4 @@
-// Records with everything filled in, for tests that care about a few fields.
+// Records with every field filled in, for tests that care about a few fields.
 
 import { noCounts, noModelCounts } from '#src/metrics/merge.js';
 import {
@@ -89,7 +89,7 @@ export function countsOf(fields: Partial<ModelCounts>, model = 'm'): WorkerCount
   return { ...noCounts(), models: { [model]: { ...noModelCounts(), ...fields } } };
 }
 
-/** A look at these records, all of them so old. */
+/** A snapshot of these records, all of the same age. */
 export function snapshotOf(records: readonly MetricsRecord[], ageMs = 0, now = 0): RecordsSnapshot {
   return { records: records.map((record) => ({ record, ageMs })), now };
 }

@@ -1,4 +1,4 @@
-// A real Redis server on a port of its own, without persistence, ended with the test.
+// A real Redis server on its own port, without persistence, which ends with the test.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -40,7 +40,7 @@ export class RedisServer extends TestProcess {
   }
 }
 
-/** Settings for it as config has them. */
+/** Settings for it, as in config. */
 export function redisSettings(url: string, more: Partial<RedisSettings> = {}): RedisSettings {
   return {
     url,

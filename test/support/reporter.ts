@@ -1,5 +1,5 @@
-// Mocha's own summary, with what it takes to understand a failure: places in the sources, and what the processes that
-// the test had to do with have printed. Tests that were skipped say why. The last line is one that machines can read.
+// Mocha's own summary, with what helps to understand a failure: places in the sources, and what the processes of the
+// test have printed. Skipped tests give their reason. The last line is machine-readable.
 
 import Mocha from 'mocha';
 import { endAbruptly, type Printed, printedSince, remember } from './processes.js';
@@ -22,17 +22,17 @@ export default class PlainLineReporter extends Mocha.reporters.Spec {
   readonly #skipped: string[] = [];
 
   constructor(runner: Mocha.Runner, options: Mocha.MochaOptions) {
-    // Ahead of Mocha's own listeners, which keep what they are given.
+    // Before Mocha's own listeners, which keep what they are given.
     runner.on(events.EVENT_TEST_FAIL, (_, error: unknown) => {
       if (error instanceof Error) tellPlaces(error);
     });
     super(runner, options);
-    // Such a hook ends what tests of other files have in use.
+    // Such a hook would end what tests of other files are using.
     const { _beforeAll, _beforeEach, _afterEach, _afterAll } = runner.suite as unknown as Record<string, unknown[]>;
     if ([_beforeAll, _beforeEach, _afterEach, _afterAll].some((hooks) => (hooks ?? []).length > 0))
       throw new Error('a hook outside of every `describe` runs for the tests of all files: move it into one');
     let unfinished: Failure[] = [];
-    // What a process has printed is complete when the hooks behind the test have ended it.
+    // The output of a process is complete when the hooks after the test have ended it.
     const finish = (): void => {
       if (unfinished.length > 0) {
         const printed = printedSince();
@@ -71,8 +71,8 @@ export default class PlainLineReporter extends Mocha.reporters.Spec {
     });
     const { passes, failures } = this.stats;
     console.log(lastLine({ passes, failures, skipped: this.#skipped }));
-    // Node takes its handles apart when it ends by itself, and spins for ever when one that a test has left half closed
-    // never says that it is done. Nothing is to be waited for any more.
+    // Before it ends, Node takes its handles apart, and it spins forever when a handle that a test has left half closed
+    // never reports that it is done. Nothing is left to wait for.
     process.once('beforeExit', () => process.exit());
     setTimeout(() => {
       console.error(`a test has left something open: ${process.getActiveResourcesInfo().join(', ')}`);
@@ -98,11 +98,11 @@ export function lastLine({
   return `${passes} passed, ${failures} failed${skipped.length > 0 ? `, ${skipped.length} skipped (${reasons})` : ''}${nothing}`;
 }
 
-/** Also in what has caused it. */
+/** Rewrites the places in an error and in its causes. */
 function tellPlaces(error: Error): void {
   for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
     const [message, stack] = [withSources(at.message), withSources(at.stack ?? '')];
-    // Some errors keep theirs to themselves.
+    // Some errors do not let theirs be changed.
     try {
       Object.assign(at, { message, stack });
     } catch {

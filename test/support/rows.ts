@@ -9,7 +9,7 @@ export function rowsOf(payloads: readonly Buffer[]): RowSource {
   };
 }
 
-/** Each row's reply by itself, as hexadecimal digits; `Error: …` for one that failed. */
+/** The reply to each row, in hexadecimal digits; `Error: …` for a row that failed. */
 export function repliesOf(replies: Replies, rows: number): readonly string[] {
   if (replies.kind === 'rows')
     return replies.rows.map((row) => (row instanceof Error ? String(row) : Buffer.from(row).toString('hex')));

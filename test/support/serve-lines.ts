@@ -1,4 +1,4 @@
-// `node --import` of this in the processes of a server: its workers speak lines instead of frames.
+// Loaded with `node --import` into the processes of a server: its workers speak lines instead of frames.
 
 import { protocols } from '#src/worker/protocols.js';
 import { LineConnection } from './line-protocol.js';

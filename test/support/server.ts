@@ -1,4 +1,4 @@
-// The product itself, as a user starts it: one command, settings by flags and environment, on ports of its own.
+// The product itself, as a user starts it: one command, settings by flags and environment, on its own ports.
 
 import type { StdioOptions } from 'node:child_process';
 import type { Metrics } from '#src/aggregator/metrics.js';
@@ -20,13 +20,13 @@ export interface ServerOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Its config lists TCP listeners: the short form for one must stay away. */
+  /** Whether its config lists TCP listeners, so that the short form for one must be left out. */
   readonly hasListeners?: boolean;
-  /** The Node that runs it. */
+  /** The binary of the Node that runs it. */
   readonly node?: string;
-  /** Files that each of its processes may have open. */
+  /** How many files each of its processes may have open. */
   readonly maxOpenFiles?: number;
-  /** What runs the command, as `unshare --pid`. */
+  /** The command that runs it, for example `unshare --pid`. */
   readonly within?: readonly string[];
   /** Whether its log goes to a pipe that can be left unread (`logPipe`). */
   readonly hasLogPipe?: boolean;
@@ -34,7 +34,7 @@ export interface ServerOptions {
 
 const counterFiles = temporaryFolder();
 
-/** Environment without settings that the machine of the test may have. */
+/** The environment, without settings that the machine of the test may have. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { PATH, HOME, TMPDIR } = process.env;
   return { PATH, HOME, TMPDIR, SLAB_FOLDER: counterFiles, ...extra };
@@ -70,7 +70,7 @@ export class TestServer extends TestProcess {
     return this.lines.flatMap((line) => (line.startsWith('{') ? (JSON.parse(line) as LogLine) : []));
   }
 
-  /** How often it has logged this. */
+  /** How often it has logged this message. */
   count(message: string): number {
     return this.log.filter(({ msg }) => msg === message).length;
   }
@@ -104,7 +104,7 @@ export class TestServer extends TestProcess {
     return fetchMetrics(await this.url());
   }
 
-  /** The metrics, as soon as `isThere` holds for them. */
+  /** The metrics, as soon as `isThere` accepts them. */
   async metricsWhen(what: string, isThere: (metrics: Metrics) => boolean): Promise<Metrics> {
     return metricsWhen(await this.url(), what, isThere);
   }
@@ -122,7 +122,7 @@ export class TestServer extends TestProcess {
     return typeof ready?.metrics === 'string' ? auditFault(new URL(ready.metrics).origin, this.#headers) : null;
   }
 
-  /** Of all workers that there should be. */
+  /** The pids of all workers, once there are as many as wanted. */
   async workerPids(): Promise<readonly number[]> {
     const { workers } = await this.metricsWhen(
       'all workers',
@@ -132,18 +132,18 @@ export class TestServer extends TestProcess {
   }
 }
 
-/** At every moment, each request that was received has an outcome or is in flight. */
+/** What is wrong when not every received request has an outcome or is in flight; null when all have. */
 export async function auditFault(url: string, headers: Readonly<Record<string, string>> = {}): Promise<string | null> {
   let imbalance = 0;
   const isBalanced = async (): Promise<boolean> => {
     const metrics = await fetch(`${url}/metrics`, { headers, signal: AbortSignal.timeout(1000) })
       .then((response) => response.json() as Promise<Metrics>)
-      // Some tests end what answers here.
+      // Some tests end the server that answers here.
       .catch(() => null);
     imbalance = metrics === null || metrics.stale ? 0 : metrics.audit_imbalance;
     return imbalance === 0;
   };
-  // For a moment, the last record of a worker that was killed may be newer or older than what it left behind.
+  // For a moment, the last record of a killed worker may be newer or older than what it left behind.
   return until('the audit', isBalanced, { timeoutMs: 3000 }).then(
     () => null,
     () => `the audit of ${url} is off by ${imbalance}`,

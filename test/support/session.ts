@@ -1,4 +1,4 @@
-/** How the tests have ONNX Runtime run a model: as config does by default. */
+/** How the tests let ONNX Runtime run a model: as config does by default. */
 export const session = {
   intraOpNumThreads: 1,
   interOpNumThreads: 1,

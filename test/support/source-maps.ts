@@ -1,6 +1,6 @@
-// Places in compiled files, told as places in their sources. Text is rewritten after it was printed, wherever it comes
-// from: no process of the product runs with source maps, which would cost each its start, and what is published has
-// none.
+// Rewrites places in compiled files to places in their sources. Text is rewritten after it was printed, wherever it
+// comes from: no process of the product runs with source maps, which would slow down every start, and the published
+// package has none.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { SourceMap, type SourceMapPayload } from 'node:module';

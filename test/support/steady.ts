@@ -1,5 +1,5 @@
-// Well-behaved clients at a steady pace: what they offer does not depend on what is served, so that a server that is
-// slow for a while has nowhere to hide.
+// Well-behaved clients at a steady pace: what they offer does not depend on what is served, so that a slow phase of the
+// server always shows.
 
 import { InferenceClient } from '#src/client/client.js';
 import { quantile } from './checked-client.js';
@@ -7,16 +7,16 @@ import { quantile } from './checked-client.js';
 export interface SteadyOptions {
   readonly port: number;
   readonly connections: number;
-  /** Requests a second, over all of them. */
+  /** Requests a second, in total. */
   readonly rate: number;
   readonly payload: Buffer;
   readonly reply: Buffer;
 }
 
-/** What came of a span of time. */
+/** What happened in a span of time. */
 export interface Span {
   readonly offered: number;
-  /** Answered rightly, whenever. */
+  /** Replies in this span, whenever their requests were sent. */
   readonly served: number;
   readonly p99Ms: number;
 }
@@ -44,12 +44,12 @@ export class SteadyClients {
     return new SteadyClients(clients, options);
   }
 
-  /** Replies that were not what they must be, and requests without one. */
+  /** Replies that were wrong, and requests without a reply. */
   get wrong(): number {
     return this.#wrong;
   }
 
-  /** What came of the time since it was asked for last. */
+  /** What happened since the last call. */
   takeSpan(): Span {
     const span = { offered: this.#offered, served: this.#served, p99Ms: quantile(this.#latencies, 0.99) };
     this.#offered = this.#served = 0;

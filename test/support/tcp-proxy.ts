@@ -1,4 +1,4 @@
-// What may stand between us and Redis: a proxy, an address that fails over, a NAT. It forwards bytes until it is told
+// What may stand between us and Redis: a proxy, an address that fails over, a NAT. It forwards bytes unless it is told
 // otherwise, and knows no protocol.
 
 import { once } from 'node:events';
@@ -10,12 +10,12 @@ export class TcpProxy {
   readonly #server: Server;
   /** Both ends of each connection. */
   readonly #pairs = new Set<readonly [Socket, Socket]>();
-  /** Ends whose other ends are gone, and that were not told. */
+  /** Ends that do not know that their other ends are gone. */
   readonly #halfOpen = new Set<Socket>();
   #upstream: number;
   #mode: 'forward' | 'silent' | 'refuse' | 'answer' = 'forward';
   #answer = '';
-  /** Connections that it has taken. */
+  /** How many connections it has accepted. */
   taken = 0;
 
   private constructor(upstream: number) {
@@ -48,37 +48,37 @@ export class TcpProxy {
     return this.#pairs.size;
   }
 
-  /** New connections lead there; those that are open stay where they are, as behind an address that fails over. */
+  /** New connections lead to `upstream`; open ones stay where they are, as behind an address that fails over. */
   leadTo(upstream: number): void {
     this.#upstream = upstream;
     this.#mode = 'forward';
     for (const [client, server] of this.#pairs) {
-      // Those that were cut off without a word stay so for us; their other ends are not needed any more.
+      // Connections that were cut off silently stay so for us; their other ends are not needed any more.
       if (client.isPaused()) server.destroy();
     }
   }
 
   /**
-   * No byte goes through any more, of old connections and new ones, and nobody is told: a NAT that lost its entries.
+   * Lets no byte through any more, on old and new connections, and notifies nobody, like a NAT that lost its entries.
    */
   silence(): void {
     this.#mode = 'silent';
     for (const pair of this.#pairs) for (const socket of pair) socket.pause();
   }
 
-  /** Only connections that are open now are cut off without a word; new ones are forwarded. */
+  /** Silently cuts off the connections that are open now; new ones are forwarded. */
   forget(): void {
     this.silence();
     this.#mode = 'forward';
   }
 
-  /** Forwards again, what was held since `silence` first. */
+  /** Forwards again, first what was held since `silence`. */
   forward(): void {
     this.#mode = 'forward';
     for (const pair of this.#pairs) for (const socket of pair) socket.resume();
   }
 
-  /** The clients of all connections are gone, and the other side hears nothing of it. Returns how many they were. */
+  /** Ends the clients' side of all connections, and the other side does not notice. Returns how many there were. */
   abandon(): number {
     const pairs = [...this.#pairs];
     this.#pairs.clear();
@@ -89,19 +89,19 @@ export class TcpProxy {
     return pairs.length;
   }
 
-  /** And now it does. */
+  /** Lets the other side notice. */
   resetAbandoned(): void {
     for (const server of this.#halfOpen) server.resetAndDestroy();
     this.#halfOpen.clear();
   }
 
-  /** Takes connections and closes them at once, as a proxy with nothing behind it does. */
+  /** Accepts connections and closes them at once, as a proxy with nothing behind it does. */
   refuse(): void {
     this.#mode = 'refuse';
     for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
   }
 
-  /** Answers whatever it is sent with this, on old connections and new ones, and forwards nothing. */
+  /** Answers whatever it receives with this text, on old and new connections, and forwards nothing. */
   answer(text: string): void {
     this.#mode = 'answer';
     this.#answer = text;
@@ -138,7 +138,7 @@ export class TcpProxy {
   }
 }
 
-/** Closes whatever a test has left open. */
+/** Closes everything that a test has left open. */
 export function closeProxies(): void {
   for (const proxy of open) proxy.close();
 }

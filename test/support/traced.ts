@@ -1,5 +1,5 @@
-// What a program and all its children ask of the system, written down by strace: whom they connect to and send to, and
-// which files they make, change or remove.
+// What a program and all its children ask of the system, recorded by strace: where they connect and send to, and which
+// files they create, change or remove.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -9,7 +9,7 @@ import { TestProcess } from './processes.js';
 export const hasStrace = (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, 'strace')));
 
 export interface Footprint {
-  /** As address:port; of unix sockets the path. Each once. */
+  /** As address:port; for unix sockets, the path. Each once. */
   readonly connected: readonly string[];
   /** Addresses that its own sockets are bound to. */
   readonly bound: readonly string[];
@@ -40,7 +40,7 @@ export class TracedProcess extends TestProcess {
     if (program !== undefined) process.kill(Number(program), signal);
   }
 
-  /** To be asked for when it has ended. */
+  /** To be called after the process has ended. */
   footprint(): Footprint {
     const lines = readdirSync(this.#folder).flatMap((file) =>
       readFileSync(join(this.#folder, file), 'utf8').split('\n'),
@@ -49,7 +49,7 @@ export class TracedProcess extends TestProcess {
   }
 }
 
-/** Of the lines of a trace, one call each. */
+/** The footprint in the lines of a trace, which are one call each. */
 export function footprintOf(lines: readonly string[]): Footprint {
   const connected = new Set<string>();
   const bound = new Set<string>();

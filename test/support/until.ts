@@ -1,11 +1,13 @@
-// Waiting for what will be true, without guessing how long it takes.
+// Waits for a condition, without guessing how long it takes.
 
 export interface UntilOptions {
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
 }
 
-/** Asks until `probe` returns something other than undefined, null or false; fails with `what` after the time limit. */
+/**
+ * Calls `probe` until it returns something other than undefined, null or false; fails with `what` after the time limit.
+ */
 export async function until<T>(
   what: string,
   probe: () => Promise<T> | T,

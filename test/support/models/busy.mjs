@@ -1,4 +1,4 @@
-// Computes for settings.ms with all its might, whatever the number of rows, then echoes.
+// Computes for settings.ms without a pause, whatever the number of rows, then echoes.
 
 export default ({ settings }) => ({
   sample: Buffer.from('sample'),

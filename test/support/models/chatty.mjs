@@ -1,4 +1,4 @@
-// Prints for each batch, and answers with what it is asked.
+// Prints for each batch, and echoes.
 // settings.lines: lines of 1,000 bytes for each batch; settings.to: stdout or stderr.
 
 export default ({ settings: { lines, to } }) => ({

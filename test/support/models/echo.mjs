@@ -1,5 +1,5 @@
-// Replies with what it is asked, with three words that mean something else.
-// settings.greeting is put before each reply; settings.sample has it measured before it serves.
+// Echoes, except for three words that mean something else.
+// settings.greeting is put before each reply; with settings.sample, the model is measured before it serves.
 
 export default ({ settings }) => ({
   ...(settings.sample === undefined ? {} : { sample: Buffer.from(settings.sample) }),

@@ -1,4 +1,4 @@
-// Holds its thread, sockets and timers and all, for as long as the file settings.gate is there; then it echoes.
+// Blocks its thread, with its sockets and timers, while the file settings.gate exists; then it echoes.
 
 import { existsSync } from 'node:fs';
 
