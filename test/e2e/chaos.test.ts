@@ -1,4 +1,4 @@
-// A short night of what `npm run chaos` does for as long as one likes.
+// A short run of what `npm run chaos` does for as long as one likes.
 
 import { expect } from 'chai';
 import { runChaos } from '../chaos/chaos.js';

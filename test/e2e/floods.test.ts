@@ -1,6 +1,6 @@
-// Floods: each from a process of its own, each in its own way. While one is under way, well-behaved clients are served,
-// memory stays where config says, and when it is over everything is as before. How much slower well-behaved clients
-// are meanwhile is for `npm run bench` to measure.
+// Floods: each from its own process, each in its own way. During a flood, well-behaved clients are served and memory
+// stays within what config says; afterwards everything is as before. How much slower well-behaved clients become is for
+// `npm run bench` to measure.
 
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
@@ -39,7 +39,7 @@ describe('ten thousand idle connections', function () {
     const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '2' }, args });
     const port = await server.port();
     const pids = await server.workerPids();
-    // A worker that has served has what it needs for any number.
+    // After this, the workers have allocated what they need whatever the number of connections.
     const load = new Load(() => [port], { connections: 64, replyBytes: 9 });
     await load.more(50_000);
     await load.stop();

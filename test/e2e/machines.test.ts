@@ -1,4 +1,4 @@
-// Machines with addresses of their own, whose clocks disagree by minutes, and a cable that is pulled.
+// Machines with their own addresses, whose clocks differ by minutes, and a cable that is unplugged.
 
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';

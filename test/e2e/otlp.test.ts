@@ -1,4 +1,4 @@
-// OpenTelemetry: what a collector gets, and that nothing is sent or loaded where none is configured.
+// OpenTelemetry: what a collector receives, and that nothing is sent or loaded where none is configured.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -41,7 +41,7 @@ interface Resource {
   readonly resource: { readonly attributes: readonly Attribute[] };
 }
 
-/** An OTLP/HTTP endpoint that keeps what it gets. */
+/** An OTLP/HTTP endpoint that keeps what it receives. */
 class Collector {
   readonly metrics: (Resource & { scopeMetrics: { metrics: Metric[] }[] })[] = [];
   readonly traces: (Resource & { scopeSpans: { spans: Span[] }[] })[] = [];
@@ -78,7 +78,7 @@ class Collector {
     return this.traces.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
   }
 
-  /** The newest one of this name. */
+  /** The newest metric of this name. */
   metric(name: string): Metric | undefined {
     return this.metrics
       .at(-1)
@@ -172,7 +172,7 @@ describe('OpenTelemetry', () => {
   it('harms nothing while the collector is away; the log says so once', async () => {
     const url = collector.url;
     collector.close();
-    // How long the exporter tries again before it gives up.
+    // How long the exporter retries before it gives up.
     const env = { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_EXPORTER_OTLP_TIMEOUT: '1000' };
     const server = startNode(env, { args: every });
     await ask(await server.port(), 10);

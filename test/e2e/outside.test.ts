@@ -1,5 +1,5 @@
-// Nothing leaves the machine that config does not name, and no file is written that it does not name: all of it seen by
-// strace, from a home that is empty before and after.
+// Nothing leaves the machine and no file is written unless config names it: strace observes all of it, from a home that
+// is empty before and after.
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,12 +15,12 @@ import { until } from '../support/until.js';
 
 const cli = `${root}dist/cli.js`;
 
-/** Folders that no program may touch, one for all that is temporary, one for counters. */
+/** Folders that no program may touch, one for all temporary files, and one for counters. */
 interface Home {
   readonly env: NodeJS.ProcessEnv;
   readonly temporary: string;
   readonly counterFiles: string;
-  /** What was put where it should not be. */
+  /** Files that are where they should not be. */
   left(): readonly string[];
 }
 
@@ -38,15 +38,18 @@ function emptyHome(extra: Readonly<Record<string, string>> = {}): Home {
   };
 }
 
-/** Listens where config says, keeps counters and a control socket where config says, and knows these peers. */
+/**
+ * Expects it to listen, keep counters and have a control socket only where config says, and to connect only to these
+ * peers.
+ */
 function expectNothingElse(footprint: Footprint, home: Home, peers: readonly string[]): void {
   const { connected, bound, written } = footprint;
-  // The C library asks a daemon of the system, where there is one, for the name of the user.
+  // The C library asks a daemon of the system, where there is one, for the user's name.
   const known = new Set([...bound, ...peers, '/var/run/nscd/socket', '/run/nscd/socket']);
   const control = join(home.temporary, `ml-tcp-server-${process.getuid?.()}`);
   const isNamed = (path: string): boolean =>
     path === '/dev/null' || path.startsWith(home.counterFiles) || path === control || path.startsWith(`${control}/`);
-  // Beside its counters are the locks of those who write them, which are asked whether they are held.
+  // Beside its counters are the locks of their writers, which it asks whether they are held.
   const isOwn = (peer: string): boolean => peer.startsWith(control) || peer.startsWith(home.counterFiles);
   expect(connected.filter((peer) => !known.has(peer) && !isOwn(peer))).to.deep.equal([]);
   expect(bound.filter((address) => !address.startsWith('127.0.0.1:'))).to.deep.equal([]);
@@ -100,7 +103,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
       const clients = emptyHome();
       const seen = [];
       for (const command of commands) {
-        // Those that operate the server find its socket in the temporary folder.
+        // Commands that operate the server find its socket in the temporary folder.
         const env = { ...clients.env, TMPDIR: home.temporary };
         seen.push(await ran(new TracedProcess(process.execPath, [cli, ...command], env)));
       }
@@ -197,7 +200,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
       if (process.platform !== 'linux') skip(this, 'it is seen in /proc, on Linux only');
     });
 
-    // With the dummy model, which makes no session of ONNX Runtime: nothing is sent by this test.
+    // With the dummy model, which makes no ONNX Runtime session: this test sends nothing.
     it('is off in every worker from its first moment, and an operator may turn it on, also by a reload', async () => {
       const file = join(temporaryFolder(), 'config.json');
       const allow = (isAllowed: boolean): void =>

@@ -73,7 +73,7 @@ describe('the package', function () {
     const expected = ['CHANGELOG.md', 'LICENSE', 'ecosystem.config.cjs', 'package.json', ...shown];
     expect(unexpected).to.deep.equal([...expected, ...beside.map((file) => `dist/onnxruntime/${file}`)].sort());
     expect(lstatSync(tarball).size).to.be.below(50e6);
-    // Who reads those of test/ has a checkout.
+    // Readers of the READMEs in test/ have a checkout.
     const forUsers = Object.keys(readmes).filter((file) => !file.startsWith('test/'));
     for (const { file, link, path } of forUsers.flatMap(linksOf).filter((found) => existsSync(root + found.path)))
       expect(
@@ -178,7 +178,7 @@ describe('the package', function () {
   }
 });
 
-/** As `npm publish` would: the tarball, and the paths in it. */
+/** Packs as `npm publish` would: the tarball, and the paths in it. */
 function pack(folder: string): { readonly tarball: string; readonly files: readonly string[] } {
   const to = temporaryFolder();
   const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', to], {
@@ -196,7 +196,7 @@ function pack(folder: string): { readonly tarball: string; readonly files: reado
 function installed(tarball: string): string {
   const project = temporaryFolder();
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }');
-  // Scripts are npm's default; whoever runs this test may have another one.
+  // npm runs scripts by default; the user of this test may have set it otherwise.
   const args = ['install', '--ignore-scripts=false', '--foreground-scripts', '--no-audit', '--no-fund', tarball];
   const { status, stdout, stderr } = spawnSync('npm', args, { cwd: project, encoding: 'utf8' });
   expect(status, stderr).to.equal(0);
@@ -223,7 +223,7 @@ function installed(tarball: string): string {
   return project;
 }
 
-/** Folders of installed packages, those inside of others included. */
+/** Folders of installed packages, including those inside others. */
 function packageFolders(modules: string): readonly string[] {
   return readdirSync(modules, { recursive: true, encoding: 'utf8' })
     .filter((path) => basename(path) === 'package.json')

@@ -116,7 +116,7 @@ describe('the live page', function () {
     expect(page.url()).to.equal(`https://${address}/ml/`);
     const points = await page.evaluate(async () => (await fetch('api/history')).status);
     expect(points).to.equal(200);
-    // What lies beside /ml is asked for before the slash is there.
+    // Until the slash is added, the page asks for files beside /ml.
     expect(complaints.filter((complaint) => !/401|404/.test(complaint))).to.deep.equal([]);
   });
 
@@ -161,7 +161,7 @@ describe('the live page', function () {
       return files.reduce((sum, { transferSize }) => sum + transferSize, navigation?.transferSize ?? 0);
     });
     expect(bytes).to.be.within(10_000, 150_000);
-    // The machine may have other work at one moment or another.
+    // The machine may be busy at one moment or another.
     const paints: number[] = [];
     for (let i = 0; i < 3; i++) {
       if (i > 0) await page.reload();
@@ -246,7 +246,7 @@ describe('the live page', function () {
     const { events } = await server.metrics();
     const at = events.findLast(({ text }) => /was reloaded/.test(text))?.t as number;
     const tips = page.locator('.charts').first().locator('.tip');
-    // Where the reload was moves on from second to second.
+    // The place of the reload in the chart moves from second to second.
     await until('the moment of the reload under the pointer', async () => {
       const box = await latencies.locator('.u-over').boundingBox();
       const last = await page.evaluate(async () => {
@@ -361,7 +361,7 @@ describe('the live page', function () {
     const publishing = (async () => {
       for (let sequence = 1; !isOver; sequence++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
-        // It fails until Redis is connected; the next one says it all again.
+        // It fails until Redis is connected; the next one publishes everything again.
         await publisher.publish({ record: nodeRecord({ sequence, workersWanted: 500 }), retires: [] }).catch(() => {});
         for (let slot = 0; slot < 500 && !isOver; slot += 25) {
           const records = Array.from({ length: 25 }, (_, i) => fakeWorker(slot + i, sequence));
@@ -372,7 +372,7 @@ describe('the live page', function () {
     try {
       await open(aggregator.url);
       await shows('all workers', tile('Workers'), /^500 of 500/);
-      // Its processor time: how long it takes by the clock is a matter of what else the machine does.
+      // The CPU time of the page: the time by the clock depends on what else the machine does.
       const session = await page.context().newCDPSession(page);
       await session.send('Performance.enable');
       const spent = async (): Promise<{ readonly draws: number; readonly ms: number }> => {
@@ -430,7 +430,7 @@ describe('the live page', function () {
   }
 });
 
-/** As the page writes it. */
+/** Formats a number as the page does. */
 function shortCount(value: number): string {
   if (value < 10_000) return String(value);
   return value < 1e6 ? `${(value / 1e3).toPrecision(3)}k` : `${(value / 1e6).toPrecision(3)}M`;

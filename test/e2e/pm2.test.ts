@@ -1,4 +1,4 @@
-// The real PM2, in a home of its own, with the ecosystem file as it is shipped.
+// The real PM2, in its own home, with the ecosystem file as it is shipped.
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -140,7 +140,7 @@ describe('under PM2', function () {
       expect(faultOf(clients)).to.equal(null);
       const requests = clients.reduce((sum, { replied }) => sum + replied, 0);
       const url = `http://127.0.0.1:${httpPort}`;
-      // A graceful stop answers what has come in whole: clients may have been sending more, and send it again.
+      // A graceful stop answers what has come in whole; clients may have been sending more, which they send again.
       const metrics = await metricsWhen(
         url,
         'all replies',

@@ -1,4 +1,4 @@
-// A real Prometheus that scrapes a real server, and promtool's opinion of the text.
+// A real Prometheus that scrapes a real server, and promtool's verdict on the text.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -55,7 +55,7 @@ describe('Prometheus', function () {
     }
   });
 
-  /** A Prometheus that scrapes the server every second; resolves to how it is asked. */
+  /** Starts a Prometheus that scrapes the server every second; resolves to a function that queries it. */
   async function startPrometheus(): Promise<(expression: string) => Promise<string | undefined>> {
     const target = new URL(await server.url()).host;
     const port = await freePort();
@@ -105,7 +105,7 @@ describe('Prometheus', function () {
     try {
       for (const { title, targets } of panels) {
         for (const { expr } of targets) {
-          // A rate needs two scrapes, and something between them.
+          // A rate needs two scrapes with something between them.
           await until(
             `data for ${title}: ${expr}`,
             async () => Number.isFinite(Number((await query(expr)) ?? 'none')),

@@ -1,4 +1,4 @@
-// A model that others made and published, served as it is: it tells what kind of content a file has.
+// A model that others made and published, served unchanged: it recognises what kind of content a file has.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

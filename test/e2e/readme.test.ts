@@ -1,7 +1,7 @@
-// What the READMEs tell their readers to run is run, as it stands there, in a fresh clone: commands, programs, and the
-// files that they say to write. A section is one sitting: a server that it starts serves until the section ends, or
-// until it starts another, and then has to end well. What asks a server finds one, if the section has started none.
-// Behind `# prints` stands what a command or a program has to print.
+// What the READMEs tell their readers to run is run unchanged in a fresh clone: commands, programs, and the files to
+// write. A section is one sitting: a server that it starts serves until the section ends or starts another one, and
+// then has to end well. Commands that need a server get one if the section has started none. A command or a program has
+// to print what follows `# prints`.
 
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -18,10 +18,10 @@ import { skip } from '../support/skip.js';
 
 interface Elsewhere {
   readonly heading: string;
-  /** From the command's first word on; the rest may differ. */
+  /** The beginning of the command; the rest may differ. */
   readonly command: string;
   readonly because: string;
-  /** A test that runs it, and a part of its title. */
+  /** A test that runs it, and part of its title. */
   readonly test?: readonly [file: string, title: string];
 }
 
@@ -56,7 +56,7 @@ const elsewhere: readonly Elsewhere[] = [
   { heading: 'The shipped digit classifier', command: '/tmp/train/', because: 'it needs what was fetched' },
 ];
 
-/** A command that serves, or shows, until somebody ends it. */
+/** A command that serves, or shows something, until it is ended. */
 const isLasting = (command: string): boolean =>
   /npm start|ml-tcp-server (start|aggregator)\b|ml-tcp-server top\b(?!.* --once)/.test(command);
 const isServing = (command: string): boolean => isLasting(command) && !command.includes(' top');
@@ -66,7 +66,7 @@ const asksServer = (command: string): boolean =>
 /** Programs that a machine may lack. */
 const programs = ['curl', 'git', 'openssl', 'python3'];
 
-/** The commands of a block: lines, joined where one goes on in the next, without comments. */
+/** The commands of a block: its lines without comments, with continued lines joined. */
 function commandsOf({ text }: Block): readonly string[] {
   return text
     .replace(/\\\n\s*/g, ' ')
@@ -76,13 +76,13 @@ function commandsOf({ text }: Block): readonly string[] {
 }
 
 function reasonAgainst({ heading }: Block, command: string): Elsewhere | undefined {
-  // The most exact one: `npm pack ./src/client` begins with `npm pack`.
+  // The most specific one: `npm pack ./src/client` begins with `npm pack`.
   return elsewhere
     .filter((entry) => entry.heading === heading && command.startsWith(entry.command))
     .sort((a, b) => b.command.length - a.command.length)[0];
 }
 
-/** Whether it is run here, or something of it. */
+/** Whether any part of it is run here. */
 function isRun(block: Block): boolean {
   if (block.language === 'sh') return commandsOf(block).some((command) => reasonAgainst(block, command) === undefined);
   return block.name === '' && ['js', 'ts', 'python'].includes(block.language);
@@ -148,14 +148,14 @@ interface Places {
   readonly checkout: string;
 }
 
-/** A reader in front of a terminal, or two. */
+/** A reader in front of one or two terminals. */
 class Sitting {
   readonly #places: Places;
   readonly #env: NodeJS.ProcessEnv;
   readonly #ports: ReadonlyMap<string, number>;
-  /** What it has started and not ended. */
+  /** What it has started and not ended yet. */
   readonly #lasting: TestProcess[] = [];
-  /** What commands have printed that have ended. */
+  /** What commands that have ended have printed. */
   readonly #finished: string[] = [];
   #folder: string;
   #serving: TestProcess | null = null;
@@ -176,7 +176,7 @@ class Sitting {
       : null;
     if (redis !== null) ports.set('6379', redis.port);
     const env = cleanEnv({
-      // Sockets lie in it: a server is found by no other sitting, nor by other servers of this machine.
+      // Sockets are in it: no other sitting, and no other server of this machine, finds this server.
       TMPDIR: temporaryFolder(),
       PM2_HOME: temporaryFolder(),
       PORT: String(ports.get('8081')),
@@ -202,12 +202,12 @@ class Sitting {
     for (const [, printed = ''] of block.text.matchAll(/(?:#|\/\/) prints (.+)$/gm)) expect(output).to.include(printed);
   }
 
-  /** A server, or what else lasts, ends by Ctrl-C, and says that it ended well. */
+  /** Ends servers and other lasting commands with Ctrl-C; each must report that it ended well. */
   async end(): Promise<void> {
     for (const process of [...this.#lasting].reverse()) await this.#interrupt(process);
   }
 
-  /** Nothing outlives it, however it went. */
+  /** Leaves nothing running, whatever has happened. */
   clear(): void {
     for (const { pid } of this.#lasting) killGroup(pid, 'SIGKILL');
     if (existsSync(join(this.#env.PM2_HOME as string, 'pm2.pid')))
@@ -257,7 +257,7 @@ class Sitting {
     const process = new TestProcess('bash', ['-c', command], {
       cwd: this.#folder,
       env: this.#env,
-      // npx and npm pass on no Ctrl-C that they alone have: a terminal sends it to the whole group.
+      // npx and npm do not pass on a Ctrl-C that only they receive: a terminal sends it to the whole group.
       detached: true,
     });
     this.#lasting.push(process);
@@ -267,13 +267,13 @@ class Sitting {
   async #interrupt(lasting: TestProcess): Promise<void> {
     killGroup(lasting.pid, 'SIGINT');
     const { code, signal } = await lasting.ended();
-    // npx ends by the signal itself, once what it runs has ended.
+    // npx ends by the signal itself, once the program that it runs has ended.
     expect(code ?? signal, lasting.output).to.be.oneOf([0, 'SIGINT']);
     if (/"role":"primary".*"msg":"ready"/.test(lasting.output)) expect(lasting.output).to.include('"msg":"stopped"');
     this.#lasting.splice(this.#lasting.indexOf(lasting), 1);
   }
 
-  /** Runs it to its end, which has to be a good one; what comes later starts in the folder that it ended in. */
+  /** Runs it to its end, which must be a good one; later commands start in the folder where it ended. */
   async #finish(script: string): Promise<void> {
     const where = join(this.#env.TMPDIR ?? '', 'where');
     const text = `set -e -o pipefail -x\n${this.#own(script)}\npwd > ${where}`;
@@ -284,7 +284,7 @@ class Sitting {
     this.#folder = readFileSync(where, 'utf8').trim();
   }
 
-  /** With addresses that are free on this machine, where those of the README may not be. */
+  /** The text with addresses that are free on this machine in place of those of the README. */
   #own(text: string): string {
     const [tcp, http] = [this.#ports.get('8081'), this.#ports.get('8080')];
     const asked = `--port ${tcp} --metrics http://127.0.0.1:${http}/metrics`;
@@ -298,7 +298,7 @@ class Sitting {
       .replace(/npm run fuzz -- \w+$/m, '$& --seconds 1');
   }
 
-  /** In a folder that git ignores: the reader's own. Returns its path. */
+  /** Writes it to a folder that git ignores, as the reader's own file. Returns its path. */
   #written(name: string, text: string): string {
     const file = join('build', name);
     mkdirSync(join(this.#places.checkout, 'build'), { recursive: true });
@@ -306,7 +306,7 @@ class Sitting {
     return file;
   }
 
-  /** What `npm ci` would bring, so that the first start has only to build: it is what this checkout runs with. */
+  /** Provides what `npm ci` would, so that the first start has only to build: the modules of this checkout. */
   #haveModules(): void {
     const { checkout } = this.#places;
     const modules = join(checkout, 'node_modules');
@@ -319,7 +319,7 @@ class Sitting {
     symlinkSync('../src/client', join(modules, 'ml-tcp-server-client'));
   }
 
-  /** A model in TypeScript: compiled, and served. */
+  /** Compiles a model in TypeScript, and serves it. */
   async #serveModule(text: string): Promise<void> {
     const file = this.#written('program.ts', text);
     await this.#finish(
@@ -332,7 +332,7 @@ class Sitting {
   }
 }
 
-/** A process and what it has started, if it has not ended already. */
+/** Signals a process and all that it has started, unless it has ended already. */
 function killGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal);

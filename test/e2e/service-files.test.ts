@@ -1,4 +1,4 @@
-// What config/ has for those who run it without PM2, checked by the programs that read it.
+// What config/ offers for running without PM2, checked by the programs that read it.
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// The first minute of a new user, and the clients that come with the project.
+// A new user's first minute, and the clients that come with the project.
 
 import { type AddressInfo, createServer } from 'node:net';
 import { expect } from 'chai';
@@ -74,7 +74,7 @@ describe('a new user', () => {
   });
 
   it('sees a stall of the server as clients at that rate would: no request waits for the reply of another', async () => {
-    // Answers after 20 ms, but for one second in which it answers nothing: what comes in it waits for its end.
+    // Answers after 20 ms, except for one second in which it answers nothing: requests of that second wait for its end.
     const [delayMs, stallAtMs, stallMs] = [20, 1000, 1000];
     const arrivals: number[] = [];
     const server = createServer((socket) => {
@@ -115,11 +115,12 @@ describe('a new user', () => {
     server.close();
     const quantile = (name: string): number =>
       Number(new RegExp(`latency .*${name} ([\\d.]+) ms`).exec(simulation.output)?.[1]);
-    // A third of all requests met the stall, and waited for between 0 and 1000 ms: 0.9 is after 700 ms, 0.99 after 970.
+    // A third of all requests met the stall and waited for 0 to 1000 ms: the 0.9 quantile is 700 ms, the 0.99 quantile
+    // 970.
     expect(quantile('p50')).to.be.within(19.7, 400);
     expect(quantile('p90')).to.be.within(600, 1600);
     expect(quantile('p99')).to.be.within(900, 1900);
-    // They came when they were due, stall or not.
+    // Requests arrived when they were due, stall or not.
     const before = arrivals.filter((at) => at - (arrivals[0] as number) < stallAtMs + stallMs).length;
     expect(before).to.be.within(450, 640);
     expect(simulation.output).to.match(/^sent +p99 [\d.]+ ms after it was due/m);
@@ -132,7 +133,7 @@ describe('a new user', () => {
       const simulation = run('node', ['dist/cli.js', 'simulate', ...args, '-n', rate, '-r', rate]);
       expect((await simulation.ended()).code, simulation.output).to.equal(0);
       const p50 = Number(/p50 ([\d.]+) ms/.exec(simulation.output)?.[1]);
-      // There and back over loopback, between two processes.
+      // A round trip over loopback, between two processes.
       expect(p50).to.be.at.least(0.01);
     }
   });

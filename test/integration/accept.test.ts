@@ -31,7 +31,7 @@ describe('a client that connects', function () {
   this.timeout(60_000);
   afterEach(endProcesses);
 
-  /** Has every process of the server read this first. */
+  /** Makes every process of the server load this script first. */
   function changedNode(script: string): Readonly<Record<string, string>> {
     const file = join(temporaryFolder(), 'changed-node.mjs');
     writeFileSync(file, script);

@@ -1,4 +1,4 @@
-// Many aggregators beside one Redis: the same numbers, one leader, a past, and what is left without Redis.
+// Many aggregators beside one Redis: the same numbers, one leader, a history, and what remains without Redis.
 
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
@@ -48,7 +48,7 @@ describe('many aggregators', () => {
     for (const aggregator of aggregators) await aggregator.when('ten requests', (m) => m.total_requests === 10);
     const clients = aggregators.map(({ url }) => listen(url));
     await until('updates everywhere', () => clients.every(({ received }) => received.length >= 8));
-    // Uptime differs from one update to the next, and is the same in all copies of one.
+    // `uptime` differs from one update to the next, and is the same in all copies of one.
     for (const { received } of clients) {
       const updates = received.slice(1).map(({ uptime }) => uptime);
       expect(new Set(updates).size).to.equal(updates.length);
@@ -57,7 +57,7 @@ describe('many aggregators', () => {
     for (const other of others) expect(other.some((uptime) => first?.includes(uptime))).to.equal(true);
 
     const admin = new Redis(redis.url);
-    // Whoever leads, one of the three is killed after the other: the last must lead in the end.
+    // Whichever leads, two of the three are killed one after the other: the last must lead in the end.
     for (const victim of [0, 1]) {
       const last = clients[2]?.received as readonly { at: number }[];
       aggregators[victim]?.signal('SIGKILL');

@@ -1,5 +1,5 @@
-// What clients get of models whose rows are not independent, of runs that hang in native code, and of rows that are
-// larger than clients may send: through a real server, over sockets.
+// What clients get from models whose rows are not independent, from runs that hang in native code, and for rows that
+// are larger than clients may send: through a real server, over sockets.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -57,7 +57,7 @@ const numbersOf = (reply: Buffer | undefined): readonly number[] => [
   ...new Float32Array(new Uint8Array(reply ?? []).buffer),
 ];
 
-/** What ONNX Runtime itself answers to each row alone. */
+/** ONNX Runtime's own answer to each row alone. */
 async function alone(file: string, input: string, dims: readonly number[], rows: readonly Buffer[]): Promise<Buffer[]> {
   const session = await ort.InferenceSession.create(file);
   const replies: Buffer[] = [];
@@ -157,7 +157,7 @@ function isThere(path: string): boolean {
   }
 }
 
-/** Rounds that take a second or more; and more than end while a test waits. */
+/** Numbers of rounds: `late` takes a second or more, `long` longer than a test waits. */
 const late = rowOf(3_000_000);
 const long = rowOf(2 ** 24);
 const short = rowOf(3);
@@ -167,7 +167,7 @@ describe('a run that hangs in native code', () => {
   afterEach(endProcesses);
 
   it('fails its requests alone: the worker, its connections and its other models live on', async function () {
-    this.timeout(60_000); // native code takes its time on a machine that has other work
+    this.timeout(60_000); // native code is slow on a busy machine
     const server = new ModelServer([looping('loop'), { name: 'dummy', backend: 'dummy' }], {
       cluster: { hangTimeoutMs: 500 },
     });
@@ -191,7 +191,7 @@ describe('a run that hangs in native code', () => {
     expect(hanging?.replies.map(({ length }) => length)).to.deep.equal([0, 4, 4, 4, 0]);
     expect((await server.modelWhen('loop', ({ failed }) => failed === 2)).hung_threads).to.equal(1);
     expect(await server.workerPids()).to.deep.equal(pids);
-    // The thread is in its run still; the end of the server does not wait for it, nor is it a crash.
+    // The thread is still in its run; the server ends without waiting for it, and that is no crash.
     const stoppedAt = performance.now();
     server.signal('SIGTERM');
     expect(await server.ended()).to.have.property('code', 0);
@@ -241,7 +241,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** x float32[columns] → x, then itself again, as often as it says. */
+/** x float32[columns] → x, repeated `copies` times. */
 const wide = (columns: number, copies = 1): GraphSpec => ({
   inputs: [{ name: 'x', dtype: 'float32', shape: ['n', columns] }],
   outputs: [{ name: 'y', dtype: 'float32', shape: ['n', columns * copies] }],

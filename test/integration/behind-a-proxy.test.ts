@@ -1,4 +1,4 @@
-// The aggregator behind a real nginx: under a path, and two of them behind a balancer that goes round.
+// The aggregator behind a real nginx: under a path, and two of them behind a round-robin balancer.
 
 import { expect } from 'chai';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
@@ -124,7 +124,7 @@ describe('behind nginx', function () {
     };
     const manyClients = (i: number): string => `10.0.0.${i}`;
     expect(await refusedOf(near, manyClients)).to.equal(0);
-    // What a client has written into the header itself stands before what the proxy has.
+    // What a client has written into the header comes before what the proxy adds.
     expect(await refusedOf(near, (i) => `10.1.0.${i}, 10.9.9.9`)).to.be.at.least(20);
     expect(await refusedOf(far, manyClients)).to.be.at.least(20);
     const login = { method: 'POST', body: new URLSearchParams({ token: 't' }), redirect: 'manual' } as const;
@@ -134,7 +134,7 @@ describe('behind nginx', function () {
     });
     expect(again.headers.get('set-cookie')).to.not.include('Secure');
     expect((await fetch(`http://${near}/login`, login)).headers.get('set-cookie')).to.include('; Secure');
-    // nginx sends its upstream as Host here; the page's own is in X-Forwarded-Host.
+    // nginx sends its upstream as Host here; the page's own host is in X-Forwarded-Host.
     const shown = { authorization: 'Bearer t', 'x-test-client': '10.7.7.7' };
     expect(await firstOverWebSocket(`http://${near}/metrics`, { ...shown, origin: `http://${near}` })).to.be.an(
       'object',

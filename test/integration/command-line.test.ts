@@ -1,4 +1,5 @@
-// What the command line says of what is wrong, and what it exits with: 2, after which no process manager restarts.
+// What the command line says when something is wrong, and that it exits with 2, after which no process manager
+// restarts.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +20,7 @@ async function cli(args: readonly string[], env: Readonly<Record<string, string>
   return { code, lines: child.lines, output: child.output };
 }
 
-/** The one line of the log that there is. */
+/** The only line of the log. */
 function only({ lines }: Ended): LogLine {
   expect(lines, lines.join('\n')).to.have.lengthOf(1);
   return JSON.parse(lines[0] ?? '') as LogLine;

@@ -21,7 +21,7 @@ async function cli(...args: readonly string[]): Promise<{ code: number | null; o
   return { code, output: process_.output };
 }
 
-/** Whatever comes back for these bytes. */
+/** Everything that comes back for these bytes. */
 async function say(path: string, text: string): Promise<string> {
   let reply = '';
   const socket = connect(path, () => socket.write(text));
@@ -136,11 +136,11 @@ describe('the control socket', () => {
     const several = await find();
     expect(several.code).to.equal(6);
     expect(several.output).to.include(`--pid ${one.pid}`).and.to.include(`--pid ${other.pid}`);
-    // What a killed server leaves behind is no server.
+    // What a killed server leaves behind does not count as a server.
     one.signal('SIGKILL');
     await one.ended();
     const sockets = join(TMPDIR, controlFolder().slice(tmpdir().length));
-    // One that refuses while its process lives is not listened on yet.
+    // A socket that refuses while its process lives is not listened on yet.
     linkSync(join(sockets, `${one.pid}.sock`), join(sockets, `${process.pid}.sock`));
     expect((await find()).output).to.include(`pid ${other.pid}`);
     expect(readdirSync(sockets)).to.have.members([`${other.pid}.sock`, `${process.pid}.sock`]);

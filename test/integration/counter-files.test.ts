@@ -1,5 +1,5 @@
-// The folder where workers keep their counts, and what other servers left there: containers may share it, and pids mean
-// nothing across them.
+// The folder where workers keep their counts, and what other servers left there: containers may share it, and pids have
+// no meaning across them.
 
 import { spawn, spawnSync } from 'node:child_process';
 import {
@@ -41,7 +41,7 @@ interface Leftover {
   readonly identity?: object;
 }
 
-/** What a worker leaves that was killed together with its server, as no lock is held. Returns its file. */
+/** Leaves the file of a worker that was killed together with its server, so that no lock is held. Returns the file. */
 function leave(folder: string, { cluster = 'embedded', node = 'n', answered = 1, identity = {} }: Leftover): string {
   const owner = { cluster, node, run: `old${runs++}-abcdef`, slot: 0, incarnation: 1 };
   const recorder = new Recorder(['dummy']);
@@ -173,7 +173,7 @@ describe('counter files of other servers', () => {
       const env = { MODEL: 'dummy', WORKERS: '2', NODE_NAME: 'same', SLAB_FOLDER: folder };
       return new TestServer({ env, within } satisfies ServerOptions);
     };
-    // A as a later process of its container: to B, its pid is nobody's.
+    // A is a later process of its container: in B's, nothing has its pid.
     const a = start([...container, 'sh', '-c', 'for i in 1 2 3 4 5 6 7 8; do /bin/true; done; "$@" & wait', 'sh']);
     await ask(a, 100);
     await a.metricsWhen('a hundred requests', (metrics) => answered(metrics) === 100);
@@ -191,7 +191,7 @@ describe('counter files of other servers', () => {
     await ask(a, 50);
     const { total_requests } = await a.metricsWhen('all of them', (metrics) => answered(metrics) >= 150);
     expect(total_requests).to.equal(150);
-    // And when A goes with its whole container, nothing of it stays.
+    // When A's whole container is killed, none of its files stay.
     a.signal('SIGKILL');
     await a.ended();
     await until('only what is of B', () => counterFilesIn(folder).length === 2, { timeoutMs: 10_000 });
@@ -220,7 +220,7 @@ describe('counter files of other servers', () => {
     await first.event('ready');
     const [worker = 0] = workersOf(first);
     process.kill(worker, 'SIGSTOP');
-    // One that says it is another process: it is not to be touched, whatever runs under its number.
+    // The file now names another process: whatever runs under its pid must not be touched.
     const file = join(folder, counterFilesIn(folder)[0] as string);
     const own = readFileSync(file);
     const doubtful = Buffer.from(own);
@@ -290,7 +290,7 @@ describe('counter files of other servers', () => {
     const cluster = identityOf(redis);
     leave(folder, { cluster, node: 'n', answered: 1000 });
     leave(folder, { cluster, node: 'container-7', answered: 200 });
-    // Somebody had taken it over to publish it, and was killed.
+    // A process that was killed had taken it over to publish it.
     const claimed = leave(folder, { cluster, node: 'n', answered: 30 });
     spawnSync('mv', [claimed, claimed.replace('.slab', '.dead1-abcdef.slab')]);
     const env = { REDIS_URL: redis.url, SLAB_FOLDER: folder };
@@ -309,7 +309,7 @@ describe('counter files of other servers', () => {
       server.signal('SIGTERM');
       await server.ended();
     }
-    // The ledger of their node, which the one that ended last had from the other.
+    // The ledger of their node, which the server that ended last took over from the other.
     expect(readdirSync(folder).map((name) => name.replace(/^[^.]+/, ''))).to.deep.equal(['.ledger']);
   });
 });

@@ -16,7 +16,7 @@ const folder = temporaryFolder();
 const module = (name: string): string => `${root}test/support/models/${name}.mjs`;
 let files = 0;
 
-/** A server whose listeners serve the given models, in that order, each on a port of its own. */
+/** A server whose listeners serve the given models in that order, each on its own port. */
 class ModelsServer extends TestServer {
   constructor(models: readonly Record<string, unknown>[], workers = 1, more: Record<string, unknown> = {}) {
     const file = join(folder, `config-${files++}.json`);
@@ -32,7 +32,7 @@ class ModelsServer extends TestServer {
     return RawClient.connect(Number(/:(\d+) /.exec(line ?? '')?.[1]));
   }
 
-  /** The metrics of a model, as soon as `isThere` holds for them. */
+  /** The metrics of a model, as soon as `isThere` accepts them. */
   async modelWhen(name: string, what: string, isThere: (model: ModelMetrics) => boolean): Promise<ModelMetrics> {
     const find = (metrics: Metrics) => metrics.models.find((model) => model.name === name);
     const metrics = await this.metricsWhen(`${what} of ${name}`, (all) => {
@@ -234,7 +234,7 @@ describe('a reload of models', () => {
   afterEach(endProcesses);
 
   const publish = (path: string, version: number, bytes: Buffer): void => {
-    // As an operator would: the folder comes into being with its file in it.
+    // As an operator would: the folder appears with its file in it.
     const staged = join(folder, `staged-${version}`);
     mkdirSync(staged);
     writeFileSync(join(staged, 'model.onnx'), bytes);
@@ -273,7 +273,7 @@ describe('a reload of models', () => {
       await until('replies of version 2', latest(2));
       publish(path, 3, Buffer.from('this is no model'));
       await reload(server);
-      // In place every worker tries; a rolling reload ends with the first that cannot.
+      // In place, every worker tries; a rolling reload stops at the first one that fails.
       const failures = reload === inPlace ? 2 : 1;
       const failed = await server.modelWhen('adds', 'failures', (model) => model.load_failures === failures);
       expect(failed.versions).to.deep.equal(['2']);
@@ -310,7 +310,7 @@ describe('a reload of models by hand', function () {
   afterEach(endProcesses);
 
   const at = new Date('2020-01-01T00:00:00Z');
-  /** As an archive, an image or a careful copy leaves it: in place of the old file, with its time and its size. */
+  /** Replaces a file as an archive, an image or a careful copy does: the new one has the old time and size. */
   const replace = (path: string, content: string | Buffer): void => {
     writeFileSync(`${path}.staged`, content);
     utimesSync(`${path}.staged`, at, at);
@@ -367,7 +367,7 @@ describe('a reload of models by hand', function () {
     expect((await server.operate('reload', '--models')).output).to.match(
       /^loaded: onnx .*external .*inline .*threaded/,
     );
-    // It is done when the command has ended, and nothing is loaded twice.
+    // The models are loaded when the command has ended, and nothing is loaded twice.
     expect(await answers()).to.deep.equal([2, 2, 'say 2', 'say 2']);
     expect((await server.operate('reload', '--models')).output).to.equal('no model has changed');
     replace(weights, float(3));
@@ -413,7 +413,7 @@ describe('overload', () => {
   afterEach(endProcesses);
 
   it('of three times what a model can serve: each request has its answer, in time, and memory stays', async () => {
-    // A run of 8 rows takes 4 ms: 2,000 requests a second at the most.
+    // A run of 8 rows takes 4 ms: at most 2,000 requests a second.
     const server = new ModelsServer([
       {
         name: 'busy',

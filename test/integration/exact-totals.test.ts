@@ -1,4 +1,4 @@
-// Totals equal what clients saw: every reply that a client has is in them, and they exceed the replies by no more than
+// Totals equal what clients saw: they include every reply that a client has, and exceed the replies by no more than
 // what was in flight at a kill.
 
 import { readdirSync, rmSync } from 'node:fs';
@@ -24,9 +24,9 @@ function load(ports: () => readonly number[]): Load {
 type When = (what: string, isThere: (metrics: Metrics) => boolean) => Promise<Metrics>;
 
 /**
- * Stops the load and compares; nothing is in flight then, so the server must agree with itself as well. Where nobody
- * was killed, what a server has counted and what clients have received is the same: what clients sent to one that
- * takes no more was never taken.
+ * Stops the load and compares; nothing is in flight then, so the server must agree with itself as well. If nobody was
+ * killed, the server has counted exactly the replies that clients have received: it never received what clients sent
+ * when it accepted no more.
  */
 async function agrees(when: When, running: Load, killed: 'somebody was killed' | 'nobody was killed'): Promise<void> {
   await running.stop();
@@ -57,7 +57,7 @@ async function reloadsUnder(running: Load, server: TestServer): Promise<void> {
 
 const watches: Watch[] = [];
 
-/** Watches the totals: they never fall. */
+/** Checks that the totals never fall. */
 class Watch {
   #isOver = false;
   #highest = 0;
@@ -69,7 +69,7 @@ class Watch {
     watches.push(this);
   }
 
-  /** Rejects when they fell. */
+  /** Rejects if they fell. */
   end(): Promise<void> {
     this.#isOver = true;
     return this.#watching;
@@ -86,7 +86,7 @@ class Watch {
   }
 }
 
-/** Ends what a test has left running. */
+/** Ends everything that a test has left running. */
 async function cleanUp(): Promise<void> {
   for (const watch of watches.splice(0)) watch.end().catch(() => {});
   for (const running of loads.splice(0)) running.destroy();
@@ -235,7 +235,7 @@ describe('exact totals, over Redis', () => {
       await running.more(500);
       const pids = workersOf(node);
       port = 0;
-      // One hangs, so that it cannot end when its primary has gone.
+      // One worker hangs, so that it cannot end when its primary is gone.
       if (i === 1) process.kill(pids[0] as number, 'SIGSTOP');
       node.child.kill('SIGKILL');
       node = startNode(env);
@@ -387,7 +387,7 @@ describe('exact totals, over Redis', () => {
     await running.more(500);
     await agrees(when, running, 'somebody was killed');
     await watched.end();
-    // What Redis had forgotten is there again, for aggregators that come later: the node that has gone, too.
+    // Redis has again what it had forgotten, for aggregators that start later, even for the node that is gone.
     const late = await TestAggregator.start(env);
     const total = (await aggregator.metrics()).total_requests;
     await late.when('the same totals', ({ total_requests }) => total_requests === total);
@@ -448,7 +448,7 @@ describe('exact totals, over Redis', () => {
   });
 });
 
-/** A way to a port on which every byte takes `delayMs`. */
+/** A proxy to a port that delays every byte by `delayMs`. */
 async function delayingProxy(port: number, delayMs: number): Promise<{ port: number; close(): void }> {
   const server: Server = createServer((near) => {
     const far = createConnection({ host: '127.0.0.1', port });

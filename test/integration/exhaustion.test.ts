@@ -1,4 +1,4 @@
-// What runs out: descriptors, room for logs.
+// Resources that run out: descriptors, room for logs.
 
 import { closeSync, openSync } from 'node:fs';
 import { expect } from 'chai';

@@ -1,4 +1,4 @@
-// What the `ready` line proposes is run as it stands there, for each kind of model.
+// The command that the `ready` line proposes is run unchanged, for each kind of model.
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { cleanEnv, TestServer } from '../support/server.js';
 
 const folder = temporaryFolder();
 
-/** Token ids → their rows of a table: random bytes are no ids. */
+/** Token ids → their rows of a table: random bytes are not valid ids. */
 const embedding = writeOnnx({
   inputs: [{ name: 'ids', dtype: 'int64', shape: ['n', 3] }],
   outputs: [{ name: 'rows', dtype: 'float32', shape: ['n', 3, 2] }],

@@ -1,4 +1,4 @@
-// The aggregator's HTTP, WebSocket and Socket.IO, against those who may not look, and those who are in the way.
+// The aggregator's HTTP, WebSocket and Socket.IO, against clients that may not read, and clients that get in the way.
 
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ const dummy = { MODEL: 'dummy', WORKERS: '1' };
 const bearer = { authorization: 'Bearer correct-horse' };
 const guarded = { ...dummy, HTTP_TOKEN: 'correct-horse' };
 
-/** The first update over WebSocket, or the status that it was refused with. */
+/** The first update over WebSocket, or the status of its refusal. */
 function overWebSocket(url: string, headers: Readonly<Record<string, string>> = {}): Promise<number | Metrics> {
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/metrics`, { headers });

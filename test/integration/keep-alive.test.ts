@@ -1,4 +1,4 @@
-// Clients that are gone without a word: no FIN, no RST, as when a cable is pulled or a NAT forgets them.
+// Clients that vanish without a FIN or an RST, as when a cable is pulled or a NAT forgets them.
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -31,7 +31,7 @@ function opened(socket: Socket, event: string): Promise<Socket> {
   });
 }
 
-/** Seconds until the kernel asks for the peer; -1: it never does. */
+/** Seconds until the kernel probes the peer; -1: never. */
 function timer(port: number | null, peerPort: number | undefined): Promise<number> {
   return until('a quiet connection', () => keepAliveSeconds(port, peerPort ?? 0) ?? -1);
 }
@@ -129,7 +129,7 @@ describe('behind a cable that is pulled, a client', function () {
     const connected = (script: string) =>
       start(far, '--input-type=module', '--eval', script).line('a client', (line) => line === 'served');
     await connected(plainClients(near.address));
-    const reload = start(near, `${root}dist/cli.js`, 'reload', '--pid', String(served.pid)); // moves them
+    const reload = start(near, `${root}dist/cli.js`, 'reload', '--pid', String(served.pid)); // moves the clients
     expect((await reload.ended()).code).to.equal(0);
     await connected(tlsClient(near.address));
 
@@ -138,7 +138,7 @@ describe('behind a cable that is pulled, a client', function () {
     await until('its request', async () => (await run(near, fetching)).includes('received_total{model="gate"} 1'));
 
     networks.cable('far', 'down');
-    rmSync(gate); // the reply is on its way for ever
+    rmSync(gate); // the reply can never arrive
     expect(await run(near, oneAsking(near.address))).to.equal('refused');
     await until('a place', async () => (await run(near, oneAsking(near.address))) === 'served', {
       timeoutMs: 20_000,
@@ -148,7 +148,7 @@ describe('behind a cable that is pulled, a client', function () {
   });
 });
 
-/** One that says nothing, and one that was answered. */
+/** One client that says nothing, and one that was answered. */
 function plainClients(host: string): string {
   return `
     import { connect } from 'node:net';
@@ -171,7 +171,7 @@ function clientWithoutReply(host: string): string {
     socket.once('data', () => process.exit(1));`;
 }
 
-/** Whether a client is served. */
+/** Asks once, and prints whether it is served. */
 function oneAsking(host: string): string {
   return `
     import { connect } from 'node:net';

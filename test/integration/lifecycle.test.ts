@@ -1,4 +1,4 @@
-// Beginnings and ends: of the server, of its workers, of its primary.
+// How the server, its workers and its primary begin and end.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -327,7 +327,7 @@ describe('the server', () => {
   });
 });
 
-/** Direct children of a process, as Linux tells. */
+/** The direct children of a process, on Linux. */
 async function childPids(pid: number): Promise<readonly number[]> {
   const { readFile } = await import('node:fs/promises');
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');

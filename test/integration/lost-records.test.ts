@@ -1,6 +1,6 @@
-// Redis may lose any part of what it keeps, at any moment, and go back to what it once was; nodes may be taken for gone
-// that are not; primaries and aggregators die. Totals never fall, never exceed what was counted, and are exact as soon
-// as those who live have published.
+// Redis may lose any part of what it keeps at any moment, and go back to an older state; living nodes may be taken for
+// gone; primaries and aggregators die. Totals never fall, never exceed what was counted, and are exact as soon as the
+// living nodes have published.
 
 import { expect } from 'chai';
 import fc from 'fast-check';
@@ -24,7 +24,7 @@ interface ModelWorker {
   sequence: number;
 }
 
-/** A node as far as its records go. */
+/** A node, reduced to its records. */
 class ModelNode {
   readonly #name: string;
   readonly #publisher: RedisPublisher;
@@ -115,7 +115,7 @@ class ModelAggregator {
     this.#source = new RedisSource(redis, keys);
   }
 
-  /** @returns the total; @param silent runs that it takes for gone */
+  /** @returns the total; @param silent the runs that it takes for gone */
   async poll(truth: number, silent?: ReadonlySet<string>): Promise<number> {
     const { records, now } = await this.#source.read();
     const counting = liveRecordsOf(records.map(({ record }) => record));
@@ -155,7 +155,7 @@ const step = fc.oneof(
 describe('records that Redis loses', function () {
   this.timeout(60_000);
   let redis: RedisClient;
-  /** What happens to Redis comes by this. */
+  /** The connection by which a test changes what Redis keeps. */
   let store: Redis;
   let publisher: RedisPublisher;
   let clusters = 0;
@@ -207,7 +207,7 @@ describe('records that Redis loses', function () {
                 model?.restart();
                 break;
               case 'end node': {
-                // What it counts last is published and seen: nobody else could know it.
+                // What it counts last is published and seen: no other process could know it.
                 if (model === null || nodes.filter(({ isGone }) => !isGone).length === 1) break;
                 await model.publishAll();
                 model.isGone = true;
@@ -237,7 +237,7 @@ describe('records that Redis loses', function () {
                 if (Object.keys(dump).length > 0) await store.hset(keys.records, dump);
                 break;
               case 'restart aggregator':
-                // The other one has looked since Redis lost something.
+                // The other aggregator has looked since Redis lost something.
                 await at(aggregators, 1 - one.aggregator).poll(truth);
                 at(aggregators, one.aggregator).restart();
                 await at(aggregators, one.aggregator).poll(truth);

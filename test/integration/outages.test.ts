@@ -1,5 +1,5 @@
-// A Redis that is away for longer than nodes are kept, comes back as it once was, loses single keys and fields, holds
-// what is not ours, or may evict: totals, states and ages stay true, and the log says what would mend it.
+// A Redis that is away for longer than nodes are kept, comes back in an older state, loses single keys and fields,
+// holds data that is not ours, or may evict: totals, states and ages stay true, and the log says how to fix it.
 
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { expect } from 'chai';
@@ -180,7 +180,7 @@ describe('a Redis that is not what it was', function () {
   });
 });
 
-/** A way to a port that can be cut: connections are lost, and new ones refused. */
+/** A proxy to a port that can be cut: connections are lost, and new ones refused. */
 class Cable {
   readonly port: number;
   readonly #server: Server;

@@ -1,4 +1,4 @@
-// A connection gives its permit back when its socket ends, in whatever state it is.
+// A connection returns its permit when its socket ends, whatever state it is in.
 
 import { connect, createServer, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
@@ -20,10 +20,10 @@ const suspicious: ConnectionOptions = { ca: new Authority('another').cert };
 const fatalAlert = Buffer.from('15030300020228', 'hex');
 const oneRequest = Buffer.from('0000000178', 'hex');
 
-/** What a TLS client sends first. */
+/** The first bytes that a TLS client sends. */
 let hello: Buffer;
 
-/** What a client may do with one connection. Those that end it are the last that it does. */
+/** What a client may do with a connection. A step that ends it is its last. */
 const steps = [
   'half a hello',
   'hello',
@@ -103,10 +103,10 @@ class BadClient {
   }
 }
 
-/** A second, and what a busy machine needs for the good clients. What is forgotten is held for 30 s, or for ever. */
+/** A second, plus what a busy machine needs for the good clients. A forgotten permit is held for 30 s, or forever. */
 const limitMs = 10_000;
 
-/** Fails when fewer good clients than there are permits are served, soon after the last bad one has ended. */
+/** Fails unless as many good clients as there are permits are served, soon after the last bad one has ended. */
 async function expectAllPermits(port: number, tls: ConnectionOptions | null, permits = maxConnections): Promise<void> {
   const options = { port, ...(tls === null ? {} : { tls }) };
   const clients: InferenceClient[] = [];
@@ -131,7 +131,7 @@ async function expectAllPermits(port: number, tls: ConnectionOptions | null, per
   }
 }
 
-/** The same of the aggregator: one more than there are permits would be cut. */
+/** The same for the aggregator: one connection more than there are permits would be cut. */
 async function expectAllHttpPlaces(port: number, isSecure: boolean): Promise<void> {
   const open = (): Promise<Socket> =>
     new Promise((resolve, reject) => {
@@ -154,7 +154,7 @@ interface Move {
   readonly step: Step | End;
 }
 
-/** In the end, every connection has been ended. */
+/** Makes the moves; in the end, every connection has been ended. */
 async function play(port: number, moves: readonly Move[], last: End): Promise<void> {
   const clients = new Map<number, BadClient>();
   for (const { connection, step } of moves) {
@@ -304,7 +304,7 @@ describe('a permit', function () {
     const reloading = server.operate('reload');
     for (const [i, client] of clients.entries()) {
       client.end(ends[i % ends.length] ?? 'FIN');
-      await client.take('wait longer'); // 60 × 15 ms: before, while and after they move
+      await client.take('wait longer'); // 60 × 15 ms: before, while and after they migrate
     }
     expect((await reloading).code).to.equal(0);
     await expectAllPermits(port, null, many);
@@ -324,7 +324,7 @@ describe('a permit', function () {
   });
 });
 
-/** Sends a hello a byte at a time, and never the whole of it. */
+/** Sends a ClientHello a byte at a time, and never the whole of it. */
 async function slowHandshake(port: number): Promise<{ closed: Promise<void>; readonly tookMs: number }> {
   const socket = connect({ host: '127.0.0.1', port });
   await new Promise((resolve) => socket.once('connect', resolve));
@@ -345,7 +345,7 @@ async function slowHandshake(port: number): Promise<{ closed: Promise<void>; rea
   return slow;
 }
 
-/** Connections that have a permit, by the primary. */
+/** How many connections have a permit, according to the primary. */
 async function placesOf(server: TestServer): Promise<number> {
   const { workers } = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
   return workers.reduce((sum, { connections }) => sum + connections, 0);

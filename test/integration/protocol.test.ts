@@ -55,7 +55,7 @@ describe('the TCP port', () => {
     let requests = 0;
     let tooLarge = 0;
 
-    // Lengths beyond the limit: an empty frame, then the end.
+    // Lengths beyond the limit get an empty frame, then the end.
     for (const bytes of [
       header('00010001'),
       header('ffffffff'),
@@ -72,7 +72,7 @@ describe('the TCP port', () => {
       await stillServed();
     }
 
-    // A length of 0 and of exactly the limit are requests like any other.
+    // A length of 0 and one of exactly the limit are requests like any other.
     const edge = await RawClient.connect(port);
     edge.send(Buffer.alloc(0), Buffer.alloc(limitKb * 1024));
     await edge.replied(2);
@@ -86,7 +86,7 @@ describe('the TCP port', () => {
     await edge.serverEnded();
     await stillServed();
 
-    // Half a header and half a payload, then FIN: no reply, the end.
+    // Half a header, and half a payload, then FIN: no reply, then the end.
     for (const bytes of [header('0000'), header('0000000a0102')]) {
       const client = await RawClient.connect(port);
       client.sendBytes(bytes);
@@ -102,7 +102,7 @@ describe('the TCP port', () => {
     await slow.serverEnded();
     slow.end();
 
-    // RST in the middle of a payload, which the server has begun to read when its reply is there.
+    // RST in the middle of a payload, which the server has begun to read by the time of the reply before it.
     const rude = await RawClient.connect(port);
     rude.sendBytes(Buffer.from('00000005' + '77686f6c65' + '0000000a0102', 'hex'));
     await rude.replied(1);

@@ -1,4 +1,4 @@
-// Connections to a real Redis, in every state they pass through, and with everything between us and it that breaks.
+// Connections to a real Redis, in every state that they pass through, with everything that can break between us and it.
 
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
@@ -28,11 +28,11 @@ interface Link {
   readonly states: string[];
   readonly problems: (RedisProblem | null)[];
   isUp(): boolean;
-  /** Whether it does its work, looked at from outside. */
+  /** Whether it works, checked from outside. */
   works(): Promise<boolean>;
 }
 
-/** Both kinds of connection, through `url`, as the aggregator has them; the echo goes the same way. */
+/** Both kinds of connection through `url`, as in the aggregator; the echo takes the same way. */
 function links(settings: RedisSettings): readonly [Link & { client: RedisClient }, Link] {
   const make = (name: Link['name']): Pick<Link, 'name' | 'states' | 'problems'> => ({ name, states: [], problems: [] });
   const [commands, subscription] = [make('commands'), make('subscription')];
@@ -95,7 +95,7 @@ describe('a connection to Redis', () => {
       expect(link.states, link.name).to.deep.equal(['back', 'lost']);
       expect(link.problems.at(-1)?.reason, link.name).to.match(/no answer within 300 ms/);
     }
-    // Long enough for several attempts: all of them are one piece of news.
+    // Long enough for several attempts: together they are one piece of news.
     const { taken } = proxy;
     await until('more attempts', () => proxy.taken >= taken + 4, soon);
     for (const link of both) expect(link.states, link.name).to.deep.equal(['back', 'lost']);
@@ -127,7 +127,7 @@ describe('a connection to Redis', () => {
       return list.includes('cmd=') && (await control.exists('{test}:key')) === 1;
     });
     expect(both[0].problems.some((problem) => problem?.code === 'READONLY')).to.equal(true);
-    // A message of the new master's own arrives: the subscriber, which no error reaches, has moved as well.
+    // A message that was published at the new master arrives: the subscriber, which gets no error, has moved as well.
     expect(await control.publish('{test}:news', 'from the new master')).to.equal(1);
   });
 
@@ -197,7 +197,7 @@ describe('a connection to Redis', () => {
       link.states.splice(0);
       link.problems.splice(0);
       await control.call('ACL', 'SETUSER', 'metrics', ...rules);
-      // Who is logged in stays so where only the password has changed.
+      // A connection that is logged in stays so when only the password changes.
       if (code === 'WRONGPASS') await control.call('CLIENT', 'KILL', 'USER', 'metrics').catch(() => {});
       else if (affected === 'subscription') await control.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
       await until('the reason', () => link.problems.some((problem) => problem?.code === code), soon);
@@ -290,7 +290,7 @@ describe('a connection to Redis', () => {
         .map((line) => line.trim().split(/\s+/))
         .filter(([, , to, state]) => to?.endsWith(remote) && state === '01')
         .map((fields) => fields[5] as string);
-    // 02: a keepalive timer runs, in hundredths of a second; the default of Linux would be two hours.
+    // 02: a keepalive timer runs, in hundredths of a second; Linux's default would be two hours.
     await until('two keepalive timers of ten seconds', () => {
       const found = timers().filter((timer) => timer.startsWith('02:') && Number.parseInt(timer.slice(3), 16) <= 1100);
       return found.length >= 2;

@@ -147,7 +147,7 @@ describe('Redis as it is deployed', () => {
     }
     await until('live updates everywhere', () => updates.every((totals) => totals.at(-1) === 20));
     await until('all to have left the replica', async () => {
-      // The one that asks is left.
+      // Only the connection that asks is left.
       return Number(/connected_clients:(\d+)/.exec(await replica.info('clients'))?.[1]) === 1;
     });
     replica.disconnect();

@@ -1,5 +1,5 @@
-// Redis, Sentinels and Redis Clusters that are reached by TLS and by IPv6, what `config --check` says of those that
-// cannot be used, and the user with the least rights.
+// Redis, Sentinels and Redis Clusters that are reached by TLS and by IPv6, what `config --check` says of unusable ones,
+// and the user with the fewest rights.
 
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ import { RedisServer, redisSettings } from '../support/redis-server.js';
 import { cleanEnv } from '../support/server.js';
 import { skip } from '../support/skip.js';
 
-/** Certificates of servers are for this name alone, which no address of theirs resolves to. */
+/** The servers' certificates are for this name alone, which none of their addresses resolves to. */
 const hostName = 'redis.example';
 const authority = new Authority();
 const certificate = authority.issue('server', 1, `DNS:${hostName}`);
@@ -31,7 +31,7 @@ const tlsArguments = ({ certFile, keyFile }: Certificate, wantsCertificate = tru
   ...['--tls-auth-clients', wantsCertificate ? 'yes' : 'no', '--tls-replication', 'yes'],
 ];
 
-/** A Redis that speaks TLS and nothing else. */
+/** A Redis that speaks only TLS. */
 async function startTls(more: readonly string[] = [], wantsCertificate = true): Promise<RedisServer> {
   const port = await freePort();
   const tls = ['--port', '0', '--tls-port', String(port), ...tlsArguments(certificate, wantsCertificate)];
@@ -377,7 +377,7 @@ describe('ml-tcp-server config --check', () => {
   });
 });
 
-/** The log of a node and of an aggregator, and /readyz, say what the check says; and the log says it once. */
+/** The logs of a node and of an aggregator, and /readyz, say what the check says; the log says it once. */
 async function expectSameWords(env: Readonly<Record<string, string>>): Promise<void> {
   const { REDIS_URL: url = '', REDIS_NODES: nodes, REDIS_MASTER_NAME: masterName = '' } = env;
   const [failed] = failures(await findings({ url, masterName, nodes: nodes === undefined ? [] : [nodes] }));
@@ -436,7 +436,7 @@ describe('the ACL of config/README.md', () => {
     expect(failures(await findings({ url }))).to.deep.equal([]);
     const commands = rules().filter((rule) => rule.startsWith('+'));
     expect(scriptedCommands.filter((name) => !commands.includes(`+${name.toLowerCase()}`))).to.deep.equal([]);
-    // INFO is only for a warning, and done without.
+    // INFO is needed only for a warning, and can be missing.
     const needed = commands.filter(
       (one) => one !== '+info' && (!/subscribe$/.test(one) || /^\+p?subscribe$/.test(one)),
     );

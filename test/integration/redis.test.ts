@@ -1,4 +1,4 @@
-// Several nodes and aggregators that meet in a real Redis.
+// Several nodes and aggregators that share a real Redis.
 
 import { expect } from 'chai';
 import { io } from 'socket.io-client';
@@ -50,7 +50,7 @@ describe('a cluster that shares a Redis', () => {
     const begin = performance.now();
     await until('eight updates', () => received.length >= 8);
     socket.disconnect();
-    // The first comes at once and seven follow, 250 ms apart; two senders would take half of that.
+    // The first comes at once and seven follow, 250 ms apart; with two senders, that would take half as long.
     expect(performance.now() - begin).to.be.above(5 * 250);
   });
 

@@ -1,4 +1,4 @@
-// Workers come and go, connections stay: a client notices nothing of a reload, of scaling, of evening out.
+// Workers come and go, connections stay: clients notice nothing of a reload, of scaling or of balancing.
 
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
@@ -14,7 +14,7 @@ import { until } from '../support/until.js';
 const folder = temporaryFolder();
 let configs = 0;
 
-/** Its config, in a file that a test may change. */
+/** The server's config, in a file that a test may change. */
 class Config {
   readonly path = `${folder}/config-${++configs}.json`;
 
@@ -56,7 +56,7 @@ function expectNoFault(): void {
 }
 
 /**
- * All requests are answered, by the count of the clients and of the server; nobody was ever closed.
+ * All requests are answered, by the counts of the clients and of the server; no client was ever disconnected.
  * @param othersAsked requests of clients that are gone
  */
 async function expectNothingLost(server: TestServer, othersAsked = 0): Promise<void> {
@@ -79,7 +79,7 @@ async function reload(server: TestServer): Promise<void> {
   expectNoFault();
 }
 
-/** Connections of each worker, the lowest slot first. */
+/** Connections of each worker, lowest slot first. */
 async function loads(server: TestServer): Promise<readonly number[]> {
   const { output } = await server.operate('status', '--json');
   const { workers } = JSON.parse(output) as ServerStatus;
@@ -218,7 +218,7 @@ describe('a rolling reload', () => {
     const config = new Config();
     const server = startServer({}, config);
     await busyClients(await server.port(), 6);
-    // Its first loading is fine, its second is not.
+    // It loads the first time, and fails the second time.
     const once = `${folder}/once.mjs`;
     writeFileSync(
       once,

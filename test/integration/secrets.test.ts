@@ -1,4 +1,4 @@
-// Where a secret is while a server runs: looked for in the memory of its processes, which is what a core dump, a crash
+// Where a secret is while a server runs: the tests search the memory of its processes, which a core dump, a crash
 // report or the code of a model could show.
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
@@ -7,11 +7,11 @@ import { aggregatorOf, endProcesses, workersOf } from '../support/processes.js';
 import { TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
 
-/** In two parts, so that this text is not what is found. */
+/** In two parts, so that the tests do not find this text. */
 const token = ['correct', 'horse', 'battery', 'staple'].join('-');
 const secret = ['open', 'sesame', 'of', 'many', 'thieves'].join('-');
 
-/** Whether `text` is anywhere in what this process has written to its memory. Throws where it may not be looked at. */
+/** Whether `text` is anywhere in the memory that this process can write. Throws where it may not be read. */
 function holds(pid: number, text: string): boolean {
   const wanted = Buffer.from(text);
   const memory = openSync(`/proc/${pid}/mem`, 'r');
@@ -21,7 +21,7 @@ function holds(pid: number, text: string): boolean {
       try {
         return chunk.subarray(0, readSync(memory, chunk, 0, bytes, from)).includes(wanted);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'EIO') return false; // given back meanwhile, or a guard page
+        if ((error as NodeJS.ErrnoException).code === 'EIO') return false; // freed meanwhile, or a guard page
         throw error;
       }
     });
@@ -37,7 +37,7 @@ function writableRanges(pid: number): readonly { readonly from: number; readonly
       const [, from = '', to = ''] = /^([\da-f]+)-([\da-f]+) rw/.exec(line) ?? [];
       const start = Number.parseInt(from, 16);
       const bytes = Number.parseInt(to, 16) - start;
-      // Beyond that are only reservations.
+      // Larger ranges are only reservations.
       return bytes > 0 && bytes <= 2 ** 28 && Number.isSafeInteger(start) ? [{ from: start, bytes }] : [];
     });
 }

@@ -16,7 +16,7 @@ import { until, within } from '../support/until.js';
 const dummy = { MODEL: 'dummy', RESPONSE_SIZE: '5' };
 const ask = Buffer.from('x');
 
-/** What came of a connection: a reply, or an error of its code. */
+/** The outcome of a connection: a reply, or the name of an error. */
 async function outcome(options: ClientOptions): Promise<string> {
   try {
     const client = await InferenceClient.connect(options);
@@ -68,7 +68,7 @@ describe('TLS', () => {
       expect(await outcome({ port, tls: { ...tls, cert, key } })).to.equal('ConnectionLostError');
     }
     const { cert, key } = good;
-    // More than there are places: what is refused has given its place back.
+    // More often than there are permits: what is refused has returned its permit.
     for (let i = 0; i < 4; i++) expect(await outcome({ port, tls: { ...tls, cert, key } })).to.equal('XXXXX');
     await until('three refusals', async () => (await server.prometheus()).includes('{reason="handshake"} 3\n'));
   });
@@ -129,7 +129,7 @@ describe('TLS', () => {
     install(authority.issue('renewed'));
     await until('the renewed certificate', async () => (await seen()) === 'renewed');
     expect(String(await old.infer(ask))).to.equal('XXXXX');
-    copyFileSync(certificate.keyFile, keyFile); // of another certificate
+    copyFileSync(certificate.keyFile, keyFile); // the key of another certificate
     await server.event('new certificates cannot be used: the old ones are served on');
     expect(await seen()).to.equal('renewed');
     expect(String(await old.infer(ask))).to.equal('XXXXX');

@@ -1,4 +1,4 @@
-// Whoever reads our log may stall: nothing may wait for it.
+// The reader of our log may stall: nothing may wait for it.
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
@@ -34,7 +34,7 @@ async function lostLines(metricsUrl: string): Promise<number> {
   return Number(/^mltcp_log_lines_lost_total (\d+)/m.exec(await response.text())?.[1]);
 }
 
-/** Asks until lines are lost; returns how many lines the model has printed by then. */
+/** Sends requests until lines are lost; returns how many lines the model has printed by then. */
 async function askUntilLost(port: number, metricsUrl: string): Promise<number> {
   let printed = 0;
   const before = await lostLines(metricsUrl);
@@ -68,7 +68,7 @@ describe('a log that nobody reads any more', () => {
       server.child[to]?.resume();
       await until('the line that says so', () => lostByTheLog(server.lines) > 0);
       await until('every line, or its loss', () => printedLines(server.lines) + lostByTheLog(server.lines) >= printed);
-      // And it goes on as before.
+      // Afterwards, it works as before.
       await ask(port);
       printed += linesOfABatch;
       await until('lines that come again', () => printedLines(server.lines) + lostByTheLog(server.lines) === printed);
@@ -127,7 +127,7 @@ describe('a log that nobody reads any more', () => {
   });
 });
 
-/** Until it takes no more. */
+/** Fills it until it takes no more. */
 function fill(descriptor: number): void {
   try {
     for (;;) writeSync(descriptor, '.'.repeat(4096));

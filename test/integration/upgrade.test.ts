@@ -94,13 +94,13 @@ describe('an upgrade in place', function () {
       expect(code, output).to.equal(7);
       expect(output).to.include('version 99.0.0+');
     }
-    // What is left serves on.
+    // The worker that is left serves on.
     const client = await RawClient.connect(port);
     client.send(Buffer.from('x'));
     await client.replied(1);
     expect(server.lines.filter((line) => line.includes('no worker is started'))).to.have.lengthOf(1);
 
-    // With the last worker goes all that there was to keep: started again, the server is of one version.
+    // With the last worker, nothing is left to keep: after a restart, the server is of one version.
     process.kill(survivor?.pid ?? 0, 'SIGKILL');
     expect(await server.ended()).to.deep.equal({ code: 8, signal: null });
     const fatal = server.lines.map((line) => JSON.parse(line) as LogLine).find(({ level }) => level === 'fatal');
@@ -111,14 +111,14 @@ describe('an upgrade in place', function () {
     const installation = new Installation();
     const server = installation.start('--port', '0', '--model', 'dummy', '--workers', '2');
     await eventOf(server, 'ready');
-    installation.restore(); // written anew: other times, the same code
+    installation.restore(); // written again: other times, the same code
     const { workers, codeChange } = await installation.status();
     expect(codeChange).to.equal(null);
     installation.rebuild();
     process.kill(workers[0]?.pid ?? 0, 'SIGKILL');
     await eventOf(server, 'no worker is started from other code');
     expect((await installation.status()).codeChange).to.include(`version ${version}+`);
-    // Taken back, all is as it was.
+    // With the old code back, everything is as it was.
     installation.restore();
     await eventOf(server, 'worker replaced');
     expect((await installation.status()).workers).to.have.lengthOf(2);
@@ -145,7 +145,7 @@ describe('an upgrade in place', function () {
     process.kill(aggregator, 'SIGKILL');
     expect((await eventOf(server, 'no aggregator is started from other code')).reason).to.include('99.0.0');
 
-    // A worker that has lost its only thread holds no connections that it cannot serve.
+    // A worker that has lost its only thread keeps no connections, since it cannot serve them.
     const client = await RawClient.connect(port);
     client.send(Buffer.from('exit'));
     await client.serverEnded();

@@ -1,5 +1,5 @@
-// Workers and primaries that die in the worst moment: while a connection is on its way from one process to another. The
-// primary is stopped meanwhile, so that it finds all at once when it goes on.
+// Workers and primaries that die at the worst moment: while a connection is on its way from one process to another. The
+// primary is stopped meanwhile, so that it finds everything at once when it continues.
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
@@ -10,7 +10,7 @@ import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
 
-/** It has ended, and its parent does not know it yet. */
+/** It has ended, but its parent does not know that yet. */
 const isZombie = (pid: number): boolean => /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
 const hasStopped = (pid: number): boolean => /\) T /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
 
@@ -35,7 +35,7 @@ function connect(port: number, count: number): Promise<readonly RawClient[]> {
   return Promise.all(Array.from({ length: count }, () => RawClient.connect(port)));
 }
 
-/** Its model answers when there is no file at `gate`. */
+/** A server whose model answers only while there is no file at `gate`. */
 function gatedServer(gate: string, workers: number): TestServer {
   const model = { name: 'gate', backend: 'module', path: `${root}test/support/models/gate.mjs`, settings: { gate } };
   const file = `${gate}.json`;
@@ -49,7 +49,7 @@ describe('a death in the worst moment', () => {
   afterEach(endProcesses);
 
   it('of workers that connections are just given to: the primary lives, and no client is forgotten', async () => {
-    const port = await freePort(); // with 0 the next workers would have another one
+    const port = await freePort(); // with 0, the next workers would have another port
     const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '2', PORT: String(port) }, hasListeners: true });
     await server.event('ready');
     const workers = workersOf(server);
@@ -122,7 +122,7 @@ describe('a death in the worst moment', () => {
     rmSync(gate);
     const others = clients.filter(({ socket }) => !socket.closed && !socket.readableEnded);
     await Promise.all(others.map((client) => client.replied(8)));
-    // Who moves, or ends in order, is not lost.
+    // Connections that move, or end in order, are not lost.
     await server.operate('reload');
     for (const client of others) client.end();
     await Promise.all(others.map(({ closed }) => closed));
@@ -145,7 +145,7 @@ describe('a death in the worst moment', () => {
     );
     const models = [{ name: 'trap', backend: 'module', path: `${folder}/trap.mjs` }];
     writeFileSync(`${folder}/config.json`, JSON.stringify({ models, server: { model: 'trap' } }));
-    writeFileSync(trap, ''); // for the first of all, with which the way of connections is tried, and for a later one
+    writeFileSync(trap, ''); // for the first worker, which tests how connections can be passed, and for a later one
     const server = new TestServer({ args: ['--config', `${folder}/config.json`, '--workers', '1'] });
     await server.event('worker died');
     rmSync(trap);
@@ -194,7 +194,7 @@ describe('a death in the worst moment', () => {
     process.kill(server.pid, 'SIGKILL');
     await until('all workers to end', () => !workers.some(isRunning), { timeoutMs: 5000 });
     await server.exited;
-    expect(server.output).not.to.include('dist/'); // Node itself may say that the channel has gone
+    expect(server.output).not.to.include('dist/'); // Node itself may say that the channel is closed
   });
 
   it('of the primary while a connection leaves a worker: the worker ends as well', async () => {
@@ -205,7 +205,7 @@ describe('a death in the worst moment', () => {
     for (const client of clients) client.send(Buffer.from('x'));
     await server.metricsWhen('all requests in flight', ({ in_flight }) => in_flight === 4);
     const workers = workersOf(server);
-    server.signal('SIGTTOU'); // its connections move when the model has answered
+    server.signal('SIGTTOU'); // its connections migrate when the model has answered
     await server.event('scaling');
     await stop(server.pid);
     rmSync(gate);
