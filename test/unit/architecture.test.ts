@@ -1,4 +1,4 @@
-// Which folder of src/ may import which: a row a folder. A new folder gets a row; a new arrow gets a thought first.
+// Which folder of src/ may import which, one row per folder. A new folder needs a row; think before adding a new arrow.
 //
 //   processes   cli ─▶ primary, worker, aggregator; operate, simulate, top
 //   between     config, ipc, and the files that lie in no folder
@@ -9,7 +9,7 @@ import { build } from 'esbuild';
 import { circles, forbiddenImports, importsOf, type Packages, type Rule, sourcesBelow } from '../support/imports.js';
 import { root } from '../support/processes.js';
 
-/** The folder '' has the files that lie in src/ itself. */
+/** The folder '' holds the files directly in src/. */
 const rules: readonly Rule[] = [
   { of: 'protocol', may: [], because: 'bytes know nothing of what they are for' },
   {
@@ -79,7 +79,7 @@ const rules: readonly Rule[] = [
   { of: 'top', may: ['', 'aggregator'], because: 'it shows what an aggregator serves' },
 ];
 
-/** The files (of the page, the folder) through which each package comes in. `#onnxruntime` is our copy of it. */
+/** The files (for the page, the folder) that may import each package. `#onnxruntime` is our copy of it. */
 const packages: Packages = {
   'cli.ts': ['commander'],
   'log.ts': ['pino', 'pino-pretty'],
@@ -99,7 +99,7 @@ const packages: Packages = {
   'top/feed.ts': ['ws'],
 };
 
-/** Files that import one another: one of them of types alone. A line that is no longer true can go. */
+/** Files that import one another: one of the imports is of types alone. Remove a line that is no longer true. */
 const knownCircles: readonly string[] = [
   'connection-frames.ts control.ts',
   'serving/model-endpoint.ts serving/request-accounting.ts',
@@ -107,7 +107,7 @@ const knownCircles: readonly string[] = [
 
 const sources = sourcesBelow(`${root}src`, (path) => !path.startsWith('client/dist/'));
 
-/** What the rules say of files, were they there. */
+/** What the rules say of files if they existed. */
 const findings = (files: Readonly<Record<string, string>>): readonly string[] =>
   forbiddenImports(importsOf(new Map(Object.entries(files)), sources), rules, packages);
 

@@ -1,4 +1,4 @@
-// Channels between processes, real ones: what Node leaves undone there.
+// Channels between real processes: what Node leaves undone there.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ describe('the channel to another process', () => {
   let child: ChildProcess;
   let server: Server;
 
-  /** It says what it hears, in a word. */
+  /** Answers each message with its first characters. */
   const listener = `process.on('message', (message) => process.send(String(message).slice(0, 9))); process.send('here');`;
 
   beforeEach(async () => {

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { arrivalFrame, FrameSplitter } from '#src/connection-frames.js';
 import type { Arrival, Decision } from '#src/ipc/messages.js';
 
-/** As it is sent: with a handle, which is a number here, or without. */
+/** A message as it is sent: with a handle, which is a number here, or without. */
 interface Sent {
   readonly bytes: Buffer;
   readonly arrival: Arrival | null;
@@ -16,7 +16,7 @@ interface Read {
 }
 
 /**
- * What a process reads of it on Linux, `sizes` bytes at the most each time: a read never goes on behind a message whose
+ * What a process reads of it on Linux, at most `sizes` bytes each time: a read never continues beyond a message whose
  * handle it has brought, and a handle comes with the first byte of its message.
  */
 function readsOf(sent: readonly Sent[], sizes: readonly number[]): readonly Read[] {

@@ -27,7 +27,7 @@ describe('a folder', () => {
   it('that cannot be made is an error at once, wherever it is', () => {
     const file = join(temporaryFolder(), 'file');
     writeFileSync(file, '');
-    // Node's own recursive mkdir never comes back from the first.
+    // Node's own recursive mkdir never returns from the first.
     expect(codeOf(() => makeFolder('/proc/none'))).to.equal('ENOENT');
     expect(codeOf(() => makeFolder('/proc/none/below'))).to.equal('ENOENT');
     expect(codeOf(() => makeFolder(join(file, 'below')))).to.equal('ENOTDIR');

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { durationTick, ticks } from '#src/format.js';
 
-/** What a label says, in the unit of the axis. */
+/** The value that a label stands for, in the unit of the axis. */
 function told(label: string): number {
   const [, number = '', unit = ''] = /^(-?[\d.]+)(\w?)$/.exec(label) ?? [];
   return Number(number) * { '': 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12 }[unit as 'k'];

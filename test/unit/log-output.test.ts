@@ -26,7 +26,7 @@ describe('log output', () => {
     for (let i = 0; i < 3; i++) output.write('line\n');
     closeSync(full);
     const file = join(temporaryFolder(), 'log');
-    const now = openSync(file, 'w'); // the lowest free number: what the full one had
+    const now = openSync(file, 'w'); // gets the lowest free number, which the full one had
     expect(now).to.equal(full);
     output.write('again\n');
     output.write('and again\n');
@@ -45,11 +45,11 @@ describe('log output', () => {
       try {
         return chunk.toString('latin1', 0, readSync(reader, chunk, 0, bytes, null));
       } catch {
-        return ''; // there is nothing now
+        return ''; // nothing to read now
       }
     };
     const step = fc.oneof(
-      // Longer than the pipe holds, too.
+      // Longer than the pipe's capacity, too.
       fc.record({ write: fc.oneof(fc.nat(300), fc.nat(9000), fc.nat(100_000)) }),
       fc.record({ read: fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 1, max: 1 << 17 })) }),
     );
@@ -82,7 +82,7 @@ describe('log output', () => {
         }
         const untold = output.takeLost() - lost;
         expect(next + untold).to.equal(written);
-        // Without room to wait in, the line that says so waits for the next that can be written.
+        // Without room to wait, the line that reports the loss waits for the next line that can be written.
         if (maxWaitingBytes > 0) expect(untold).to.equal(0);
       }),
       { numRuns: 1000 },

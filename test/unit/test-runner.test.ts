@@ -1,4 +1,4 @@
-// What `npm test` does for whoever works on this: which tests run, what may be wrong, and what a failure says.
+// What `npm test` does for contributors: which tests run, what may be wrong, and what a failure shows.
 
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -189,7 +189,7 @@ describe('a test that fails', () => {
     ]);
   let lines: readonly string[];
   let code: number | null;
-  /** The lines behind `title` in the summary, up to the next one. */
+  /** The lines after `title` in the summary, up to the next title. */
   const summary = (title: string): string => {
     const from = lines.findLastIndex((line) => line.trim() === `${title}:`);
     const to = lines.findIndex((line, i) => i > from && /^ {2}\d+\) /.test(line));
@@ -217,7 +217,7 @@ describe('a test that fails', () => {
     expect(shown).to.include('(60 lines before)\n       loud 60\n').and.include('       loud 99\n');
     expect(shown).not.to.include('loud 59');
     expect(shown).to.match(/"stack":"RangeError: .*\(src\/protocol\/frames\.ts:\d+:\d+\)/);
-    // What it had printed before this test, and what belongs to a test that passed, is not this test's.
+    // Its output before this test, and the output of a test that passed, do not belong to this test.
     expect(lines.join('\n')).not.to.match(/shared \d|quiet \d/);
   });
 

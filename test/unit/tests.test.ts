@@ -1,4 +1,4 @@
-// The tests themselves: test/README.md says where each promise is held, and none is left out in silence.
+// The tests themselves: test/README.md names the promise of each spec, and no test is skipped without a reason.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { expect } from 'chai';

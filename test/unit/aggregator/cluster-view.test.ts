@@ -60,7 +60,7 @@ describe('the view of the cluster', () => {
       requests_lost_60s: 160,
       connections_lost_60s: 3,
     });
-    // A node that was out of sight brings nothing new when it is back.
+    // A node that was out of sight adds nothing new when it is back.
     poll(null, 2000);
     const later = poll(lost(165, 4), 3000);
     expect(later).to.include({ requests_lost_60s: 160, connections_lost: 4 });
@@ -119,7 +119,8 @@ describe('the view of the cluster', () => {
       const record = workerRecord({ counts: { ...noCounts(), models: { digits: model } }, sequence: second });
       return view.update(snapshotOf([record]), second * 1000).metrics;
     };
-    // 100 slow ones at first, then ten quick ones, then a hundred others: bucket numbers stand for times.
+    // 100 slow requests at first, then ten quicker ones, then one that is quicker still: bucket numbers stand for
+    // times.
     at(0, []);
     at(1, [500, 100]);
     for (let second = 2; second <= 50; second++) at(second, [500, 100]);

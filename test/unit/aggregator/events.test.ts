@@ -19,7 +19,7 @@ const model = (fields: Partial<ModelMetrics>): ModelMetrics =>
   ({ name: 'm', versions: ['1'], load_failures: 0, thread_crashes: 0, ...fields }) as ModelMetrics;
 const nodes = (...fields: Partial<NodeMetrics>[]): Seen => ({ nodes: fields.map(node), models: [] });
 
-/** What is said after these looks, a quarter of a second apart. */
+/** The events after these looks, a quarter of a second apart. */
 function saidAfter(...looks: readonly Seen[]): readonly string[] {
   const log = new EventLog(2000);
   let events = log.note(looks[0] as Seen, 0, 0);

@@ -11,7 +11,7 @@ const lost = (requests: number, connections = 0) => ({
 const node = (name: string, requests: number, fields: Partial<NodeRecord> = {}): NodeRecord =>
   nodeRecord({ node: name, run: name, departed: lost(requests), ...fields });
 
-/** What is news at the last of these looks. */
+/** The losses that are new at the last of these looks. */
 function newsOf(...looks: readonly (readonly MetricsRecord[])[]): readonly string[] {
   const losses = new Losses();
   const told = looks.map((records, i) => {

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { SilenceWatch } from '#src/aggregator/silence.js';
 import { nodeRecord, workerRecord } from '../../support/records.js';
 
-/** A look each second at what `sequence` says of a node, and of a worker beside it. */
+/** Looks once a second at a node whose sequence number `sequence` gives, and at a worker beside it. */
 function watch(silence: SilenceWatch, seconds: number, from: number, sequence: (second: number) => number): void {
   for (let second = from; second < from + seconds; second++)
     silence.saw([nodeRecord({ sequence: sequence(second) }), workerRecord({ sequence: 7 })], second * 1000);

@@ -13,7 +13,7 @@ function listen(host: string, port: number): Promise<Server> {
 
 const close = (server: Server): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
 
-/** Whether the system refuses the second for the sake of the first. */
+/** Whether the system refuses the second because of the first. */
 async function collides(one: string, other: string): Promise<boolean> {
   const first = await listen(one, 0);
   try {

@@ -20,7 +20,7 @@ const mountsOfVersion1 = [
   '41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw',
 ].join('\n');
 
-/** Files as a machine has them, by their path. */
+/** The files of a machine, by path. */
 function machine(files: Readonly<Record<string, string>>): string {
   const folder = temporaryFolder();
   for (const [path, content] of Object.entries(files)) {
@@ -92,7 +92,7 @@ describe('the limit of processor time', () => {
     expect(
       cpuLimit(version2('/docker/abc/inner', { '': '150000 100000', '/inner': '50000 100000' }, mounts))?.cores,
     ).to.equal(0.5);
-    // With a namespace of cgroups it sees itself at the root; a process from outside even above that.
+    // In a cgroup namespace, a process sees itself at the root, and one from outside even above that.
     expect(cpuLimit(version2('/', { '': '150000 100000' }))?.cores).to.equal(1.5);
     expect(cpuLimit(version2('/../../other', { '': '150000 100000' }, mounts))?.cores).to.equal(1.5);
   });
@@ -152,7 +152,7 @@ describe('the limit of processor time', () => {
   });
 });
 
-/** A group with this limit under that of this process; null where we may not make one. */
+/** A group with this limit below that of this process; null where we may not make one. */
 function makeGroup(cores: number): string | null {
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
   const mount =

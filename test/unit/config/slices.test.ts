@@ -3,7 +3,7 @@ import { type LoadOptions, leafKeys, leafSchema, loadConfig } from '#src/config/
 import { schema } from '#src/config/schema/schema.js';
 import { aggregatorConfig, withoutSecrets, workerConfig } from '#src/config/slices.js';
 
-/** By key: every secret that config can hold, each with a value of its own. */
+/** Every secret that config can hold, by key, each with its own value. */
 const secrets: Readonly<Record<string, string>> = Object.fromEntries(
   [...leafKeys(schema)]
     .filter((key) => leafSchema(key).sensitive)
@@ -14,7 +14,7 @@ function config(flags: LoadOptions['flags'] = {}) {
   return loadConfig({ env: {}, flags: { 'server.model': 'dummy', ...flags }, workingDirectory: '/' }).config;
 }
 
-/** Keys of the secrets that a boot message with this in it would carry. */
+/** Keys of the secrets that a boot message with this slice would carry. */
 function carried(slice: unknown): readonly string[] {
   const text = JSON.stringify(slice);
   return Object.keys(secrets).filter((key) => text.includes(secrets[key] as string));
@@ -30,7 +30,7 @@ describe('what a process is told of the config', () => {
     ]);
     const all = config(secrets);
     expect(carried(all)).to.have.members(Object.keys(secrets));
-    // It publishes to Redis itself, and checks what clients show.
+    // It publishes to Redis itself, and checks the secret of clients.
     expect(carried(workerConfig(all))).to.have.members(['server.sharedSecret', 'redis.url', 'redis.sentinelPassword']);
     expect(carried(aggregatorConfig(all))).to.deep.equal(['http.token']);
   });

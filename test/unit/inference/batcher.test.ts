@@ -11,7 +11,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 const payloadsOf = (rows: RowSource): Buffer[] => Array.from({ length: rows.rows }, (_, i) => rows.payload(i));
 const echoed = (rows: RowSource): Replies => ({ kind: 'rows', rows: payloadsOf(rows) });
 
-/** A model that keeps what it is called with; `answer` may do something else than echo. */
+/** A model that records its calls; `answer` may do something other than echo. */
 class Recorded implements Model {
   readonly inputBytes = null;
   readonly outputBytes = null;
@@ -23,7 +23,7 @@ class Recorded implements Model {
   readonly calls: string[] = [];
   readonly concurrency: number;
   readonly #answer: (rows: RowSource, call: number) => Replies | Promise<Replies>;
-  /** Ends the runs of a model made with `held`, the first first. */
+  /** Ends the runs of a model made with `held`, the oldest first. */
   readonly holds: (() => void)[] = [];
 
   constructor(answer: (rows: RowSource, call: number) => Replies | Promise<Replies> = echoed, concurrency = 1) {
@@ -55,7 +55,7 @@ class Recorded implements Model {
   async close(): Promise<void> {}
 }
 
-/** Answers after a time in which nothing else happens. */
+/** Answers after a time in which nothing else can run. */
 const holding =
   (ms: number) =>
   (rows: RowSource): Replies => {
@@ -64,7 +64,7 @@ const holding =
     return echoed(rows);
   };
 
-/** One request of one letter, and what became of it: the reply, 'failed', 'expired'. */
+/** One request of one letter and its outcome: the reply, 'failed' or 'expired'. */
 class Asker implements BatchEntry {
   readonly arrivedAt = performance.now();
   readonly requests = 1;
@@ -320,7 +320,7 @@ describe('the batcher: deadlines', () => {
     await turn();
     expect(batcher.queuedRows).to.equal(0);
     await model.release(1);
-    // The first run took longer than a whole deadline: the batcher expects the next one to take its share of that.
+    // The first run took longer than a whole deadline; the batcher reserves at most half a deadline for the next one.
     expect(await fresh).to.equal('c');
     expect(model.calls).to.deep.equal(['a', 'c']);
   });
@@ -341,7 +341,7 @@ describe('the batcher: deadlines', () => {
 describe('the batcher: overload', () => {
   const clock = withClock();
 
-  // Rows are found to be late when they would be run, or before that, in the sweep of what waits.
+  // Late rows are found when they would be run, or earlier, by the sweep of the queue.
   for (const [found, heldMs] of [
     ['when they are due', 410],
     ['while they wait', 510],
@@ -421,7 +421,7 @@ describe('the batcher: rows that poison their batch', () => {
       Array(3).fill(crashed),
     );
     expect(model.calls).to.deep.equal(['abc']);
-    // A row that crashes the thread while the batch is run again ends that too.
+    // A row that crashes the thread while the batch is run again ends that run too.
     const later = new Recorded((_, call) => {
       if (call === 1) throw new Error('poison');
       return crash();

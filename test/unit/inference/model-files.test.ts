@@ -6,7 +6,7 @@ import { contentOf, identityOf, modelFiles } from '#src/inference/model-files.js
 import { temporaryFolder } from '../../support/folder.js';
 import { writeOnnx } from '../../support/onnx-writer.js';
 
-/** x float32[1] → x + k, where k lies in another file. */
+/** x float32[1] → x + k, where another file holds k. */
 const withExternalData = (externalFile: string): Buffer =>
   writeOnnx({
     inputs: [{ name: 'x', dtype: 'float32', shape: ['n', 1] }],
@@ -44,7 +44,7 @@ describe('the files of a model', () => {
     const files = [model, write('weights.bin'), write('lib/a.mjs', "export * from './b.mjs'"), write('lib/b.mjs')];
     write('lib/c.mjs');
     expect(modelFiles(model).toSorted()).to.deep.equal(files.toSorted());
-    write('lib/b.mjs', "import '../model.mjs'; import './nowhere.mjs'"); // in a circle
+    write('lib/b.mjs', "import '../model.mjs'; import './nowhere.mjs'"); // a circular import
     expect(modelFiles(model)).to.have.lengthOf(4);
   });
 
@@ -64,7 +64,9 @@ describe('the files of a model', () => {
     utimesSync(path, at, at);
     return path;
   };
-  /** Returns when the clock of the file system, which moves in steps of some milliseconds, is beyond that file. */
+  /**
+   * Returns when the clock of the file system, which moves in steps of some milliseconds, has passed that file's time.
+   */
   const tick = (path: string): void => {
     const { ctimeNs } = statSync(path, { bigint: true });
     while (statSync(write('clock'), { bigint: true }).ctimeNs <= ctimeNs);

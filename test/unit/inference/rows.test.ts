@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { createRows, type Rows } from '#src/inference/rows.js';
 
-/** Adds rows out of chunks that are overwritten as soon as `keep` allows it. */
+/** Adds rows from chunks that are overwritten right after `retain`. */
 function addAll(rows: Rows, chunks: readonly (readonly Buffer[])[], gap: number): void {
   for (const payloads of chunks) {
     const chunk = Buffer.concat(payloads.flatMap((payload) => [Buffer.alloc(gap, 0xee), payload]));

@@ -151,7 +151,7 @@ describe('a model in threads', () => {
     writeFileSync(file, writeOnnx({ ...loop, inputs: [{ name: 'x', dtype: 'float32', shape: [1, 1] }] }));
     const loops = await open(file, 1, {}, 500);
     const row = Buffer.from(Float32Array.of(20_000).buffer);
-    // As many rows as take longer than a hang, however quick the machine is.
+    // Enough rows to take longer than a hang, however fast the machine is.
     for (let rows = 120, tookMs = 0; tookMs < 750; rows *= 2) {
       const begunAt = performance.now();
       const replies = await loops.run(rowsOf(Array.from({ length: rows }, () => row)));

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Model } from '#src/inference/model.js';
 import { longestCallMs, warmUp } from '#src/inference/warm-up.js';
 
-/** Takes `callMs` for a call and `rowMs` for each row; `calls` has the rows of every call. */
+/** Takes `callMs` for a call and `rowMs` for each row; `calls` lists the rows of every call. */
 function timed(callMs: number, rowMs: number): { readonly model: Model; readonly calls: number[] } {
   const calls: number[] = [];
   const model: Model = {

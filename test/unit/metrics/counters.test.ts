@@ -23,7 +23,9 @@ const names = Object.keys(counters) as Counter[];
 describe('a row of the table of counters', () => {
   const folder = temporaryFolder();
 
-  /** From a worker's memory by its file to its primary, and from there as a record to an aggregator. */
+  /**
+   * Takes counts from a worker's memory through its file to its primary, and from there as a record to an aggregator.
+   */
   function travelled(recorder: Recorder): WorkerCounts {
     const owner = { cluster: 'c', node: 'n', run: 'r', slot: 0, incarnation: 1 };
     new CounterFile(folder, owner, recorder).close();

@@ -50,7 +50,7 @@ describe('a lock', () => {
     const stopped = await holder(folder, 'stopped');
     stopped.signal('SIGSTOP');
     for (const name of ['hangs', 'stopped']) {
-      // More than the kernel queues.
+      // More connections than the kernel queues.
       for (let i = 0; i < 600; i++) await isHeld(folder, name);
       expect(await isHeld(folder, name)).to.equal(true);
     }
@@ -83,7 +83,7 @@ describe('a lock', () => {
     for (let i = 0; i < 300; i++) (await holdLock(folder, `lock-${i}`)).release();
     isOver = true;
     await watching;
-    // Gone between two looks is all that may happen.
+    // Between two looks, a lock may only disappear.
     expect(seen.filter((message) => !message.includes('ENOENT'))).to.deep.equal([]);
   });
 

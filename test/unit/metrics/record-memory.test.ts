@@ -18,7 +18,7 @@ describe('the memory of a reader', () => {
     for (const step of [hour, -hour]) {
       const memory = new RecordMemory();
       ages(memory, [aged(1, 0)], 0);
-      // Not renewed: it grows old by our clock, not by the step.
+      // Not renewed: it ages by our clock, not by the step.
       expect(ages(memory, [aged(1, 200 + step)], 200)).to.deep.equal([200]);
       // Renewed before the clock was set: no older than our last look.
       expect(ages(memory, [aged(2, 100 + step)], 400)[0]).to.be.within(0, 200);

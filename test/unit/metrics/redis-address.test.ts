@@ -1,4 +1,4 @@
-// Where Redis is, from texts that people write.
+// Where Redis is, read from texts that people write.
 
 import { expect } from 'chai';
 import fc from 'fast-check';
@@ -47,7 +47,7 @@ describe('a URL of Redis', () => {
     const host = fc.oneof(
       fc.domain(),
       fc.ipV4(),
-      // What is one address in several ways comes back in one of them.
+      // Addresses that can be written in several ways come back in one of them.
       fc.constantFrom('::1', 'fd00::7', '2001:db8::1'),
     );
     const secret = fc.string({ minLength: 1 });

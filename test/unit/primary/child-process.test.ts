@@ -79,7 +79,7 @@ describe('a child process of the primary', () => {
     child.becomeReady();
     clock().jump(60_000);
     expect(hangs).to.deep.equal([]);
-    child.heardAt = performance.now(); // what it had said meanwhile has been read
+    child.heardAt = performance.now(); // what it sent meanwhile has been read
     clock().tick(900);
     expect(process.signals).to.deep.equal([]);
   });

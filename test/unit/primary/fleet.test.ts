@@ -14,7 +14,7 @@ const nextTick = (): Promise<void> => new Promise((resolve) => process.nextTick(
 describe('a fleet of children', () => {
   const clock = withClock();
 
-  /** The delays between the deaths of children and the starts of those that replace them are in `delaysMs`. */
+  /** `delaysMs` has the delays between the deaths of children and the starts of their replacements. */
   function startFleet({ workers = 1, maxBootFailures = Number.POSITIVE_INFINITY } = {}) {
     const processes: FakeProcess[] = [];
     const members: Member[] = [];
@@ -57,7 +57,7 @@ describe('a fleet of children', () => {
       fleet.slots[0]?.noteReady();
       fleet.reconcile();
     };
-    /** Time passes until another one has been started. */
+    /** The last child dies, and time passes until another one has been started. */
     const dies = (): void => {
       const before = processes.length;
       last().process.exits(1);

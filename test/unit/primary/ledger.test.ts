@@ -197,7 +197,7 @@ describe('the ledger of a node', () => {
               for (const name of copies) copyFileSync(join(folder, name), join(folder, `${name}.copy`));
               ledger.save(record.counts);
               for (const name of copies) {
-                // As if it had been killed before it could.
+                // As if it had been killed before it could remove this one.
                 if (killed !== 'later') copyFileSync(join(folder, `${name}.copy`), join(folder, name));
                 rmSync(join(folder, `${name}.copy`));
               }

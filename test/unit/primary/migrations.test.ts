@@ -5,7 +5,7 @@ import { Migrations } from '#src/primary/migrations.js';
 import type { WorkerHandle } from '#src/primary/worker-handle.js';
 import type { RawHandle } from '#src/raw-handle.js';
 
-/** What migrations uses of a worker. */
+/** The part of a worker that migrations use. */
 function worker(slot: number) {
   const config = { server: { lengthFieldSize: 4 }, listeners: [{ model: 'm' }] };
   const sent: { kind: string }[] = [];

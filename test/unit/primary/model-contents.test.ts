@@ -6,7 +6,7 @@ import { temporaryFolder } from '../../support/folder.js';
 
 describe('the content of models', () => {
   const path = join(temporaryFolder(), 'model.onnx');
-  /** As on a file system that does not tell: the identity stands still whatever is in the file. */
+  /** As on a file system that shows no changes: the identity stays the same whatever is in the file. */
   const versions = { mine: { version: 'unversioned', path, identity: 'always the same' } };
   const identity = async (contents: ModelContents): Promise<string> =>
     (await contents.compared(versions)).mine?.identity ?? '';

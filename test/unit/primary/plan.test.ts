@@ -4,7 +4,7 @@ import { backOffMs, type MemberView, plan, type SlotView, type Wish } from '#src
 
 const wish: Wish = { isStopping: false, workers: 10, revision: 1, maxBootFailures: 3 };
 
-/** `1`, `1 leaving 2 starting` …: revisions and states of the workers in a slot; ready where nothing else is said. */
+/** `1`, `1 leaving 2 starting` …: revisions and states of a slot's workers; ready where no state is given. */
 function members(text: string, slot: number): readonly MemberView[] {
   return [...text.matchAll(/(\d+)(?: (starting|leaving))?/g)].map(([, revision, state], i) => ({
     incarnation: 10 * slot + i,
@@ -137,7 +137,7 @@ class SimulatedFleet {
     this.#reconcile();
   }
 
-  /** Lets everything boot and leave that wants to; whether all is as wished then. */
+  /** Lets everything boot and leave that wants to; returns whether all is as wished then. */
   settle(): boolean {
     for (let i = 0; i < 100; i++) {
       this.happen('ready', 0);

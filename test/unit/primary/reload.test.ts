@@ -10,7 +10,7 @@ const load = (flags: Record<string, string> = {}): Config =>
   loadConfig({ env: {}, flags: { ...silent, ...flags }, workingDirectory: root }).config;
 
 describe('a reload', () => {
-  /** Reloads that are done when the test says so. */
+  /** Its reloads are done when the test says so. */
   function startReloader(source: { flags?: Record<string, string>; version?: string } = {}) {
     const done: (() => void)[] = [];
     const reloaded: Config[] = [];

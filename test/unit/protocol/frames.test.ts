@@ -91,7 +91,7 @@ describe('frames', () => {
           decoder.push(chunk);
           pull(pulls[i] ?? 0);
           decoder.retain();
-          chunk.fill(0xdd); // it is read into again
+          chunk.fill(0xdd); // the chunk is reused for the next read
         });
         pull(Number.POSITIVE_INFINITY);
         expect(frames).to.deep.equal(sent.map((payload) => Buffer.from(payload)));

@@ -4,7 +4,7 @@ import { type Holder, MemoryBudget, maxTurns } from '#src/serving/memory-budget.
 
 const kib = 1024;
 
-/** Reads as long as it may, and holds what it reads until it is told to let go. */
+/** Reads while it may, and holds what it reads until it is told to release it. */
 class Reader implements Holder {
   held = 0;
   mayRead = true;

@@ -13,7 +13,7 @@ describe('requests at a rate', () => {
           let now = 1000;
           let passes = 0;
           const pass = async (ms: number): Promise<void> => {
-            // A timer that is early or late by this much; a turn of the loop takes some microseconds at least.
+            // The timer is early or late by this much; a turn of the loop takes at least some microseconds.
             now += Math.max(0.05, ms + (errors[passes++ % errors.length] as number));
           };
           const clock = { now: () => now, turn: () => pass(0), sleep: pass };

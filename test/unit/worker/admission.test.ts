@@ -3,7 +3,7 @@ import { admission } from '#src/worker/admission.js';
 
 const limits = { lengthFieldSize: 4, maxPayloadSizeKb: 1024, maxBufferedMb: 128 } as const;
 
-/** Why a model is not let in; null when it is. */
+/** Why a model is not admitted; null when it is. */
 function refusal(server: Partial<Parameters<typeof admission>[0]>, model: object): string | null {
   const admit = admission({ ...limits, ...server });
   try {

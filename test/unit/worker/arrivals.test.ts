@@ -7,7 +7,7 @@ import { Arrivals } from '#src/worker/arrivals.js';
 const arrival = { listener: 0, decision: 'granted', address: '10.0.0.7' } as const;
 const handle = {} as RawHandle;
 
-/** @param hasLeft of each message, in turn */
+/** @param hasLeft when each message has left, in turn */
 function worker(...hasLeft: readonly Promise<void>[]) {
   const sent: FromWorker[] = [];
   const arrivals = new Arrivals((message) => hasLeft[sent.push(message) - 1] ?? Promise.resolve());
@@ -54,7 +54,7 @@ describe('connections that come to a worker', () => {
 
   it('are left alone when the primary is gone: nobody knows who has them', async () => {
     const failure = Promise.reject(new Error('the channel is closed'));
-    failure.catch(() => {}); // it is not asked for before the next turn
+    failure.catch(() => {}); // nothing waits for it before the next turn
     const { arrivals, served } = worker(failure);
     arrivals.arrive(arrival, handle);
     await turn();

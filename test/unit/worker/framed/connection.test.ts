@@ -25,7 +25,7 @@ const limits: ConnectionLimits & RequestLimits = {
 
 const batching = { maxBatchSize: 4, maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
 
-/** The server's end of a connection, with the client's bytes and hands on the other. */
+/** The server's end of a connection; a test sends bytes as the client, and decides when the client takes replies. */
 class Wire extends Duplex {
   readonly received: Buffer[] = [];
   isStuck = false;
