@@ -284,7 +284,7 @@ describe('records that Redis loses', function () {
 
   it('and a lease whose holder died before the clock was set back has a new holder soon', async () => {
     const keys = clusterKeys(settings, 'lease');
-    await store.set(keys.leader, 'who has died 17'); // it would end in an hour
+    await store.set(keys.leader, 'who has died 17'); // never expires, like one that would end only in hours
     const lease = new RedisLease(redis, keys.leader, 'another', 200);
     await until('the lease', () => lease.isHeld, { timeoutMs: 3000 });
     const rival = new RedisLease(redis, keys.leader, 'rival', 200);
