@@ -61,7 +61,7 @@ export function readCertificates(settings: TlsSettings, section: string): Certif
 }
 
 /** How often the files are checked for changes. */
-const lookIntervalMs = 1000;
+const checkIntervalMs = 1000;
 
 export interface CertificateEvents {
   onChange(certificates: Certificates): void;
@@ -81,7 +81,7 @@ export class CertificateWatch {
     this.#section = section;
     this.#events = events;
     this.#seen = stamp(settings);
-    this.#timer = setInterval(this.#look, lookIntervalMs);
+    this.#timer = setInterval(this.#check, checkIntervalMs);
     this.#timer.unref();
   }
 
@@ -89,7 +89,7 @@ export class CertificateWatch {
     clearInterval(this.#timer);
   }
 
-  readonly #look = (): void => {
+  readonly #check = (): void => {
     const now = stamp(this.#settings);
     if (now === this.#seen) return;
     this.#seen = now;

@@ -12,14 +12,14 @@ import type { Arrival, Decision } from './ipc/messages.js';
 /** The listener of a connection that is sent to test this way; the worker answers it. */
 export const trialListener = 0xff_ff;
 
-const verdicts: readonly Decision[] = ['granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'];
+const decisions: readonly Decision[] = ['granted', 'refusedByLimit', 'refusedByAddressLimit', 'refusedByRate'];
 const mark = 0xff_ff_ff_fe;
 const headerBytes = 5;
 const lengthBytes = 4;
 
 /** The frame of an arrival, as latin1 text. */
 export function arrivalFrame({ listener, decision, address }: Arrival): string {
-  const body = String.fromCharCode(listener >> 8, listener & 0xff, verdicts.indexOf(decision)) + address;
+  const body = String.fromCharCode(listener >> 8, listener & 0xff, decisions.indexOf(decision)) + address;
   return `\xff\xff\xff\xfe${String.fromCharCode(body.length)}${body}`;
 }
 
@@ -101,6 +101,6 @@ function messageAt(bytes: Buffer, begin: number): Message | null {
   const end = body + (bytes[body - 1] ?? Number.POSITIVE_INFINITY);
   if (end > bytes.length) return null;
   const listener = bytes.readUInt16BE(body);
-  const decision = verdicts[bytes[body + 2] ?? 0] ?? 'granted';
+  const decision = decisions[bytes[body + 2] ?? 0] ?? 'granted';
   return { begin, end, arrival: { listener, decision, address: bytes.toString('latin1', body + 3, end) } };
 }

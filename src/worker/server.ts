@@ -248,6 +248,6 @@ export class WorkerServer {
   readonly #checkTimeouts = (): void => {
     const now = performance.now();
     for (const connection of this.#connections.keys()) connection.checkTimeouts(now);
-    void this.#unanswered.look(now, this.#connections);
+    void this.#unanswered.check(now, this.#connections);
   };
 }

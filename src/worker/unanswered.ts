@@ -39,7 +39,7 @@ export class UnansweredWatch {
    * Cuts the connections of clients that are gone, as the kernel would. Called regularly with the time of the monotonic
    * clock.
    */
-  async look(now: number, connections: ReadonlyMap<ServedConnection, Origin>): Promise<void> {
+  async check(now: number, connections: ReadonlyMap<ServedConnection, Origin>): Promise<void> {
     if (now < this.#nextAt) return;
     const quiet = [...connections].filter(([connection]) => this.#isQuiet(connection, now));
     this.#nextAt = quiet.length === 0 ? now + this.#intervalMs : Number.POSITIVE_INFINITY;

@@ -121,8 +121,8 @@ export class RequestReader {
     return null;
   }
 
-  #watchFrame(hasMigrated: boolean): void {
+  #watchFrame(hasMoved: boolean): void {
     if (!this.#decoder.isMidFrame) this.#frameBegunAt = 0;
-    else if (hasMigrated || this.#frameBegunAt === 0) this.#frameBegunAt = performance.now();
+    else if (hasMoved || this.#frameBegunAt === 0) this.#frameBegunAt = performance.now();
   }
 }
