@@ -42,15 +42,20 @@ export class AdmissionControl {
     this.#clients.clear();
   }
 
-  /** What to tell a worker about a connection, which belongs to `holder` from here on; null when it must be closed. */
-  admit(handle: RawHandle, holder: ConnectionHolder): Permit | null {
+  /** The permit of a connection, which belongs to `holder` if it is granted; null when it must be closed. */
+  decide(handle: RawHandle, holder: ConnectionHolder): Permit | null {
     const peer: { address?: string } = {};
     if (handle.getpeername(peer) !== 0 || peer.address === undefined) return null;
     const address = this.#clientAt(peer.address);
     if (address === null) return this.#refuse('refusedByAddress');
-    const now = performance.now();
-    const decision = this.#ledger.admit(holder, address, now);
-    return decision === 'granted' || this.#mayTell(now) ? { address, decision } : this.#refuse(decision);
+    return { address, decision: this.#ledger.admit(holder, address, performance.now()) };
+  }
+
+  /** Whether a client may be told that it is refused; if not, the refusal is counted, and the connection is closed. */
+  mayTell(reason: Refusal): boolean {
+    const mayTell = this.#mayTell(performance.now());
+    if (!mayTell) this.count(reason);
+    return mayTell;
   }
 
   /** Has a worker count a connection that is closed for this reason. */

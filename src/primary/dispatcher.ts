@@ -2,7 +2,8 @@
 // the worker acknowledges it: if the worker dies or hangs before that, the connection goes to another worker.
 //
 //   listener ─▶ admission ─▶ sent to a worker ─▶ acknowledged: closed here
-//                  └─▶ waits, while no worker can take it ─┘  (server.acceptTimeoutSeconds)
+//                  │  └─▶ waits, while no worker can take it ─┘  (server.acceptTimeoutSeconds)
+//                  └─▶ waits for a permit, for a moment ─▶ refused
 //
 // A worker may have only a few unacknowledged connections, so that the others go to workers that are faster, or alive.
 
@@ -14,12 +15,24 @@ import type { ConnectionHolder, ConnectionLedger } from './connection-ledger.js'
 /** How many connections a worker may have been sent without acknowledging them. */
 export const maxUnacknowledged = 16;
 
-export interface Connection {
+/**
+ * How long a connection may wait for a permit. The primary hears of a connection's end only when its worker has noticed
+ * it and said so: clients that connect again at once would find permits taken that nobody uses any more.
+ */
+const permitGraceMs = 25;
+
+/** How many connections may wait for a permit: in a storm beyond the limits, the others are refused at once. */
+export const maxAwaitingPermit = 128;
+
+interface Accepted {
   readonly handle: RawHandle;
   /** Names the listener that it came through. */
   readonly listener: string;
-  readonly permit: Permit;
   readonly acceptedAt: number;
+}
+
+export interface Connection extends Accepted {
+  readonly permit: Permit;
 }
 
 /** A worker, as the dispatcher sees it. */
@@ -40,7 +53,7 @@ export interface DispatcherOptions {
   timeoutMs(): number;
 }
 
-/** A waiting connection already has a permit. */
+/** Holds the permits of connections that wait for a worker. */
 export class Dispatcher implements ConnectionHolder {
   connections = 0;
   readonly peers = new Map<string, number>();
@@ -49,6 +62,9 @@ export class Dispatcher implements ConnectionHolder {
   /** By listener, the oldest first. */
   readonly #waiting = new Map<string, Connection[]>();
   #timer: NodeJS.Timeout | undefined;
+  /** Connections without a permit, the oldest first. */
+  readonly #awaitingPermit: Accepted[] = [];
+  #permitTimer: NodeJS.Timeout | undefined;
   /** Where the search for a receiver begins, so that receivers with equally few connections take turns. */
   #next = 0;
 
@@ -69,18 +85,14 @@ export class Dispatcher implements ConnectionHolder {
 
   /** A client has connected. */
   accept(handle: RawHandle, listener: string): void {
-    const { admission, maxWaiting } = this.#options;
-    const receiver = this.#waiting.has(listener) ? null : this.#receiverFor(listener);
-    const permit = admission.admit(handle, receiver ?? this);
-    if (permit === null) {
-      handle.close();
-      return;
-    }
-    const connection = { handle, listener, permit, acceptedAt: performance.now() };
-    if (receiver !== null) this.#give(receiver, connection);
-    else if (permit.decision !== 'granted') this.#refuseInWords(connection, permit.decision);
-    else if (this.connections > maxWaiting) this.#refuse(connection, 'refusedByDescriptors');
-    else this.#wait(connection);
+    this.#admit({ handle, listener, acceptedAt: performance.now() }, true);
+  }
+
+  /** Connections have ended: their permits are free. */
+  released(): void {
+    const awaiting = this.#awaitingPermit.splice(0);
+    while (awaiting.length > 0 && this.#awaitingPermit.length === 0) this.#admit(awaiting.shift() as Accepted, true);
+    this.#awaitingPermit.push(...awaiting);
   }
 
   /** The receiver has taken the oldest `count` connections that it was sent. */
@@ -129,7 +141,40 @@ export class Dispatcher implements ConnectionHolder {
   forget(listener: string): void {
     for (const connection of this.#waiting.get(listener) ?? []) this.#close(connection);
     this.#waiting.delete(listener);
+    for (const accepted of this.#awaitingPermit.splice(0)) {
+      if (accepted.listener === listener) accepted.handle.close();
+      else this.#awaitingPermit.push(accepted);
+    }
   }
+
+  #admit(accepted: Accepted, mayWait: boolean): void {
+    const { admission, maxWaiting } = this.#options;
+    const { handle, listener } = accepted;
+    const receiver = this.#waiting.has(listener) ? null : this.#receiverFor(listener);
+    const permit = admission.decide(handle, receiver ?? this);
+    if (permit === null) {
+      handle.close();
+      return;
+    }
+    const { decision } = permit;
+    const connection = { ...accepted, permit };
+    if (decision === 'granted') {
+      if (receiver !== null) this.#give(receiver, connection);
+      else if (this.connections > maxWaiting) this.#refuse(connection, 'refusedByDescriptors');
+      else this.#wait(connection);
+    } else if (mayWait && decision !== 'refusedByRate' && this.#awaitingPermit.length < maxAwaitingPermit) {
+      this.#awaitingPermit.push(accepted);
+      this.#permitTimer ??= setTimeout(this.#endPermitWaits, permitGraceMs);
+    } else if (admission.mayTell(decision)) this.#refuseInWords(connection, decision);
+    else handle.close();
+  }
+
+  readonly #endPermitWaits = (): void => {
+    this.#permitTimer = undefined;
+    const now = performance.now();
+    for (const accepted of this.#awaitingPermit.splice(0))
+      this.#admit(accepted, now - accepted.acceptedAt < permitGraceMs);
+  };
 
   #receiverFor(listener: string, maxSent = maxUnacknowledged): Receiver | null {
     const count = this.#receivers.length;

@@ -308,6 +308,7 @@ export class Supervisor {
       case 'connections':
         this.#ledger.release(worker, message.released);
         this.#dispatcher.acknowledged(worker, message.acknowledged);
+        if (message.released.length > 0) this.#dispatcher.released();
         break;
       case 'migrate':
         this.#migrations.begin(worker, message, handle);
@@ -408,6 +409,7 @@ export class Supervisor {
     this.#migrations.gone(worker);
     this.#dispatcher.gone(worker);
     this.#ledger.releaseAll(worker);
+    this.#dispatcher.released();
     this.#events.onExit(worker);
   }
 

@@ -3,7 +3,13 @@ import fc from 'fast-check';
 import type { Refusal } from '#src/ipc/messages.js';
 import { AdmissionControl } from '#src/primary/admission-control.js';
 import { ConnectionLedger } from '#src/primary/connection-ledger.js';
-import { type Connection, Dispatcher, maxUnacknowledged, type Receiver } from '#src/primary/dispatcher.js';
+import {
+  type Connection,
+  Dispatcher,
+  maxAwaitingPermit,
+  maxUnacknowledged,
+  type Receiver,
+} from '#src/primary/dispatcher.js';
 import type { RawHandle } from '#src/raw-handle.js';
 import { withClock } from '../../support/clock.js';
 
@@ -171,8 +177,42 @@ describe('a connection that the primary has accepted', () => {
     const worker = new Worker('a');
     dispatcher.join(worker);
     accept(maxUnacknowledged + 2);
-    const verdicts = worker.unacknowledged.slice(-3).map(({ permit }) => permit.decision);
-    expect(verdicts).to.deep.equal(['granted', 'refusedByLimit', 'refusedByLimit']);
+    clock().tick(25);
+    const decisions = worker.unacknowledged.slice(-3).map(({ permit }) => permit.decision);
+    expect(decisions).to.deep.equal(['granted', 'refusedByLimit', 'refusedByLimit']);
+  });
+
+  it('waits a moment for a permit, since the end of another connection may just be on its way here', () => {
+    const { dispatcher, accept, ledger, refused } = primary({ maxConnections: 2 });
+    const worker = new Worker('a');
+    dispatcher.join(worker);
+    accept(2);
+    const [third, fourth, fifth] = accept(3);
+    expect(worker.given).to.have.lengthOf(2);
+    ledger.release(worker, ['10.0.0.7']);
+    dispatcher.released();
+    expect(worker.given).to.deep.equal([...worker.given.slice(0, 2), third]);
+    if (fourth !== undefined) fourth.isReset = true;
+    clock().tick(25);
+    expect(worker.unacknowledged.slice(2).map(({ handle, permit }) => [handle, permit.decision])).to.deep.equal([
+      [third, 'granted'],
+      [fifth, 'refusedByLimit'],
+    ]);
+    expect(fourth?.isClosed).to.equal(true);
+    expect(refused, 'the worker counts the fifth').to.deep.equal({});
+  });
+
+  it('waits for a permit only with so many others: in a storm all further ones are refused at once', () => {
+    const { dispatcher, accept } = primary({ maxConnections: 1 });
+    const worker = new Worker('a');
+    dispatcher.join(worker);
+    accept(1 + maxAwaitingPermit);
+    expect(worker.unacknowledged).to.have.lengthOf(1);
+    accept(3);
+    expect(worker.unacknowledged).to.have.lengthOf(4);
+    dispatcher.forget('a');
+    clock().tick(100);
+    expect(worker.unacknowledged, 'those that waited were closed with the listener').to.have.lengthOf(4);
   });
 
   it('is held by one process at every moment, whoever comes, acknowledges and dies', () => {
