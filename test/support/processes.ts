@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { temporaryFolder } from './folder.js';
 import { until, within } from './until.js';
 
 /** The checkout. */
@@ -81,6 +82,14 @@ export class TestProcess {
   }
 }
 
+let counterFiles: string | null = null;
+
+/** Where servers of the running test keep their counter files: the next test must not inherit what a killed one left. */
+export function counterFilesFolder(): string {
+  counterFiles ??= temporaryFolder();
+  return counterFiles;
+}
+
 /** Ends what a test has left running. To be called in afterEach. Rejects when one of the processes has a fault. */
 export async function endProcesses(): Promise<void> {
   const left = [...started];
@@ -89,6 +98,7 @@ export async function endProcesses(): Promise<void> {
   // A child of a killed process may keep the output open if it hangs.
   const isOverdue = new Promise((resolve) => setTimeout(resolve, 5000).unref());
   await Promise.race([Promise.allSettled(left.map((process) => process.exited)), isOverdue]);
+  counterFiles = null;
   if (faults.length > 0) throw new Error(faults.join('\n'));
 }
 

@@ -2,9 +2,9 @@
 
 import type { StdioOptions } from 'node:child_process';
 import type { Metrics } from '#src/aggregator/metrics.js';
-import { temporaryFolder } from './folder.js';
+
 import { LogPipe } from './log-pipe.js';
-import { root, TestProcess } from './processes.js';
+import { counterFilesFolder, root, TestProcess } from './processes.js';
 import { until } from './until.js';
 
 export interface LogLine {
@@ -32,12 +32,10 @@ export interface ServerOptions {
   readonly hasLogPipe?: boolean;
 }
 
-const counterFiles = temporaryFolder();
-
 /** The environment, without settings that the machine of the test may have. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { PATH, HOME, TMPDIR } = process.env;
-  return { PATH, HOME, TMPDIR, SLAB_FOLDER: counterFiles, ...extra };
+  return { PATH, HOME, TMPDIR, SLAB_FOLDER: counterFilesFolder(), ...extra };
 }
 
 export class TestServer extends TestProcess {
