@@ -2,7 +2,6 @@
 
 import { expect } from 'chai';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
-import WebSocket from 'ws';
 import type { Metrics } from '#src/aggregator/metrics.js';
 import { ask, startNode, TestAggregator } from '../support/cluster.js';
 import { hasNginx, startNginx } from '../support/nginx.js';
@@ -11,6 +10,7 @@ import { RedisServer } from '../support/redis-server.js';
 import { TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
+import { overWebSocket } from '../support/web-socket.js';
 
 const upgrade =
   'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgraded;';
@@ -27,21 +27,6 @@ function listen(url: string, options: Partial<ManagerOptions & SocketOptions> = 
   socket.on('connect_error', (error) => troubles.push(error.message));
   socket.on('disconnect', (reason) => troubles.push(reason));
   return { socket, received, troubles, transport: () => socket.io.engine.transport.name };
-}
-
-function firstOverWebSocket(url: string, headers: Readonly<Record<string, string>> = {}): Promise<number | Metrics> {
-  return new Promise((resolve, reject) => {
-    const socket = new WebSocket(url.replace(/^http/, 'ws'), { headers });
-    socket.once('unexpected-response', (_request, response) => {
-      resolve(response.statusCode ?? 0);
-      response.destroy();
-    });
-    socket.once('message', (data) => {
-      resolve(JSON.parse(String(data)) as Metrics);
-      socket.terminate();
-    });
-    socket.once('error', reject);
-  });
 }
 
 describe('behind nginx', function () {
@@ -83,7 +68,7 @@ describe('behind nginx', function () {
       const cookie = login.headers.get('set-cookie') ?? '';
       expect(cookie, 'of the path that was asked for').to.not.include('Path=');
       const shown = { cookie: `mltcp_token=${'0'.repeat(64)}; ${cookie.split(';')[0]}`, origin: `http://${address}` };
-      expect(await firstOverWebSocket(`${url}metrics`, shown)).to.have.property('total_requests');
+      expect(await overWebSocket(`${url}metrics`, shown)).to.have.property('total_requests');
       const path = '/ml/a/socket.io';
       const clients = [
         listen(`http://${address}`, { path, extraHeaders: shown, transports: ['websocket'] }),
@@ -136,13 +121,9 @@ describe('behind nginx', function () {
     expect((await fetch(`http://${near}/login`, login)).headers.get('set-cookie')).to.include('; Secure');
     // nginx sends its upstream as Host here; the page's own host is in X-Forwarded-Host.
     const shown = { authorization: 'Bearer t', 'x-test-client': '10.7.7.7' };
-    expect(await firstOverWebSocket(`http://${near}/metrics`, { ...shown, origin: `http://${near}` })).to.be.an(
-      'object',
-    );
-    expect(await firstOverWebSocket(`http://${near}/metrics`, { ...shown, origin: 'http://evil.example' })).to.equal(
-      403,
-    );
-    expect(await firstOverWebSocket(`http://${far}/metrics`, { ...shown, origin: `http://${far}` })).to.equal(403);
+    expect(await overWebSocket(`http://${near}/metrics`, { ...shown, origin: `http://${near}` })).to.be.an('object');
+    expect(await overWebSocket(`http://${near}/metrics`, { ...shown, origin: 'http://evil.example' })).to.equal(403);
+    expect(await overWebSocket(`http://${far}/metrics`, { ...shown, origin: `http://${far}` })).to.equal(403);
   });
 
   describe('two aggregators, in turns', () => {
@@ -169,7 +150,7 @@ describe('behind nginx', function () {
       const webSocket = listen(url, { transports: ['websocket'] });
       const all = [asItComes, polling, webSocket];
       await until('updates for all', () => all.every(({ received }) => received.length >= 12));
-      expect(await firstOverWebSocket(`${url}/metrics`)).to.have.property('total_requests', 10);
+      expect(await overWebSocket(`${url}/metrics`)).to.have.property('total_requests', 10);
       for (const { received, troubles } of all) {
         expect(troubles).to.deep.equal([]);
         const uptimes = received.map(({ uptime }) => uptime);

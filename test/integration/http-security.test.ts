@@ -15,26 +15,11 @@ import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { RedisServer } from '../support/redis-server.js';
 import { cleanEnv, TestServer } from '../support/server.js';
 import { until, within } from '../support/until.js';
+import { overWebSocket } from '../support/web-socket.js';
 
 const dummy = { MODEL: 'dummy', WORKERS: '1' };
 const bearer = { authorization: 'Bearer correct-horse' };
 const guarded = { ...dummy, HTTP_TOKEN: 'correct-horse' };
-
-/** The first update over WebSocket, or the status of its refusal. */
-function overWebSocket(url: string, headers: Readonly<Record<string, string>> = {}): Promise<number | Metrics> {
-  return new Promise((resolve, reject) => {
-    const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/metrics`, { headers });
-    socket.once('unexpected-response', (_request, response) => {
-      resolve(response.statusCode ?? 0);
-      response.destroy();
-    });
-    socket.once('message', (data) => {
-      resolve(JSON.parse(String(data)) as Metrics);
-      socket.terminate();
-    });
-    socket.once('error', reject);
-  });
-}
 
 interface SocketIoOptions {
   readonly auth?: { readonly token: string };
@@ -73,7 +58,7 @@ describe('a token', () => {
         expect(response.status, path).to.equal(401);
         expect(response.headers.get('www-authenticate')).to.equal('Bearer');
       }
-      expect(await overWebSocket(url, headers)).to.equal(401);
+      expect(await overWebSocket(`${url}/metrics`, headers)).to.equal(401);
       expect(await overSocketIo(url, { extraHeaders: headers })).to.include('http.token');
     }
     expect(await overSocketIo(url, { auth: { token: 'wrong' }, transports: ['websocket'] })).to.include('http.token');
@@ -85,7 +70,7 @@ describe('a token', () => {
     );
     expect((await fetch(`${url}/api/history`, { headers: bearer })).status).to.equal(200);
     expect((await fetch(`${url}/`, { headers: bearer })).status).to.equal(200);
-    expect(await overWebSocket(url, bearer)).to.have.property('total_requests');
+    expect(await overWebSocket(`${url}/metrics`, bearer)).to.have.property('total_requests');
     expect(await overSocketIo(url, { extraHeaders: bearer })).to.have.property('total_requests');
     expect(await overSocketIo(url, { auth: { token: 'correct-horse' } })).to.have.property('total_requests');
   });
@@ -108,7 +93,7 @@ describe('a token', () => {
     expect(cookie).to.match(/^mltcp_token=[0-9a-f]{64}; HttpOnly; SameSite=Strict$/);
     const headers = { ...html, cookie: cookie.split(';')[0] as string };
     expect(await (await fetch(url, { headers })).text()).to.include('page.js');
-    expect(await overWebSocket(url, headers)).to.have.property('total_requests');
+    expect(await overWebSocket(`${url}/metrics`, headers)).to.have.property('total_requests');
     expect(await overSocketIo(url, { extraHeaders: headers })).to.have.property('total_requests');
   });
 
@@ -146,10 +131,10 @@ describe('HTTP', () => {
     const url = await server.url();
     const allowed = await fetch(`${url}/metrics`, { headers: { origin: friend } });
     expect(allowed.headers.get('access-control-allow-origin')).to.equal(friend);
-    expect(await overWebSocket(url, { origin: friend })).to.have.property('total_requests');
+    expect(await overWebSocket(`${url}/metrics`, { origin: friend })).to.have.property('total_requests');
     const other = await fetch(`${url}/metrics`, { headers: foe });
     expect(other.headers.get('access-control-allow-origin')).to.equal(null);
-    expect(await overWebSocket(url, foe)).to.equal(403);
+    expect(await overWebSocket(`${url}/metrics`, foe)).to.equal(403);
     expect(await overSocketIo(url, { extraHeaders: foe })).to.be.a('string');
     expect(await overSocketIo(url, { extraHeaders: foe, transports: ['websocket'] })).to.be.a('string');
   });
@@ -204,10 +189,10 @@ describe('HTTP', () => {
     const url = await server.url();
     const clients = Array.from({ length: 3 }, () => new WebSocket(`${url.replace(/^http/, 'ws')}/metrics`));
     await Promise.all(clients.map((client) => once(client, 'message')));
-    expect(await overWebSocket(url)).to.equal(503);
+    expect(await overWebSocket(`${url}/metrics`)).to.equal(503);
     expect(await overSocketIo(url)).to.be.a('string');
     clients[0]?.terminate();
-    await until('a place', async () => (await overWebSocket(url)) !== 503);
+    await until('a place', async () => (await overWebSocket(`${url}/metrics`)) !== 503);
     for (const client of clients) client.terminate();
   });
 
@@ -410,7 +395,7 @@ describe('Socket.IO clients that poll, and may not look', () => {
         const token = 'correct-horse';
         expect(await overSocketIo(url, { transports, auth: { token } })).to.have.property('total_requests');
       }
-      expect(await overWebSocket(url, bearer)).to.have.property('total_requests');
+      expect(await overWebSocket(`${url}/metrics`, bearer)).to.have.property('total_requests');
     });
 
     it(`have one guess over a WebSocket, and leave it then, with ${where}`, async () => {
