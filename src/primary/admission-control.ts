@@ -47,13 +47,21 @@ export class AdmissionControl {
     const peer: { address?: string } = {};
     if (handle.getpeername(peer) !== 0 || peer.address === undefined) return null;
     const address = this.#clientAt(peer.address);
-    if (address === null) return this.#refuse('refusedByAddress');
+    if (address === null) {
+      this.count('refusedByAddress');
+      return null;
+    }
     return { address, decision: this.#ledger.admit(holder, address, performance.now()) };
   }
 
   /** Whether a client may be told that it is refused; if not, the refusal is counted, and the connection is closed. */
   mayTell(reason: Refusal): boolean {
-    const mayTell = this.#mayTell(performance.now());
+    const now = performance.now();
+    if (now - this.#toldSince >= 1000) {
+      this.#told = 0;
+      this.#toldSince = now;
+    }
+    const mayTell = ++this.#told <= maxToldPerSecond;
     if (!mayTell) this.count(reason);
     return mayTell;
   }
@@ -73,19 +81,6 @@ export class AdmissionControl {
     if (this.#clients.size >= maxClientsKnown) this.#clients.clear();
     this.#clients.set(address, client);
     return client;
-  }
-
-  #mayTell(now: number): boolean {
-    if (now - this.#toldSince >= 1000) {
-      this.#told = 0;
-      this.#toldSince = now;
-    }
-    return ++this.#told <= maxToldPerSecond;
-  }
-
-  #refuse(reason: Refusal): null {
-    this.count(reason);
-    return null;
   }
 
   readonly #send = (): void => {

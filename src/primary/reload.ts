@@ -49,7 +49,7 @@ export class Reloader {
     return this.#config;
   }
 
-  /** For signals: never rejects. When a reload is under way, whoever asked for it, one more follows. */
+  /** For signals: never rejects. When a reload is under way, by a signal or by command, one more follows. */
   async request(signal: string): Promise<void> {
     if (this.#isUnderWay) this.#askedAgain = signal;
     else await this.reload(signal).catch(() => {});
