@@ -1,6 +1,7 @@
 // The model contract, in two layers: what a user's own module exports, and what the batcher calls.
 
 import type { Replies, RowSource } from './batch.js';
+import type { ModelPlan } from './plan.js';
 
 /** One reply per payload, in the order of the payloads. An Error in place of a reply fails that request alone. */
 export type UserReplies = readonly (Uint8Array | Error)[];
@@ -56,6 +57,8 @@ export interface Model {
   readonly concurrency: number;
   /** Whether replies may lie in the memory of the rows: that memory is then kept until the replies have left. */
   readonly mayReplyWithInput: boolean;
+  /** Its tensors and how requests share a run; null for a model whose payloads only it understands. */
+  readonly plan: ModelPlan | null;
   /** For logs: backend, dtypes and shapes. */
   readonly description: string;
   /** A payload such as clients send, to measure the model with. */

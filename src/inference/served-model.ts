@@ -3,6 +3,7 @@
 import { loadModel, type ModelSource } from './backends/load.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
 import type { Model } from './model.js';
+import type { ModelPlan } from './plan.js';
 import { ThreadedModel } from './threads/host.js';
 import { type ModelVersion, unversioned } from './versions.js';
 import { longestCallMs, type WarmUp, warmUp } from './warm-up.js';
@@ -70,6 +71,11 @@ export class ServedModel {
   /** Why each request gets its own run, although a run could take several; null otherwise. */
   get runsAloneBecause(): string | null {
     return this.#loaded.model.runsAloneBecause;
+  }
+
+  /** Its tensors and how requests share a run; null for a model whose payloads only it understands. */
+  get plan(): ModelPlan | null {
+    return this.#loaded.model.plan;
   }
 
   /** Bytes of one input row; null when any length may be valid. */

@@ -96,6 +96,7 @@ class GatedModel implements Model {
   readonly outputBytes = null;
   readonly fixedRows = null;
   readonly runsAloneBecause = null;
+  readonly plan = null;
   readonly mayReplyWithInput = false;
   readonly concurrency = 1;
   readonly sample = null;

@@ -12,6 +12,7 @@ export function createDummyModel(responseBytes: number): Model {
     outputBytes: responseBytes,
     fixedRows: null,
     runsAloneBecause: null,
+    plan: null,
     concurrency: 1,
     mayReplyWithInput: false,
     sample: null,

@@ -31,6 +31,7 @@ export async function loadModuleModel(
     outputBytes: null,
     fixedRows: null,
     runsAloneBecause: null,
+    plan: null,
     concurrency: 1,
     mayReplyWithInput: true,
     description: `module ${path}`,

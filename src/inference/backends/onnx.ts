@@ -8,6 +8,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
+import type { ModelPlan, TensorPlan } from '../plan.js';
 import ort from './onnx-runtime.js';
 import { type OutputSpec, type OutputTensor, type ProofSettings, prove } from './proof.js';
 import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from './tensor.js';
@@ -62,12 +63,34 @@ async function provenModel(session: ort.InferenceSession, proving: ProofSettings
     outputBytes: outputs.some(({ isVarying }) => isVarying) ? null : outputs.reduce((sum, { bytes }) => sum + bytes, 0),
     fixedRows: fixedBatch,
     runsAloneBecause,
+    plan: planOf(signature, outputs, runsAloneBecause),
     concurrency: 1,
     mayReplyWithInput: false,
     sample,
     description: `onnx ${inputs.map(describeRow).join(' + ')} → ${outputs.map(describeOutput).join(' + ')}`,
     run: (rows, onLot) => run(session, signature, outputs, rows, onLot),
     close: () => session.release(),
+  };
+}
+
+function planOf(
+  { inputs, fixedBatch }: Signature,
+  outputs: readonly OutputSpec[],
+  runsAloneBecause: string | null,
+): ModelPlan {
+  const tensor = ({ name, dtype, dims }: RowSpec): TensorPlan => ({
+    name,
+    dtype,
+    dims: [fixedBatch ?? 'batch', ...dims],
+    batchAxis: runsAloneBecause === null ? 0 : 'none',
+    requestDims: [1, ...dims],
+  });
+  return {
+    inputs: inputs.map((input) => ({ ...tensor(input), isConstant: false })),
+    outputs: outputs.map((output) => ({ ...tensor(output), isReturned: true, labels: null })),
+    fixedBatch,
+    runsAloneBecause,
+    notes: [],
   };
 }
 

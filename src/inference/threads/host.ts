@@ -17,6 +17,7 @@ import { toError } from '../../thrown.js';
 import type { ModelSource } from '../backends/load.js';
 import type { Replies, RowSource } from '../batch.js';
 import { type Model, ThreadCrashedError, ThreadHungError, ThreadLostError } from '../model.js';
+import type { ModelPlan } from '../plan.js';
 import type { WarmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
 import { packRows, unpackReplies } from './packing.js';
@@ -75,6 +76,7 @@ export class ThreadedModel implements Model {
   readonly outputBytes: number | null;
   readonly fixedRows: number | null;
   readonly runsAloneBecause: string | null;
+  readonly plan: ModelPlan | null;
   readonly concurrency: number;
   readonly description: string;
   readonly sample = null;
@@ -102,6 +104,7 @@ export class ThreadedModel implements Model {
     this.outputBytes = ready.model.outputBytes;
     this.fixedRows = ready.model.fixedRows;
     this.runsAloneBecause = ready.model.runsAloneBecause;
+    this.plan = ready.model.plan;
     this.description = ready.model.description;
     this.warmUp = ready.warmUp;
     this.concurrency = options.threads;

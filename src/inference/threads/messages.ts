@@ -31,7 +31,10 @@ export type FromThread =
       readonly kind: 'ready';
       /** The code that the thread runs: its `runningCode`. */
       readonly code: string;
-      readonly model: Pick<Model, 'inputBytes' | 'outputBytes' | 'fixedRows' | 'runsAloneBecause' | 'description'>;
+      readonly model: Pick<
+        Model,
+        'inputBytes' | 'outputBytes' | 'fixedRows' | 'runsAloneBecause' | 'plan' | 'description'
+      >;
       readonly warmUp: WarmUp | null;
     }
   | { readonly kind: 'replies'; readonly replies: PackedReplies }

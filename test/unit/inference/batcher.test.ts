@@ -17,6 +17,7 @@ class Recorded implements Model {
   readonly outputBytes = null;
   readonly fixedRows = null;
   readonly runsAloneBecause = null;
+  readonly plan = null;
   readonly mayReplyWithInput = true;
   readonly sample = null;
   readonly description = 'echo';

@@ -10,6 +10,7 @@ function timed(callMs: number, rowMs: number): { readonly model: Model; readonly
     outputBytes: 1,
     fixedRows: null,
     runsAloneBecause: null,
+    plan: null,
     concurrency: 1,
     mayReplyWithInput: false,
     description: '',

@@ -74,6 +74,7 @@ function serve(
     outputBytes: null,
     fixedRows: null,
     runsAloneBecause: null,
+    plan: null,
     mayReplyWithInput: true,
     concurrency: 1,
     sample: null,
