@@ -9,9 +9,9 @@ import { type Config, type LoadedConfig, type LoadOptions, leafKeys, loadConfig,
 import { schema } from './config/schema/schema.js';
 import type { Operation } from './control/protocol.js';
 import { messageOf, OperatorError, operatorErrors } from './errors.js';
-import { logFatal } from './lifecycle.js';
-import { createLog } from './log.js';
-import type { OperateFlags } from './operate/main.js';
+import { logFatal } from './process/lifecycle.js';
+import { createLog } from './process/log.js';
+import type { OperateFlags } from './tools/operate/main.js';
 
 interface ConfigFlags {
   readonly config?: string;
@@ -183,7 +183,7 @@ program
   .option('--once', 'print everything once')
   .option('--json', 'print the metrics as JSON, a line each')
   .action(async (flags: { metrics: string; token?: string; once?: boolean; json?: boolean }) => {
-    const { top } = await import('./top/main.js');
+    const { top } = await import('./tools/top/main.js');
     const token = flags.token ?? process.env.HTTP_TOKEN ?? '';
     await top({ url: flags.metrics, token, once: flags.once ?? false, json: flags.json ?? false });
     process.exit(0);
@@ -215,7 +215,7 @@ program
     '\nExit code 0: every reply was right and the totals agree (or were not asked for); 1: they were not.',
   )
   .action(async (flags: Record<string, string>) => {
-    const { parseSimulation, simulate } = await import('./simulate/main.js');
+    const { parseSimulation, simulate } = await import('./tools/simulate/main.js');
     process.exitCode = await simulate(parseSimulation(flags, process.env));
   });
 
@@ -232,7 +232,7 @@ function withServerFlags(command: Command): Command {
 }
 
 async function run(operation: Operation, flags: OperateFlags): Promise<void> {
-  const { runOperation } = await import('./operate/main.js');
+  const { runOperation } = await import('./tools/operate/main.js');
   await runOperation(operation, flags);
 }
 

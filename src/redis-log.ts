@@ -3,11 +3,11 @@
 import { describeRedis } from './config/describe.js';
 import { type Config, usesRedis } from './config/load.js';
 import { messageOf, OperatorError } from './errors.js';
-import type { Log } from './log.js';
 import { tlsFor } from './metrics/transport/redis-address.js';
 import { evictionAdvice } from './metrics/transport/redis-eviction.js';
 import { RedisHealth } from './metrics/transport/redis-health.js';
 import type { RedisStateListener } from './metrics/transport/redis-link.js';
+import type { Log } from './process/log.js';
 
 export interface RedisMessages {
   readonly lost: string;

@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { openAggregator } from '../../dist/aggregator/main.js';
 import { loadConfig } from '../../dist/config/load.js';
-import { createLog } from '../../dist/log.js';
 import { IpcSource } from '../../dist/metrics/transport/ipc.js';
+import { createLog } from '../../dist/process/log.js';
 
 const set = {
   'http.port': '0',

@@ -4,9 +4,9 @@ import { runningCode } from '../code.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { sendToPrimary } from '../ipc/channel.js';
 import type { AggregatorBoot, ToAggregator } from '../ipc/messages.js';
-import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
-import { createLog } from '../log.js';
 import { IpcSource } from '../metrics/transport/ipc.js';
+import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
+import { createLog } from '../process/log.js';
 import { type Aggregator, openAggregator } from './main.js';
 
 const source = new IpcSource();

@@ -10,7 +10,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import helmet from 'helmet';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
-import { AddressFilter, addressBehind, clientKey, plainAddress } from '../client-address.js';
+import { AddressFilter, addressBehind, clientKey, plainAddress } from '../net/client-address.js';
 import { isSameOrigin, normalOrigin } from './origin.js';
 import { noRefusals, type RefusalReason } from './refusals.js';
 

@@ -4,11 +4,11 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import { createServer as createSecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { CertificateWatch, readCertificates, usesTls } from '../certificates.js';
 import { httpSettings } from '../config/addresses.js';
 import type { HttpSettings } from '../config/schema/http.js';
 import { listenError } from '../errors.js';
-import type { Log } from '../log.js';
+import { CertificateWatch, readCertificates, usesTls } from '../net/certificates.js';
+import type { Log } from '../process/log.js';
 import type { Refusals } from './refusals.js';
 
 export interface HttpListener {

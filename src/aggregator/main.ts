@@ -2,17 +2,17 @@
 // of them.
 
 import type { AddressInfo } from 'node:net';
-import { usesTls } from '../certificates.js';
 import { runningVersion } from '../code.js';
 import { describeRedis } from '../config/describe.js';
 import { type Config, usesRedis } from '../config/load.js';
 import { type AggregatorConfig, aggregatorConfig } from '../config/slices.js';
 import { OperatorError } from '../errors.js';
-import { logFatal, onStopSignal } from '../lifecycle.js';
-import { createLog, type Log } from '../log.js';
 import type { RedisSource } from '../metrics/transport/redis.js';
 import type { RecordSource } from '../metrics/transport/transport.js';
+import { usesTls } from '../net/certificates.js';
 import type { Exporting } from '../otlp.js';
+import { logFatal, onStopSignal } from '../process/lifecycle.js';
+import { createLog, type Log } from '../process/log.js';
 import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
 import { Guard } from './guard.js';
 import { MemoryHistory } from './history.js';

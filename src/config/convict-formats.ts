@@ -2,12 +2,12 @@
 // the type of its values.
 
 import convict from 'convict';
-import type { TlsVersion } from '../certificates.js';
 import type { Backend } from '../inference/backends/load.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
 import type { BatchTolerance } from '../inference/model.js';
 import type { Execution } from '../inference/served-model.js';
 import { parseHostPort, parseRedisUrl } from '../metrics/transport/redis-address.js';
+import type { TlsVersion } from '../net/certificates.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import { isAddressRange, maxSecretBytes, maxWorkers } from './formats.js';
 

@@ -4,8 +4,8 @@ import { readdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { OperatorError } from '../errors.js';
-import { isRunning } from '../process-identity.js';
-import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
+import { isSocketPath, maxSocketPathBytes } from '../net/socket-path.js';
+import { isRunning } from '../process/process-identity.js';
 import { controlFolder, maxReplyBytes, type Operation, type OperationReply } from './protocol.js';
 
 /** Which server to use, where there are several. */

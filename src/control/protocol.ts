@@ -5,7 +5,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ListenAddress } from '../ipc/messages.js';
-import { isSocketPath } from '../socket-path.js';
+import { isSocketPath } from '../net/socket-path.js';
 
 export type Operation =
   | { readonly command: 'status' }

@@ -4,9 +4,9 @@ import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { messageOf, OperatorError } from '../errors.js';
-import { makeFolder } from '../folder.js';
-import type { Log } from '../log.js';
-import { isSocketPath, maxSocketPathBytes } from '../socket-path.js';
+import { isSocketPath, maxSocketPathBytes } from '../net/socket-path.js';
+import { makeFolder } from '../process/folder.js';
+import type { Log } from '../process/log.js';
 import { controlFolder, maxRequestBytes, type Operation, type OperationReply } from './protocol.js';
 
 /** There are never more operators than this at once. */

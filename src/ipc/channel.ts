@@ -1,7 +1,7 @@
 // The channel from a child to its primary.
 
 import type { SendHandle } from 'node:child_process';
-import type { RawHandle } from '../raw-handle.js';
+import type { RawHandle } from '../net/raw-handle.js';
 import type { FromAggregator, FromWorker } from './messages.js';
 
 /**

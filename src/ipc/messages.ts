@@ -4,7 +4,7 @@ import type { AggregatorConfig, WorkerConfig } from '../config/slices.js';
 import type { OperatorErrorCode } from '../errors.js';
 import type { ModelVersion } from '../inference/versions.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
-import type { ProcessIdentity } from '../process-identity.js';
+import type { ProcessIdentity } from '../process/process-identity.js';
 import type { EncodedConnectionState } from './connection-state.js';
 
 /** By model: which version to serve. The primary decides, so that all workers serve the same. */

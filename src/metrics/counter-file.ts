@@ -6,7 +6,7 @@
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ownIdentity, type ProcessIdentity } from '../process-identity.js';
+import { ownIdentity, type ProcessIdentity } from '../process/process-identity.js';
 import { Recorder, recorderLayout } from './recorder.js';
 import type { WorkerCounts } from './snapshot.js';
 

@@ -6,7 +6,7 @@
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions } from 'node:net';
 import { join } from 'node:path';
-import { isSocketPath } from '../socket-path.js';
+import { isSocketPath } from '../net/socket-path.js';
 
 export const lockEnding = '.lock';
 /** The ending of a lock whose socket is not listened on yet. */

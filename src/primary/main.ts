@@ -12,22 +12,22 @@ import { aggregatorConfig } from '../config/slices.js';
 import { openControl } from '../control/server.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BootFailed, ModelVersions } from '../ipc/messages.js';
-import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../lifecycle.js';
-import { countLostLines, createLog, type Log, type LogOrigin, outputTo } from '../log.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
 import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
+import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../process/lifecycle.js';
+import { countLostLines, createLog, type Log, type LogOrigin, outputTo } from '../process/log.js';
 import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
-import { AggregatorChild } from './aggregator-child.js';
-import { ChildOutput } from './child-output.js';
-import { findModelVersions } from './model-versions.js';
-import { NodePublishing } from './node-publishing.js';
-import { NodeRecordKeeper } from './node-record.js';
+import { openSlabFolder } from './metrics/counter-folder.js';
+import { NodePublishing } from './metrics/node-publishing.js';
+import { NodeRecordKeeper } from './metrics/node-record.js';
 import { Operations, operateWith } from './operations.js';
+import { findModelVersions } from './rollout/model-versions.js';
 import { ServerState } from './server-state.js';
-import { openSlabFolder } from './slab-folder.js';
 import { logModelReload, readyEvent, serverStatus, warnOfTelemetry } from './status.js';
-import { Supervisor } from './supervisor.js';
+import { AggregatorChild } from './supervision/aggregator-child.js';
+import { ChildOutput } from './supervision/child-output.js';
+import { Supervisor } from './supervision/supervisor.js';
 
 /** Logs why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */
 function logCpuLimit(log: Log, workers: number): void {

@@ -1,9 +1,9 @@
 // What the `ready` line suggests to try next: a simulation that fits the model that is served.
 
 import { resolve, sep } from 'node:path';
-import { usesTls } from '../certificates.js';
 import { type Config, packageRoot } from '../config/load.js';
 import type { ListenAddress } from '../ipc/messages.js';
+import { usesTls } from '../net/certificates.js';
 
 export interface NextStep {
   readonly config: Pick<Config, 'server' | 'listeners' | 'models' | 'http'>;

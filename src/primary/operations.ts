@@ -7,14 +7,14 @@ import type { Operation, ServerStatus } from '../control/protocol.js';
 import type { Operate } from '../control/server.js';
 import { messageOf } from '../errors.js';
 import type { ModelVersions } from '../ipc/messages.js';
-import type { Log } from '../log.js';
-import { ModelContents } from './model-contents.js';
-import { findModelVersions } from './model-versions.js';
-import type { NodeRecordKeeper } from './node-record.js';
-import { Reloader } from './reload.js';
+import type { Log } from '../process/log.js';
+import type { NodeRecordKeeper } from './metrics/node-record.js';
+import { ModelContents } from './rollout/model-contents.js';
+import { findModelVersions } from './rollout/model-versions.js';
+import { Reloader } from './rollout/reload.js';
 import type { ServerState } from './server-state.js';
 import { modelReloadMessage, warnOfTelemetry } from './status.js';
-import type { Supervisor } from './supervisor.js';
+import type { Supervisor } from './supervision/supervisor.js';
 
 export interface OperationsOptions {
   /** The config that the server was started with. */

@@ -6,13 +6,13 @@ import { describeRedis } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import type { ServerStatus, WorkerStatus } from '../control/protocol.js';
 import type { ListenAddress, ReloadResults } from '../ipc/messages.js';
-import type { Log } from '../log.js';
 import { unsettled } from '../metrics/merge.js';
+import type { Log } from '../process/log.js';
+import type { NodeRecordKeeper } from './metrics/node-record.js';
 import { type NextStep, nextStep } from './next-step.js';
-import type { NodeRecordKeeper } from './node-record.js';
 import type { ServerState } from './server-state.js';
-import type { Supervisor } from './supervisor.js';
-import type { WorkerHandle } from './worker-handle.js';
+import type { Supervisor } from './supervision/supervisor.js';
+import type { WorkerHandle } from './supervision/worker-handle.js';
 
 /** What the workers serve, as reported by the one that completed the fleet for the first time. */
 export interface Served {

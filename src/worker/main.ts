@@ -3,33 +3,33 @@
 // worker: node:cluster exits a worker whose channel closes.
 
 import type { Socket } from 'node:net';
-import { usesTls } from '../certificates.js';
 import { runningCode, runningVersion } from '../code.js';
 import type { WorkerConfig } from '../config/slices.js';
-import { maxSockets } from '../descriptors.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { threadsThatCannotEnd } from '../inference/threads/host.js';
 import { sendToPrimary } from '../ipc/channel.js';
 import type { ToWorker, WorkerBoot } from '../ipc/messages.js';
-import { ignoreTreeSignals, logFatal } from '../lifecycle.js';
-import { countLostLines, createLog, type Log } from '../log.js';
 import { CounterFile, lockName } from '../metrics/counter-file.js';
 import { holdLock } from '../metrics/lock.js';
 import { Recorder } from '../metrics/recorder.js';
+import { usesTls } from '../net/certificates.js';
+import { hearOfEnd, type RawHandle, socketOn } from '../net/raw-handle.js';
 import type { Tracing } from '../otlp.js';
+import { maxSockets } from '../process/descriptors.js';
+import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
+import { countLostLines, createLog, type Log } from '../process/log.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
-import { hearOfEnd, type RawHandle, socketOn } from '../raw-handle.js';
 import { MemoryBudget } from '../serving/memory-budget.js';
 import { ModelEndpoint } from '../serving/model-endpoint.js';
 import { ReplyFlush } from '../serving/reply-flush.js';
-import { Arrivals, receiveArrivals } from './arrivals.js';
+import { Arrivals, receiveArrivals } from './connections/arrivals.js';
+import { tryHandles } from './connections/handle-check.js';
+import { Migration } from './connections/migration.js';
+import { WorkerServer } from './connections/server.js';
+import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
-import { tryHandles } from './handle-check.js';
-import { Migration } from './migration.js';
 import { servedNames, WorkerModels } from './models.js';
 import { Publishing } from './publishing.js';
-import { WorkerServer } from './server.js';
-import { TlsHandshakes } from './tls-handshakes.js';
 
 /** Memory that is kept for frames that will come in pieces. */
 const maxPooledBytes = 16 << 20;

@@ -5,10 +5,10 @@ import { messageOf, OperatorError } from '../errors.js';
 import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
 import { ServedModel, type ServingEvents, type ServingSettings } from '../inference/served-model.js';
 import type { ModelVersions, ReloadResult, ReloadResults } from '../ipc/messages.js';
-import type { Log } from '../log.js';
 import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';
 import type { ModelGauges } from '../metrics/snapshot.js';
 import type { BatchSpan, Tracing } from '../otlp.js';
+import type { Log } from '../process/log.js';
 import { admission } from './admission.js';
 
 const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { expect } from 'chai';
 import type { Metrics } from '#src/aggregator/metrics.js';
-import { formatScreen } from '#src/top/render.js';
+import { formatScreen } from '#src/tools/top/render.js';
 import { startNode } from '../support/cluster.js';
 import { endProcesses, freePort, root, TestProcess } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { ServerStatus } from '#src/control/protocol.js';
-import { maxUnacknowledged } from '#src/primary/dispatcher.js';
+import { maxUnacknowledged } from '#src/primary/connections/dispatcher.js';
 import { temporaryFolder } from '../support/folder.js';
 import { endProcesses } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';

@@ -11,7 +11,7 @@ import { workerRecordId } from '#src/metrics/snapshot.js';
 import { type ClusterKeys, clusterKeys, RedisPublisher, RedisSource } from '#src/metrics/transport/redis.js';
 import { connectRedis, type RedisClient } from '#src/metrics/transport/redis-connection.js';
 import { RedisLease } from '#src/metrics/transport/redis-lease.js';
-import { NodeRecordKeeper } from '#src/primary/node-record.js';
+import { NodeRecordKeeper } from '#src/primary/metrics/node-record.js';
 import { endProcesses } from '../support/processes.js';
 import { countsOf, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';

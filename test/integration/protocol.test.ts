@@ -1,7 +1,7 @@
 // The TCP port of a real server, against clients that are broken, hostile, slow or in a hurry.
 
 import { expect } from 'chai';
-import { maxToldPerSecond } from '#src/primary/admission-control.js';
+import { maxToldPerSecond } from '#src/primary/connections/admission-control.js';
 import { endProcesses } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { TestServer } from '../support/server.js';
@@ -26,7 +26,7 @@ describe('the TCP port', () => {
   it('gives the digits model its rows and returns what the model says, in order', async () => {
     const server = new TestServer();
     const client = await RawClient.connect(await server.port());
-    const { digitChecks } = await import('#src/simulate/checks.js');
+    const { digitChecks } = await import('#src/tools/simulate/checks.js');
     const checks = digitChecks().slice(0, 100);
     client.send(...checks.map(({ payload }) => payload));
     const replies = await client.replied(100);

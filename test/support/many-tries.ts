@@ -2,7 +2,7 @@
 
 import cluster from 'node:cluster';
 import { once } from 'node:events';
-import { tryHandles } from '#src/worker/handle-check.js';
+import { tryHandles } from '#src/worker/connections/handle-check.js';
 
 if (cluster.isPrimary) {
   const workers = Array.from({ length: 3 }, () => cluster.fork());

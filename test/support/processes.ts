@@ -84,7 +84,9 @@ export class TestProcess {
 
 let counterFiles: string | null = null;
 
-/** Where servers of the running test keep their counter files: the next test must not inherit what a killed one left. */
+/**
+ * Where servers of the running test keep their counter files: the next test must not inherit what a killed one left.
+ */
 export function counterFilesFolder(): string {
   counterFiles ??= temporaryFolder();
   return counterFiles;
@@ -134,7 +136,7 @@ export function endAbruptly(): void {
   for (const process of started) process.signal('SIGKILL');
 }
 
-export { isRunning } from '#src/process-identity.js';
+export { isRunning } from '#src/process/process-identity.js';
 
 /** A TCP port that was free a moment ago, for programs that cannot choose one themselves. */
 export async function freePort(): Promise<number> {

@@ -1,7 +1,7 @@
 // Which folder of src/ may import which, one row per folder. A new folder needs a row; think before adding a new arrow.
 //
-//   processes   cli ─▶ primary, worker, aggregator; operate, simulate, top
-//   between     config, ipc, and the files that lie in no folder
+//   processes   cli ─▶ primary, worker, aggregator, tools
+//   between     config, ipc, net, process, and the files that lie in no folder
 //   below       serving ─▶ inference, metrics;  client ─▶ protocol
 
 import { expect } from 'chai';
@@ -19,7 +19,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'metrics',
-    may: ['thrown.ts', 'in-time.ts', 'process-identity.ts', 'socket-path.ts'],
+    may: ['thrown.ts', 'in-time.ts', 'process/process-identity.ts', 'net/socket-path.ts'],
     because: 'numbers know nothing of the processes that they are of',
   },
   {
@@ -30,59 +30,73 @@ const rules: readonly Rule[] = [
   },
   { of: 'client', may: ['protocol'], because: 'it is a package of its own, for programs that have no server in them' },
   {
+    of: 'net',
+    may: ['errors.ts', 'thrown.ts'],
+    because: 'sockets and addresses know nothing of the server that they are for',
+  },
+  {
+    of: 'process',
+    may: ['errors.ts', 'thrown.ts', 'in-time.ts'],
+    because: 'signals, logs and files of a process are the same whichever process it is',
+  },
+  {
     of: 'config',
-    may: ['inference', 'metrics', 'protocol', 'certificates.ts', 'errors.ts', 'socket-path.ts', 'thrown.ts'],
+    may: ['inference', 'metrics', 'protocol', 'errors.ts', 'net/certificates.ts', 'net/socket-path.ts', 'thrown.ts'],
     because: 'settings are the same whichever process reads them',
   },
   {
     of: 'ipc',
-    may: ['', 'config', 'inference', 'metrics'],
+    may: ['', 'process', 'net', 'config', 'inference', 'metrics'],
     because: 'what processes say to each other belongs to none of them',
   },
   {
     of: 'control',
-    may: ['', 'ipc'],
+    may: ['', 'process', 'net', 'ipc'],
     because: 'an operator and a server meet at the control socket, and neither is part of it',
   },
   {
     of: '',
-    may: ['config', 'inference', 'ipc', 'metrics', 'protocol'],
+    may: ['process', 'net', 'config', 'inference', 'ipc', 'metrics', 'protocol'],
     because: 'what all processes share knows none of them',
   },
   {
     of: 'cli.ts',
-    may: ['', 'config', 'control', 'primary', 'aggregator', 'operate', 'simulate', 'top'],
+    may: ['', 'process', 'config', 'control', 'primary', 'aggregator', 'tools/operate', 'tools/simulate', 'tools/top'],
     because: 'it starts commands, and does nothing else',
   },
   {
     of: 'primary',
-    may: ['', 'config', 'control', 'inference', 'ipc', 'metrics'],
+    may: ['', 'process', 'net', 'config', 'control', 'inference', 'ipc', 'metrics'],
     because: 'processes share no code but what lies below them all, and the primary serves no requests',
   },
   {
     of: 'worker',
-    may: ['', 'config', 'inference', 'ipc', 'metrics', 'protocol', 'serving'],
+    may: ['', 'process', 'net', 'config', 'inference', 'ipc', 'metrics', 'protocol', 'serving'],
     because: 'processes share no code but what lies below them all',
   },
   {
     of: 'aggregator',
-    may: ['', 'config', 'ipc', 'metrics'],
+    may: ['', 'process', 'net', 'config', 'ipc', 'metrics'],
     because: 'processes share no code but what lies below them all, and an aggregator runs no models',
   },
   { of: 'aggregator/page', may: ['aggregator', 'format.ts'], because: 'it runs in a browser' },
-  { of: 'operate', may: ['', 'control'], because: 'it speaks to a server by its control socket alone' },
   {
-    of: 'simulate',
-    may: ['', 'client', 'config', 'metrics', 'protocol'],
+    of: 'tools/operate',
+    may: ['', 'process', 'control'],
+    because: 'it speaks to a server by its control socket alone',
+  },
+  {
+    of: 'tools/simulate',
+    may: ['', 'process', 'client', 'config', 'metrics', 'protocol'],
     because: 'it is a client, and must find mistakes of the server and not share them',
   },
-  { of: 'top', may: ['', 'aggregator'], because: 'it shows what an aggregator serves' },
+  { of: 'tools/top', may: ['', 'process', 'aggregator'], because: 'it shows what an aggregator serves' },
 ];
 
 /** The files (for the page, the folder) that may import each package. `#onnxruntime` is our copy of it. */
 const packages: Packages = {
   'cli.ts': ['commander'],
-  'log.ts': ['pino', 'pino-pretty'],
+  'process/log.ts': ['pino', 'pino-pretty'],
   'otlp.ts': ['@opentelemetry'],
   'config/convict-formats.ts': ['convict'],
   'config/holder.ts': ['convict'],
@@ -95,15 +109,12 @@ const packages: Packages = {
   'aggregator/page': ['preact'],
   'aggregator/page/charts.tsx': ['preact', 'uplot'],
   'aggregator/page/feed.ts': ['socket.io-client'],
-  'simulate/progress.ts': ['cli-progress'],
-  'top/feed.ts': ['ws'],
+  'tools/simulate/progress.ts': ['cli-progress'],
+  'tools/top/feed.ts': ['ws'],
 };
 
 /** Files that import one another: one of the imports is of types alone. Remove a line that is no longer true. */
-const knownCircles: readonly string[] = [
-  'connection-frames.ts control.ts',
-  'serving/model-endpoint.ts serving/request-accounting.ts',
-];
+const knownCircles: readonly string[] = ['serving/model-endpoint.ts serving/request-accounting.ts'];
 
 const sources = sourcesBelow(`${root}src`, (path) => !path.startsWith('client/dist/'));
 

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
 import { expect } from 'chai';
-import { hearOfEnd, holdOpen, type RawHandle, rawHandleOf } from '#src/raw-handle.js';
+import { hearOfEnd, holdOpen, type RawHandle, rawHandleOf } from '#src/net/raw-handle.js';
 import { within } from '../support/until.js';
 
 describe('the channel to another process', () => {

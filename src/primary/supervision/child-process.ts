@@ -11,8 +11,8 @@
 import type { ChildProcess, SendHandle } from 'node:child_process';
 import { codeChangeMessage, runningCode } from '../../code.js';
 import type { Hello } from '../../ipc/messages.js';
-import type { RawHandle } from '../../raw-handle.js';
-import type { ChildState, MemberView } from '../plan.js';
+import type { RawHandle } from '../../net/raw-handle.js';
+import type { ChildState, MemberView } from '../rollout/plan.js';
 
 export interface TimeLimit {
   readonly ms: number;

@@ -3,9 +3,9 @@
 // means.
 
 import { codeChange } from '../../code.js';
-import { type Action, codeCheckMs, plan, type Wish } from '../plan.js';
-import { Slot, type SlotMember } from '../slot.js';
+import { type Action, codeCheckMs, plan, type Wish } from '../rollout/plan.js';
 import type { Child } from './child-process.js';
+import { Slot, type SlotMember } from './slot.js';
 
 export interface FleetOptions<Member extends SlotMember> {
   /** The wanted fleet. */

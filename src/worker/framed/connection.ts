@@ -21,7 +21,7 @@ import { emptyFrame, type LengthFieldSize } from '../../protocol/frames.js';
 import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js';
 import type { RequestAccounting, RequestClient } from '../../serving/request-accounting.js';
 import type { RequestGroup } from '../../serving/request-group.js';
-import { lingeringClose } from '../lingering-close.js';
+import { lingeringClose } from '../connections/lingering-close.js';
 import { repliesSize, writeReplies } from './reply-encoder.js';
 import { ReplyWriter } from './reply-writer.js';
 import { RequestReader } from './request-reader.js';

@@ -2,8 +2,8 @@
 // the socket and may not have left it. Buffers that the kernel has taken go back to the pool.
 
 import type { Duplex } from 'node:stream';
+import { unsentBytes } from '../../net/raw-handle.js';
 import type { BufferPool } from '../../protocol/buffer-pool.js';
-import { unsentBytes } from '../../raw-handle.js';
 
 interface Written {
   readonly bytes: Buffer;

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { ClusterView } from '#src/aggregator/cluster-view.js';
 import { troublesOf } from '#src/aggregator/health.js';
 import type { Metrics, NodeMetrics, WorkerMetrics } from '#src/aggregator/metrics.js';
-import { formatLine, formatScreen } from '#src/top/render.js';
+import { formatLine, formatScreen } from '#src/tools/top/render.js';
 import { nodeRecord, snapshotOf, workerRecord } from '../../support/records.js';
 
 const well: Metrics = {

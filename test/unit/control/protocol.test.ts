@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { controlFolder } from '#src/control/protocol.js';
-import { isSocketPath, maxSocketPathBytes } from '#src/socket-path.js';
+import { isSocketPath, maxSocketPathBytes } from '#src/net/socket-path.js';
 
 describe('the folder of control sockets', () => {
   const { TMPDIR } = process.env;

@@ -1,0 +1,260 @@
+// The connections of one worker: from the primary, which has accepted them, or from another worker.
+//
+//   accepted, with a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
+
+import type { Socket } from 'node:net';
+import type { ConnectionState } from '../../ipc/connection-state.js';
+import type { Arrival, Decision, ToWorker } from '../../ipc/messages.js';
+import {
+  inheritsFromListener,
+  isReset,
+  plainSocketOn,
+  type RawHandle,
+  setKeepAlive,
+  socketOn,
+} from '../../net/raw-handle.js';
+import type { ModelEndpoint } from '../../serving/model-endpoint.js';
+import type { ConnectionContext } from '../framed/connection.js';
+import { protocolOf, type ServedConnection } from '../protocols.js';
+import type { Arrivals } from './arrivals.js';
+import type { Migration, Origin } from './migration.js';
+import { Rejections } from './rejections.js';
+import type { TlsHandshakes } from './tls-handshakes.js';
+import { UnansweredWatch } from './unanswered.js';
+
+export interface Listener {
+  readonly model: string;
+  readonly tls: boolean;
+}
+
+export interface WorkerServerOptions {
+  readonly context: ConnectionContext;
+  readonly arrivals: Arrivals;
+  /** In the primary's order: an arrival names its listener by index. */
+  readonly listeners: readonly Listener[];
+  readonly migration: Migration;
+  /** The handshakes of listeners with TLS; null when there are no such listeners. */
+  readonly handshakes: TlsHandshakes | null;
+  /** By model: the endpoint that requests go to. */
+  readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
+  /** Connections that the process has descriptors for. */
+  readonly maxSockets: number;
+  /** Silence after which the kernel asks whether a client is still there; 0: it never asks. */
+  readonly keepAliveMs: number;
+  /** The process has no descriptor left for a connection: the connection is lost, the listener is not. */
+  onExhausted(): void;
+}
+
+/** The longest interval between checks of time limits: a limit is kept to within this, or a tenth of itself. */
+const coarsestSweepMs = 1000;
+
+/** How the server ends: it closes its connections, or migrates them. */
+type Ending = { readonly kind: 'drain' } | { readonly kind: 'retire'; readonly movable: ReadonlySet<string> };
+
+export class WorkerServer {
+  readonly #context: ConnectionContext;
+  readonly #arrivals: Arrivals;
+  readonly #listeners: readonly Listener[];
+  readonly #migration: Migration;
+  readonly #handshakes: TlsHandshakes | null;
+  readonly #endpoints: ReadonlyMap<string, ModelEndpoint>;
+  readonly #maxSockets: number;
+  readonly #keepAliveMs: number;
+  readonly #onExhausted: () => void;
+  readonly #rejections: Rejections;
+  readonly #unanswered: UnansweredWatch;
+  readonly #connections = new Map<ServedConnection, Origin>();
+  /** Connections that have a place and have not finished the TLS handshake yet. */
+  readonly #shakingHands = new Set<Socket>();
+  readonly #sweep: NodeJS.Timeout;
+  #ending: Ending | null = null;
+  #onEmpty: (() => void) | null = null;
+
+  constructor(options: WorkerServerOptions) {
+    const { context, arrivals, listeners, migration, handshakes, endpoints, maxSockets, keepAliveMs, onExhausted } =
+      options;
+    const { limits } = context;
+    this.#context = context;
+    this.#arrivals = arrivals;
+    this.#listeners = listeners;
+    arrivals.onServe = (arrival, handle) => this.#accept(arrival, handle);
+    this.#migration = migration;
+    this.#handshakes = handshakes;
+    this.#endpoints = endpoints;
+    this.#maxSockets = maxSockets;
+    this.#keepAliveMs = keepAliveMs;
+    this.#onExhausted = onExhausted;
+    this.#rejections = new Rejections(limits);
+    this.#unanswered = new UnansweredWatch(keepAliveMs);
+    const shortest = Math.min(
+      limits.payloadTimeoutMs,
+      limits.writeTimeoutMs,
+      limits.idleTimeoutMs || Number.POSITIVE_INFINITY,
+    );
+    this.#sweep = setInterval(this.#checkTimeouts, Math.min(coarsestSweepMs, Math.max(10, shortest / 10)));
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Everything that needs a descriptor. */
+  get #sockets(): number {
+    return this.#connections.size + this.#shakingHands.size + this.#migration.arriving + this.#rejections.lingering;
+  }
+
+  get inFlight(): number {
+    let inFlight = 0;
+    for (const connection of this.#connections.keys()) inFlight += connection.inFlight;
+    return inFlight;
+  }
+
+  /** Answers what is in flight; resolves when every connection has ended, at the latest after `timeoutMs`. */
+  drain(timeoutMs: number): Promise<void> {
+    return this.#end({ kind: 'drain' }, timeoutMs);
+  }
+
+  /** Migrates every connection whose model is in `movable`; the others are drained. */
+  retire(movable: readonly string[], timeoutMs: number): Promise<void> {
+    return this.#end({ kind: 'retire', movable: new Set(movable) }, timeoutMs);
+  }
+
+  /** Migrates `count` connections, those with the fewest requests in flight first. */
+  migrateSome({ count, movable }: Extract<ToWorker, { kind: 'migrate-some' }>): void {
+    const candidates = [...this.#connections].filter(
+      ([connection, origin]) => this.#migration.canMigrate(connection, origin) && movable.includes(origin.model),
+    );
+    const idleFirst = candidates.sort(([a], [b]) => a.inFlight - b.inFlight);
+    for (const [connection, origin] of idleFirst.slice(0, count)) void this.#migration.migrate(connection, origin);
+  }
+
+  /** A connection of another worker is on its way to this one. */
+  expect(order: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
+    this.#migration.expect(order, handle);
+  }
+
+  /** The state of such a connection has come. */
+  attach(order: Extract<ToWorker, { kind: 'attach-state' }>): void {
+    const arrival = this.#migration.arrived(order);
+    if (arrival === null) return;
+    if (arrival.state === null) {
+      arrival.socket.destroy();
+      this.#arrivals.release(arrival.address);
+      this.#checkEmpty();
+    } else {
+      this.#context.recorder.count('connectionsMoved');
+      setKeepAlive(arrival.socket, this.#keepAliveMs); // the kernel keeps the setting of the old worker's config
+      this.#serve(arrival, arrival.state);
+    }
+  }
+
+  async #end(ending: Ending, timeoutMs: number): Promise<void> {
+    this.#ending = ending;
+    const empty = new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+      this.#checkEmpty();
+    });
+    for (const [connection, origin] of this.#connections) this.#endConnection(connection, origin);
+    for (const socket of this.#shakingHands) socket.destroy(); // they have sent no request yet
+    const overdue = setTimeout(() => {
+      for (const connection of this.#connections.keys()) connection.destroy();
+    }, timeoutMs);
+    await empty;
+    clearTimeout(overdue);
+    clearInterval(this.#sweep);
+  }
+
+  async #endConnection(connection: ServedConnection, origin: Origin): Promise<void> {
+    const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(origin.model);
+    if (isMovable && (await this.#migration.migrate(connection, origin))) return;
+    connection.drain();
+  }
+
+  #checkEmpty(): void {
+    const coming = this.#arrivals.pending + this.#migration.arriving + this.#shakingHands.size;
+    if (this.#ending !== null && this.#connections.size === 0 && coming === 0) this.#onEmpty?.();
+  }
+
+  #accept({ listener: index, address, decision }: Arrival, handle: RawHandle | null): void {
+    const listener = this.#listeners[index];
+    if (listener === undefined) throw new Error(`there is no listener ${index}`);
+    if (decision !== 'granted') this.#refuse(handle, listener, decision);
+    else if (handle === null || this.#sockets >= this.#maxSockets) {
+      this.#context.recorder.count('refusedByDescriptors');
+      this.#onExhausted();
+      this.#forget(handle, address);
+    } else if (isReset(handle)) this.#forget(handle, address);
+    else if (listener.tls && this.#ending !== null) this.#forget(handle, address);
+    else if (listener.tls) this.#shakeHands(this.#prepared(plainSocketOn(handle)), listener, address);
+    else this.#begin({ socket: this.#prepared(socketOn(handle)), model: listener.model, address });
+    this.#checkEmpty();
+  }
+
+  #prepared(socket: Socket): Socket {
+    if (inheritsFromListener) return socket;
+    socket.setNoDelay(true);
+    if (this.#keepAliveMs > 0) socket.setKeepAlive(true, this.#keepAliveMs);
+    return socket;
+  }
+
+  /** Closes a connection that was not served yet, and frees its place. */
+  #forget(handle: RawHandle | null, address: string): void {
+    handle?.close();
+    this.#arrivals.release(address);
+  }
+
+  /** Rejects a connection with an empty frame; with TLS, which would need a handshake first, it only closes it. */
+  #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Decision, 'granted'>): void {
+    this.#context.recorder.count(reason);
+    if (tls || handle === null) handle?.close();
+    else this.#rejections.refuse(socketOn(handle).on('error', () => {}));
+  }
+
+  #shakeHands(socket: Socket, { model }: Listener, address: string): void {
+    if (this.#handshakes === null) throw new Error('a listener with TLS needs a certificate');
+    this.#shakingHands.add(socket);
+    this.#handshakes.begin(socket, (secured) => {
+      this.#shakingHands.delete(socket);
+      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, model, address });
+      else {
+        secured?.destroy();
+        if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');
+        this.#arrivals.release(address);
+      }
+      this.#checkEmpty();
+    });
+  }
+
+  #begin(origin: Origin): void {
+    this.#context.recorder.count('connectionsAccepted');
+    this.#serve(origin, null);
+  }
+
+  #serve(origin: Origin, state: ConnectionState | null): void {
+    const { socket, model, address } = origin;
+    const onClose = (hasMigrated: boolean): void => {
+      this.#connections.delete(connection);
+      this.#tellOtherSources();
+      if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
+      else this.#arrivals.release(address); // a connection that migrates keeps its place
+      this.#checkEmpty();
+    };
+    const endpoint = this.#endpoints.get(model);
+    if (endpoint === undefined) throw new Error(`the model ${model} is not served`);
+    const connection = protocolOf('framed')(socket, endpoint, this.#context, onClose, state);
+    this.#connections.set(connection, origin);
+    this.#tellOtherSources();
+    connection.start();
+    if (this.#ending !== null) void this.#endConnection(connection, origin);
+  }
+
+  #tellOtherSources(): void {
+    for (const { batcher } of this.#endpoints.values()) batcher.setHasOtherSources(this.#connections.size > 1);
+  }
+
+  readonly #checkTimeouts = (): void => {
+    const now = performance.now();
+    for (const connection of this.#connections.keys()) connection.checkTimeouts(now);
+    void this.#unanswered.check(now, this.#connections);
+  };
+}

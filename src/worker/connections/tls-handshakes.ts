@@ -1,0 +1,77 @@
+// Does the TLS handshake with clients that already have a place: a handshake is expensive, so a client that would be
+// refused gets none.
+
+import type { Socket } from 'node:net';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { messageOf } from '../../errors.js';
+import { CertificateWatch, readCertificates, type TlsSettings } from '../../net/certificates.js';
+import type { Log } from '../../process/log.js';
+
+/** Gets the encrypted connection, or null when the handshake failed: then the socket is closed. */
+type Answer = (secured: TLSSocket | null) => void;
+
+export class TlsHandshakes {
+  /** Does not listen: it is given accepted connections. */
+  readonly #server: Server;
+  readonly #watch: CertificateWatch;
+  readonly #waiting = new Map<string, Answer>();
+
+  /** Throws OperatorError CONFIG_INVALID when the certificates cannot be used. */
+  constructor(settings: TlsSettings, handshakeTimeoutMs: number, log: Log) {
+    const section = 'server.tls';
+    const certificates = readCertificates(settings, section);
+    this.#server = createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs });
+    this.#server.on('secureConnection', (secured) => {
+      const answer = this.#waiting.get(keyOf(secured));
+      if (answer === undefined)
+        secured.destroy(); // its client has reset it: it has no address any more
+      else answer(secured);
+    });
+    this.#server.on('tlsClientError', (error, client) => {
+      log.debug({ client: client.remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client');
+      client.destroy();
+    });
+    this.#watch = new CertificateWatch(settings, section, {
+      onChange: (renewed) => {
+        this.#server.setSecureContext(renewed);
+        log.info({ certFile: settings.certFile }, 'certificates read again');
+      },
+      onFailure: (reason) => log.error({ reason }, 'new certificates cannot be used: the old ones are served on'),
+    });
+  }
+
+  /**
+   * Calls `answer` once: with the encrypted connection, which is half-open as `socket` is, or with null when `socket`
+   * has closed. Anything that aborts the handshake closes `socket`: the end of what the client sends, an error, an
+   * alert, the timeout.
+   */
+  begin(socket: Socket, answer: Answer): void {
+    const key = keyOf(socket);
+    const { allowHalfOpen } = socket;
+    const settle: Answer = (secured) => {
+      socket.off('close', onClose);
+      if (this.#waiting.get(key) === settle) this.#waiting.delete(key);
+      if (secured !== null) secured.allowHalfOpen = allowHalfOpen;
+      answer(secured);
+    };
+    const onClose = (): void => settle(null);
+    socket.once('close', onClose);
+    this.#waiting.set(key, settle);
+    // A client that ends its side during the handshake never finishes it: a half-open socket would stay until the
+    // timeout.
+    socket.allowHalfOpen = false;
+    this.#server.emit('connection', socket);
+  }
+
+  close(): void {
+    this.#watch.close();
+  }
+}
+
+/**
+ * A key that no two connections share that are open at the same time; a connection that was reset has no addresses any
+ * more.
+ */
+function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
+}
