@@ -19,7 +19,7 @@ export const maxUnacknowledged = 16;
  * How long a connection may wait for a permit. The primary hears of a connection's end only when its worker has noticed
  * it and said so: clients that connect again at once would find permits taken that nobody uses any more.
  */
-const permitGraceMs = 25;
+export const permitGraceMs = 100;
 
 /** How many connections may wait for a permit: in a storm beyond the limits, the others are refused at once. */
 export const maxAwaitingPermit = 128;

@@ -9,6 +9,7 @@ import {
   Dispatcher,
   maxAwaitingPermit,
   maxUnacknowledged,
+  permitGraceMs,
   type Receiver,
 } from '#src/primary/connections/dispatcher.js';
 import { withClock } from '../../../support/clock.js';
@@ -177,7 +178,7 @@ describe('a connection that the primary has accepted', () => {
     const worker = new Worker('a');
     dispatcher.join(worker);
     accept(maxUnacknowledged + 2);
-    clock().tick(25);
+    clock().tick(permitGraceMs);
     const decisions = worker.unacknowledged.slice(-3).map(({ permit }) => permit.decision);
     expect(decisions).to.deep.equal(['granted', 'refusedByLimit', 'refusedByLimit']);
   });
@@ -193,7 +194,7 @@ describe('a connection that the primary has accepted', () => {
     dispatcher.released();
     expect(worker.given).to.deep.equal([...worker.given.slice(0, 2), third]);
     if (fourth !== undefined) fourth.isReset = true;
-    clock().tick(25);
+    clock().tick(permitGraceMs);
     expect(worker.unacknowledged.slice(2).map(({ handle, permit }) => [handle, permit.decision])).to.deep.equal([
       [third, 'granted'],
       [fifth, 'refusedByLimit'],
