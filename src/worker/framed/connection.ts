@@ -241,7 +241,8 @@ export class Connection implements RequestClient {
   }
 
   onAnswered(): void {
-    this.#advance();
+    // One that is open and not paused has no input left to take; `sendReplies`, which follows, reports what it holds.
+    if (this.#phase.kind !== 'open' || this.#pausedBy !== null) this.#advance();
   }
 
   readonly #onData = (chunk: Buffer): void => {
