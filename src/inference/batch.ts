@@ -57,7 +57,7 @@ export class Batch implements RowSource {
   oldestAt = Number.POSITIVE_INFINITY;
   /** The latest arrival; entries are added in the order of their arrival. */
   newestAt = Number.POSITIVE_INFINITY;
-  readonly entries: BatchEntry[] = [];
+  #entries: BatchEntry[] = [];
   /** Null until an entry is cancelled: in most batches none is. */
   #cancelled: Set<BatchEntry> | null = null;
   readonly #rowBytes: number | null;
@@ -70,6 +70,10 @@ export class Batch implements RowSource {
   constructor(rowBytes: number | null, memory: Memory = noMemory) {
     this.#rowBytes = rowBytes;
     this.#rows = createRows(rowBytes, memory);
+  }
+
+  get entries(): readonly BatchEntry[] {
+    return this.#entries;
   }
 
   get rows(): number {
@@ -87,7 +91,9 @@ export class Batch implements RowSource {
 
   /** Announces an entry whose rows are added next. */
   enter(entry: BatchEntry): void {
-    this.entries.push(entry);
+    // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
+    if (this.#entries.length > 0) this.#entries.push(entry);
+    else this.#entries = [entry];
     if (entry.arrivedAt < this.oldestAt) this.oldestAt = entry.arrivedAt;
     this.newestAt = entry.arrivedAt;
   }
@@ -127,7 +133,7 @@ export class Batch implements RowSource {
   withoutStale(arrivedBefore: number): { readonly batch: Batch; readonly expired: readonly BatchEntry[] } {
     const batch = new Batch(this.#rowBytes);
     const expired: BatchEntry[] = [];
-    for (const entry of this.entries) {
+    for (const entry of this.#entries) {
       if (this.#cancelled?.has(entry)) continue;
       if (entry.arrivedAt < arrivedBefore) expired.push(entry);
       else this.#move(entry, batch);
@@ -138,7 +144,7 @@ export class Batch implements RowSource {
   /** Takes entries of `other` in order while there is room for them; returns the rest, or null when none is left. */
   absorb(other: Batch, maxRows: number): Batch | null {
     const rest = new Batch(this.#rowBytes);
-    for (const entry of other.entries) {
+    for (const entry of other.#entries) {
       const fits = rest.rows === 0 && this.rows + entry.rows <= maxRows;
       other.#move(entry, fits ? this : rest);
     }
@@ -148,7 +154,7 @@ export class Batch implements RowSource {
   /** Sets the outcome of the batch and tells every entry, once. */
   settle(outcome: BatchOutcome): void {
     this.outcome = outcome;
-    for (const entry of this.entries) entry.settled();
+    for (const entry of this.#entries) entry.settled();
   }
 
   #move(entry: BatchEntry, batch: Batch): void {

@@ -131,7 +131,7 @@ export class Batcher {
   openBatch(): Batch | null {
     if (this.#queuedRows >= this.#limits.maxQueue) return null;
     const { maxRows } = this.#lease;
-    if (this.#open.rows >= maxRows) this.#closeOpen('full');
+    if (this.#open.rows >= maxRows) this.#closed.push(this.#closeOpen('full'));
     this.#queuedRows++;
     if (this.#open.rows === 0) this.#begun(maxRows === 1);
     else if (this.#open.rows + 1 === maxRows) this.#schedule();
@@ -154,7 +154,7 @@ export class Batcher {
   /** Gives new rows to `model`; resolves when the old model has run its last batch and may be closed. */
   async swap(model: Model, maxRows = Number.POSITIVE_INFINITY): Promise<void> {
     const old = this.#lease;
-    if (this.#open.rows > 0) this.#closeOpen('drain');
+    if (this.#open.rows > 0) this.#closed.push(this.#closeOpen('drain'));
     this.#lease = this.#leaseOf(model, maxRows);
     this.#open = new Batch(model.inputBytes);
     this.#runEstimate = new TimeEstimate();
@@ -195,29 +195,35 @@ export class Batcher {
   readonly #onTurn = (): void => {
     this.#isScheduled = false;
     this.#turnBegan = performance.now();
-    this.#pump();
+    this.#pump(this.#turnBegan);
   };
 
-  /** Starts as many runs as the model can do at once. */
-  #pump(): void {
+  /**
+   * Starts as many runs as the model can do at once.
+   * @param now by the monotonic clock, which is not asked again while nothing has taken time
+   */
+  #pump(now = performance.now()): void {
     while (this.#running < this.#lease.model.concurrency) {
-      if (this.#queuedRows > 0 && performance.now() - this.#turnBegan > longestHoldMs) {
+      if (this.#queuedRows > 0 && now - this.#turnBegan > longestHoldMs) {
         this.#schedule();
         return;
       }
-      const queued = this.#take();
+      const queued = this.#take(now);
       if (queued === null) return;
       this.#run(queued);
+      if (this.#queuedRows > 0) now = performance.now();
     }
   }
 
-  #closeOpen(closedBy: CloseReason): void {
+  /** Begins a new batch; returns the one that was open, which is in no queue then. */
+  #closeOpen(closedBy: CloseReason): Queued {
+    const queued = { batch: this.#open, lease: this.#lease, closedBy };
     this.#lease.outstanding++;
-    this.#closed.push({ batch: this.#open, lease: this.#lease, closedBy });
     this.#open = new Batch(this.#lease.model.inputBytes, this.#memories.pop());
     this.#isDelayOver = false;
     clearTimeout(this.#delayTimer);
     this.#delayTimer = undefined;
+    return queued;
   }
 
   /** Makes rows behind a run that does not end expire at their deadline, not when the run ends. */
@@ -230,41 +236,45 @@ export class Batcher {
 
   readonly #sweep = (): void => {
     this.#sweepTimer = undefined;
-    const arrivedBefore = performance.now() - this.#limits.deadlineMs;
+    const now = performance.now();
+    const arrivedBefore = now - this.#limits.deadlineMs;
     for (;;) {
-      if (this.#closed.length === 0 && this.#open.newestAt < arrivedBefore) this.#closeOpen('turn');
+      if (this.#closed.length === 0 && this.#open.newestAt < arrivedBefore) this.#closed.push(this.#closeOpen('turn'));
       const [queued] = this.#closed;
       if (queued === undefined || queued.batch.newestAt >= arrivedBefore) break;
       this.#closed.shift();
-      this.#withoutStale(queued.batch);
+      this.#withoutStale(queued.batch, now);
       this.#release(queued.lease);
     }
     this.#watchDeadlines();
   };
 
   /** The next batch that is due, without cancelled and expired rows; null when there is none. */
-  #take(): Queued | null {
+  #take(now: number): Queued | null {
     for (;;) {
-      const queued = this.#due().shift();
-      if (queued === undefined) return null;
-      const batch = this.#withoutStale(queued.batch);
+      const queued = this.#nextDue();
+      if (queued === null) return null;
+      const batch = this.#withoutStale(queued.batch, now);
       if (batch.rows === 0) this.#release(queued.lease);
       else {
         batch.isTaken = true;
-        this.#fill(batch, queued.lease);
+        this.#fill(batch, queued.lease, now);
         this.#queuedRows -= batch.rows;
-        return { ...queued, batch };
+        return batch === queued.batch ? queued : { ...queued, batch };
       }
     }
   }
 
   /** Fills a batch that has lost rows with those of the next ones: overload must not make batches smaller. */
-  #fill(batch: Batch, lease: Lease): void {
+  #fill(batch: Batch, lease: Lease, now: number): void {
     while (batch.rows < lease.maxRows) {
-      const [next] = this.#due();
-      if (next === undefined || next.lease !== lease) return;
-      this.#closed.shift();
-      const rest = batch.absorb(this.#withoutStale(next.batch), lease.maxRows);
+      const next = this.#nextDue();
+      if (next === null) return;
+      if (next.lease !== lease) {
+        this.#closed.unshift(next);
+        return;
+      }
+      const rest = batch.absorb(this.#withoutStale(next.batch, now), lease.maxRows);
       if (rest === null) this.#release(lease);
       else {
         this.#closed.unshift({ ...next, batch: rest });
@@ -273,11 +283,12 @@ export class Batcher {
     }
   }
 
-  /** The batches that may run, the oldest first. */
-  #due(): Queued[] {
-    const reason = this.#closed.length === 0 ? this.#reasonToClose() : null;
-    if (reason !== null) this.#closeOpen(reason);
-    return this.#closed;
+  /** Takes the oldest batch that may run out of the queue; null when there is none. */
+  #nextDue(): Queued | null {
+    const queued = this.#closed.shift();
+    if (queued !== undefined) return queued;
+    const reason = this.#reasonToClose();
+    return reason === null ? null : this.#closeOpen(reason);
   }
 
   #reasonToClose(): CloseReason | null {
@@ -290,8 +301,8 @@ export class Batcher {
   }
 
   /** The rows of a batch that are still worth a run; the entries that are too late expire. */
-  #withoutStale(batch: Batch): Batch {
-    const arrivedBefore = this.#arrivedTooEarly();
+  #withoutStale(batch: Batch, now: number): Batch {
+    const arrivedBefore = this.#arrivedTooEarly(now);
     if (!batch.hasCancelled && batch.oldestAt >= arrivedBefore) return batch;
     const { batch: live, expired } = batch.withoutStale(arrivedBefore);
     batch.isTaken = true;
@@ -304,11 +315,11 @@ export class Batcher {
    * A request that arrived before this time would be answered too late: the run and the way to the client take time. A
    * fresh request is tried, however slow the last runs were.
    */
-  #arrivedTooEarly(): number {
+  #arrivedTooEarly(now: number): number {
     const { deadlineMs } = this.#limits;
     if (deadlineMs === 0) return Number.NEGATIVE_INFINITY;
     const neededMs = Math.min(this.#runEstimate.highMs + deadlineMs / 20, deadlineMs / 2);
-    return performance.now() - deadlineMs + neededMs;
+    return now - deadlineMs + neededMs;
   }
 
   #run(queued: Queued): void {

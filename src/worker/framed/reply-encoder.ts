@@ -54,12 +54,12 @@ function writeUniform(
   lengthFieldSize: LengthFieldSize,
 ): void {
   const { bytes, rowBytes, stride } = outcome;
-  const source = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // Below some thirty bytes a loop is quicker than the call into native code, and than the view that this needs.
+  const source = rowBytes <= 32 ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let from = first * stride;
   for (let i = 0; i < requests; i++) {
     at = writeLength(out, at, rowBytes, lengthFieldSize);
-    // Below some thirty bytes a loop is quicker than the call into native code.
-    if (rowBytes <= 32) for (let k = 0; k < rowBytes; k++) out[at + k] = source[from + k] as number;
+    if (source === null) for (let k = 0; k < rowBytes; k++) out[at + k] = bytes[from + k] as number;
     else source.copy(out, at, from, from + rowBytes);
     at += rowBytes;
     from += stride;
