@@ -3,12 +3,15 @@
 
 /** Smaller buffers are cheaper to allocate than to keep. */
 const smallest = 4096;
+const nothing: Buffer = Buffer.alloc(0);
 
 export class BufferPool {
   readonly #maxKeptBytes: number;
   #keptBytes = 0;
   /** Kept buffers by size, a power of two. */
   readonly #kept = new Map<number, Buffer[]>();
+  /** The small buffer that came back last: the replies of a model often have one size, and leave one at a time. */
+  #lastSmall = nothing;
 
   /** @param maxKeptBytes how many unused bytes the pool may keep */
   constructor(maxKeptBytes: number) {
@@ -31,12 +34,19 @@ export class BufferPool {
 
   /** A buffer of exactly so many bytes, for short-lived data; small ones share Node's own pool. */
   takeBriefly(bytes: number): Buffer {
-    return bytes < smallest ? Buffer.allocUnsafe(bytes) : this.take(bytes).subarray(0, bytes);
+    if (bytes >= smallest) return this.take(bytes).subarray(0, bytes);
+    const last = this.#lastSmall;
+    if (last.length !== bytes) return Buffer.allocUnsafe(bytes);
+    this.#lastSmall = nothing;
+    return last;
   }
 
   /** Returns a buffer of `take` or `takeBriefly` to the pool, once it is no longer read or written. */
   give(taken: Buffer): void {
-    if (taken.length < smallest) return;
+    if (taken.length < smallest) {
+      this.#lastSmall = taken;
+      return;
+    }
     const buffer = taken.length === taken.buffer.byteLength ? taken : Buffer.from(taken.buffer);
     const { length } = buffer;
     if (this.#keptBytes + length > this.#maxKeptBytes) return;

@@ -38,7 +38,7 @@ class Wire extends Duplex {
   override _read(): void {}
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.received.push(chunk);
+    this.received.push(Buffer.from(chunk)); // its memory may be reused when this is done
     if (this.isStuck) this.#stuck.push(done);
     else done();
   }
