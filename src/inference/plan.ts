@@ -1,7 +1,7 @@
 // What is known of a model before it serves: the shape of each of its tensors, and along which axis requests may be
 // joined into one run. Plain data: it crosses to threads, to the primary and to aggregators.
 
-import type { Dtype } from './backends/tensor.js';
+import type { Dtype } from '../tensors/dtypes.js';
 
 /**
  * How a tensor of one request lies in the tensor of a run that requests share: along this axis, the requests one after

@@ -6,12 +6,13 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
 import ort from './onnx-runtime.js';
 import { type OutputSpec, type OutputTensor, type ProofSettings, prove } from './proof.js';
-import { describeRow, dtypes, isDtype, type RowSpec, rowSpec, typedView } from './tensor.js';
+import { describeRow, type RowSpec, rowSpec } from './tensor.js';
 
 interface Signature {
   readonly inputs: readonly RowSpec[];

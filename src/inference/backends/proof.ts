@@ -10,10 +10,11 @@
 // It takes some milliseconds for a small model. A slow one gets fewer rows and sizes: at least two rows, and batches of
 // 2 and 3.
 
+import { type Dtype, dtypes, typedView } from '../../tensors/dtypes.js';
 import { textOfThrown } from '../../thrown.js';
 import type { BatchTolerance } from '../model.js';
 import { fromHalf, generator, type Reach, reaches, sampleRow } from './sample-rows.js';
-import { type Dtype, dtypes, type RowSpec, typedView } from './tensor.js';
+import type { RowSpec } from './tensor.js';
 
 /** One output of one run. */
 export interface OutputTensor {

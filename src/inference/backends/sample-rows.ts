@@ -2,7 +2,8 @@
 // of rows on one another, and rows of 0 and 1 are so unlike data that rounding errors grow by a factor of ten thousand
 // in some models (magika's: 7e-3, against 4e-7 on bytes).
 
-import { type Dtype, dtypes, type RowSpec, typedView } from './tensor.js';
+import { type Dtype, dtypes, typedView } from '../../tensors/dtypes.js';
+import type { RowSpec } from './tensor.js';
 
 /**
  * How far the values of an input reach. `data`: floats around 0, integers from 0 to 255 (to 127 for int8). `wide`: like

@@ -1,26 +1,6 @@
-// The dtypes that a row can have on the wire, all little-endian, with the typed array that onnxruntime takes for each.
+// The tensor of one row.
 
-/** Element sizes and arrays by ONNX dtype name; float16 travels as its 16 raw bits. */
-export const dtypes = {
-  float32: { bytes: 4, array: Float32Array },
-  float64: { bytes: 8, array: Float64Array },
-  float16: { bytes: 2, array: Uint16Array },
-  int8: { bytes: 1, array: Int8Array },
-  uint8: { bytes: 1, array: Uint8Array },
-  int16: { bytes: 2, array: Int16Array },
-  uint16: { bytes: 2, array: Uint16Array },
-  int32: { bytes: 4, array: Int32Array },
-  uint32: { bytes: 4, array: Uint32Array },
-  int64: { bytes: 8, array: BigInt64Array },
-  uint64: { bytes: 8, array: BigUint64Array },
-  bool: { bytes: 1, array: Uint8Array },
-} as const;
-
-export type Dtype = keyof typeof dtypes;
-
-export function isDtype(name: string): name is Dtype {
-  return Object.hasOwn(dtypes, name);
-}
+import { type Dtype, dtypes } from '../../tensors/dtypes.js';
 
 /** What a model takes or returns for one row: its tensor without the batch dimension. */
 export interface RowSpec {
@@ -39,14 +19,4 @@ export function rowSpec(name: string, dtype: Dtype, dims: readonly number[]): Ro
 /** For logs: the name, then `float32[64]`. */
 export function describeRow(row: RowSpec): string {
   return `${row.name} ${row.dtype}[${row.dims.join(',')}]`;
-}
-
-/** A view, no copy: `elements` items of `dtype` in `buffer` from `offset` on. */
-export function typedView(
-  dtype: Dtype,
-  buffer: ArrayBuffer,
-  elements: number,
-  offset = 0,
-): InstanceType<(typeof dtypes)[Dtype]['array']> {
-  return new dtypes[dtype].array(buffer, offset, elements);
 }
