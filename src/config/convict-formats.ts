@@ -5,11 +5,13 @@ import convict from 'convict';
 import type { Backend } from '../inference/backends/load.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
 import type { BatchTolerance } from '../inference/model.js';
+import type { PadSettings, TensorOverrides } from '../inference/overrides.js';
 import type { Execution } from '../inference/served-model.js';
 import { parseHostPort, parseRedisUrl } from '../metrics/transport/redis-address.js';
 import type { TlsVersion } from '../net/certificates.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import { isAddressRange, maxSecretBytes, maxWorkers } from './formats.js';
+import { isConstants, isPad, isTensorInputs, isTensorOutputs } from './tensor-formats.js';
 
 /** What a value must be to have type T. */
 interface Format<T> {
@@ -177,6 +179,22 @@ const formats = {
     (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
     'must be an object',
   ),
+  tensorInputs: format<TensorOverrides['inputs']>(
+    isTensorInputs,
+    'must be an object of inputs, each with batchAxis (a whole number, shared or none) or shape (a list of whole numbers; null, -1 or a name where it is dynamic)',
+  ),
+  tensorOutputs: format<TensorOverrides['outputs']>(
+    isTensorOutputs,
+    'must be a list of names, or an object of outputs, each with batchAxis (a whole number, shared or none) or returned (true or false)',
+  ),
+  constants: format<TensorOverrides['constants']>(
+    isConstants,
+    'must be an object of inputs, each with a number, a text, a boolean or lists of these',
+  ),
+  pad: format<PadSettings | null>(
+    isPad,
+    'must be an object with axis, inputs (names), buckets (ascending whole numbers) and outputs (axes by name); mask (a name) and value (a number) may be left out',
+  ),
   backend: format<Backend>(
     (value) => ['onnx', 'module', 'dummy'].includes(value as string),
     'must be onnx, module or dummy',
@@ -214,5 +232,18 @@ const formats = {
 export type FormatTypes = {
   readonly [Name in keyof typeof formats]: (typeof formats)[Name] extends Format<infer T> ? T : never;
 };
+
+/** The sentence that reports a mistake in a value of this format; null when there is none. */
+export function mistakeIn(format: unknown, value: unknown): string | null {
+  const name = Object.keys(formats).find((known) => known === format) as keyof typeof formats | undefined;
+  if (name === undefined) return 'must not be an object';
+  const checks: Format<unknown> = formats[name];
+  try {
+    checks.validate(value);
+    return null;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
 
 for (const [name, checks] of Object.entries(formats)) convict.addFormat({ name, ...checks });

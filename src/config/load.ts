@@ -14,6 +14,7 @@ import { type TlsSettings, usesTls } from '../net/certificates.js';
 import { isSocketPath, maxSocketPathBytes } from '../net/socket-path.js';
 import { maxFrameLength } from '../protocol/frames.js';
 import { type BoundAddress, collisions, httpSettings, listenerSettings } from './addresses.js';
+import { mistakeIn } from './convict-formats.js';
 import { type CpuLimit, cpuLimit, describeCpuLimit, workersFor } from './cpu-limit.js';
 import { type Holder, holderFor } from './holder.js';
 import { type ListenerEntry, listenerSchema } from './schema/listeners.js';
@@ -187,6 +188,7 @@ function environmentLayer(env: Readonly<Record<string, string | undefined>>, sou
 
 interface LeafSchema {
   readonly doc: string;
+  readonly format: unknown;
   readonly default: unknown;
   readonly env?: string;
   readonly sensitive?: boolean;
@@ -240,6 +242,7 @@ function entries<Tree extends object>(
   mistakes: string[],
 ): SettingsOf<Tree>[] {
   if (!Array.isArray(values)) return [];
+  const keys = [...leafKeys(entrySchema)];
   return values.map((value: unknown, i) => {
     const at = `${list}[${i}]`;
     if (typeof value !== 'object' || value === null) {
@@ -247,9 +250,19 @@ function entries<Tree extends object>(
       return {} as SettingsOf<Tree>;
     }
     const entry = holderFor(entrySchema);
-    entry.load(value as never);
+    // Convict takes the keys of an object, and what is between their dots, for settings.
+    const objects: Record<string, unknown> = {};
+    for (const [key, one] of leaves(value as Record<string, unknown>, keys)) {
+      const isObject = typeof one === 'object' && one !== null && !Array.isArray(one);
+      if (!isObject || !keys.includes(key)) entry.set(key as never, one as never);
+      else {
+        const mistake = mistakeIn(leafSchema(key, entrySchema).format, one);
+        if (mistake !== null) mistakes.push(`${at}.${key}: ${mistake}`);
+        objects[key] = one;
+      }
+    }
     mistakes.push(...validate(entry, () => '').map((mistake) => `${at}.${mistake}`));
-    return entry.getProperties();
+    return { ...entry.getProperties(), ...objects };
   });
 }
 

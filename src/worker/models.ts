@@ -236,8 +236,10 @@ function failureIn(outcome: Parameters<BatchObserver>[0]['outcome']): Error | un
 }
 
 function servingSettings(config: WorkerConfig, model: WorkerConfig['models'][number]): ServingSettings {
-  const { name, backend, settings, session, responseSize, batchTolerance, place: _, ...serving } = model;
-  const source = { name, backend, settings, session, batchTolerance, responseSize };
+  const { name, backend, settings, session, responseSize, batchTolerance, place: _, ...rest } = model;
+  const { inputs, outputs, constants, pad, ...serving } = rest;
+  const overrides = { inputs, outputs, constants, pad };
+  const source = { name, backend, settings, session, batchTolerance, responseSize, overrides };
   const { hangTimeoutMs, maxHungThreads, bootTimeoutSeconds } = config.cluster;
   // Beyond the limit the worker is replaced; until its successor is ready, more threads may hang.
   return {

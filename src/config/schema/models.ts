@@ -60,6 +60,26 @@ export const modelSchema = {
     format: 'batchTolerance',
     default: 1e-4,
   }),
+  inputs: setting({
+    doc: 'What an ONNX model does not say of its inputs itself: {"NAME": {"batchAxis": 1, "shape": [512]}}. See Tensors.',
+    format: 'tensorInputs',
+    default: {},
+  }),
+  outputs: setting({
+    doc: 'The outputs that are returned, as a list of names; or {"NAME": {"batchAxis": 1, "returned": false}}. Empty: all.',
+    format: 'tensorOutputs',
+    default: {},
+  }),
+  constants: setting({
+    doc: 'Values of inputs that clients leave out of their payloads: {"sr": 16000}. A number fills the whole tensor.',
+    format: 'constants',
+    default: {},
+  }),
+  pad: setting({
+    doc: 'Pads requests of differing lengths up to the next bucket, so that they share runs. See Tensors.',
+    format: 'pad',
+    default: null,
+  }),
   responseSize: setting({
     doc: 'Bytes of X that this dummy answers with; by default server.responseSize.',
     format: 'countOrNull',

@@ -2,6 +2,7 @@
 // loaded native code cannot be ended.
 
 import type { BatchTolerance, Model } from '../model.js';
+import { noOverrides, type TensorOverrides } from '../overrides.js';
 import { createDummyModel } from './dummy.js';
 import { loadModuleModel } from './module.js';
 import type { SessionSettings } from './onnx.js';
@@ -22,6 +23,8 @@ export interface ModelSource {
   readonly settings: Readonly<Record<string, unknown>>;
   readonly session: SessionSettings;
   readonly batchTolerance: BatchTolerance;
+  /** What config says of the tensors of an ONNX model; none by default. */
+  readonly overrides?: TensorOverrides;
 }
 
 /**
@@ -29,11 +32,21 @@ export interface ModelSource {
  * @throws Error that says how to fix it, when the model cannot be served
  */
 export async function loadModel(source: ModelSource, maxBatchSize: number): Promise<Model> {
-  const { name, backend, path, identity, responseSize, settings, session, batchTolerance } = source;
+  const {
+    name,
+    backend,
+    path,
+    identity,
+    responseSize,
+    settings,
+    session,
+    batchTolerance,
+    overrides = noOverrides,
+  } = source;
   switch (backend) {
     case 'onnx': {
       const { loadOnnxModel } = await import('./onnx.js'); // others do without ONNX Runtime
-      return loadOnnxModel(path, session, { maxBatchSize, tolerance: batchTolerance });
+      return loadOnnxModel(path, session, { maxBatchSize, tolerance: batchTolerance, overrides });
     }
     case 'module':
       return loadModuleModel(path, { name, settings }, identity);

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
+import type { TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
 import ort from './onnx-runtime.js';
 import { type OutputSpec, type OutputTensor, type ProofSettings, prove } from './proof.js';
@@ -34,7 +35,11 @@ export interface SessionSettings {
  * Throws an Error that says how to fix it when the file is missing or broken, when an input cannot be a row, or when
  * the batch has a fixed size and its rows are not independent.
  */
-export async function loadOnnxModel(path: string, settings: SessionSettings, proving: ProofSettings): Promise<Model> {
+export async function loadOnnxModel(
+  path: string,
+  settings: SessionSettings,
+  proving: ProofSettings & { readonly overrides?: TensorOverrides },
+): Promise<Model> {
   const session = await ort.InferenceSession.create(modelFile(path), settings);
   try {
     return await provenModel(session, proving);

@@ -158,6 +158,66 @@ describe('the configuration', () => {
     );
   });
 
+  it('takes tensors by any name, as they are', () => {
+    const tensors = {
+      inputs: { 'input.1': { shape: [512, null, -1, 'seq', 0], batchAxis: 1 }, sr: { batchAxis: 'shared' } },
+      outputs: { 'scores/0': { returned: false, batchAxis: 'none' } },
+      constants: {
+        'a.b.c': [
+          [1, 2.5],
+          [true, '9007199254740993'],
+        ],
+        x: 'text',
+      },
+      pad: { axis: 1, inputs: ['input.1'], buckets: [16, 32], outputs: { y: 1 }, mask: 'm', value: -1 },
+    };
+    const models = [
+      { name: 'a', path: 'a.onnx', ...tensors },
+      { name: 'b', path: 'b.onnx', outputs: ['y', 'z.1'], settings: { a: { b: { 'c.d': [1] } } } },
+    ];
+    const { config } = load({ file: write('t.json', { models }), env: { MODEL: 'a' } });
+    expect(config.models[0]).to.deep.include(tensors);
+    expect(config.models[1]?.settings).to.deep.equal({ a: { b: { 'c.d': [1] } } });
+    expect(config.models[1]).to.deep.include({ inputs: {}, outputs: ['y', 'z.1'], constants: {}, pad: null });
+  });
+
+  it('refuses settings of tensors that cannot be meant', () => {
+    const pad = { axis: 1, inputs: ['x'], buckets: [16], outputs: {} };
+    const wrong: Readonly<Record<string, readonly unknown[]>> = {
+      inputs: [
+        [],
+        { x: 5 },
+        { x: { shape: 5 } },
+        { x: { shape: [-2] } },
+        { x: { shape: [1.5] } },
+        { x: { shape: [''] } },
+        { x: { batchAxis: 'all' } },
+        { x: { batchAxis: -1 } },
+        { x: { axis: 1 } },
+      ],
+      outputs: [['x', 5], 'x', { x: { returned: 1 } }, { x: { shape: [1] } }],
+      constants: [[1], { x: null }, { x: [1, { y: 2 }] }],
+      pad: [
+        [],
+        { ...pad, axis: -1 },
+        { ...pad, inputs: [] },
+        { ...pad, buckets: [16, 16] },
+        { ...pad, buckets: [] },
+        { ...pad, buckets: [0, 1] },
+        { ...pad, outputs: { y: 'x' } },
+        { ...pad, more: 1 },
+        { axis: 1 },
+      ],
+    };
+    for (const [key, values] of Object.entries(wrong))
+      for (const value of values) {
+        const models = [{ name: 'a', path: 'a.onnx', [key]: value }];
+        expect(mistakes({ file: write('w.json', { models }) }), JSON.stringify(value)).to.include(
+          `models[0].${key}: must be`,
+        );
+      }
+  });
+
   it('says which file it could not read', () => {
     expect(mistakes({ file: 'nowhere.json' })).to.include('nowhere.json: cannot be read: ENOENT');
     expect(mistakes({ file: write('broken.json', '{"server": ') })).to.include('broken.json: cannot be read');
