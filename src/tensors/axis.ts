@@ -23,25 +23,62 @@ export interface StringTensor {
   readonly data: readonly string[];
 }
 
-/** How the parts of a tensor along an axis lie in it: `outer` times a piece of each part. */
-export interface Weave {
-  readonly outer: number;
-  /** Elements of a piece, for each index that the part has along the axis. */
-  readonly inner: number;
-}
-
-/** @throws RangeError when the tensor has no such axis */
-export function weaveOf(dims: readonly number[], axis: number): Weave {
-  if (!Number.isInteger(axis) || axis < 0 || axis >= dims.length)
-    throw new RangeError(`a tensor of shape [${dims}] has no axis ${axis}`);
-  return { outer: elementsIn(dims.slice(0, axis)), inner: elementsIn(dims.slice(axis + 1)) };
-}
-
 export const elementsIn = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);
 
 /** `dims` with another size along `axis`. */
 export const resized = (dims: readonly number[], axis: number, size: number): readonly number[] =>
   dims.map((dim, i) => (i === axis ? size : dim));
+
+/**
+ * Visits the pieces in which a tensor of shape `part` lies in one of shape `whole`, in order: each is `length` elements
+ * side by side, in the part from `partAt` on, in the whole from `wholeAt` on.
+ * @param origin where in the whole the part begins, for each axis; all 0 if left out
+ */
+export function eachPiece(
+  part: readonly number[],
+  whole: readonly number[],
+  origin: readonly number[] | null,
+  visit: (partAt: number, wholeAt: number, length: number) => void,
+): void {
+  // Behind this axis both have the same shape.
+  let axis = part.length - 1;
+  let inner = 1;
+  for (; axis > 0 && part[axis] === whole[axis]; axis--) inner *= part[axis] as number;
+  const length = axis < 0 ? 1 : (part[axis] as number) * inner;
+  let wholeAt = 0;
+  for (let i = 0; i < part.length; i++) wholeAt = wholeAt * (whole[i] as number) + (origin?.[i] ?? 0);
+  if (axis <= 0) {
+    if (length > 0) visit(0, wholeAt, length);
+    return;
+  }
+  const total = elementsIn(part);
+  const index = new Array<number>(axis).fill(0);
+  const strides = stridesOf(whole);
+  for (let partAt = 0; partAt < total; partAt += length) {
+    visit(partAt, wholeAt, length);
+    for (let i = axis - 1; i >= 0; i--) {
+      const next = (index[i] as number) + 1;
+      wholeAt += strides[i] as number;
+      if (next < (part[i] as number)) {
+        index[i] = next;
+        break;
+      }
+      index[i] = 0;
+      wholeAt -= next * (strides[i] as number);
+    }
+  }
+}
+
+/** Elements from one index of an axis to the next. */
+function stridesOf(dims: readonly number[]): readonly number[] {
+  const strides = new Array<number>(dims.length);
+  let stride = 1;
+  for (let i = dims.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= dims[i] as number;
+  }
+  return strides;
+}
 
 /**
  * One tensor of several that differ in nothing but their size along `axis`.
@@ -50,35 +87,34 @@ export const resized = (dims: readonly number[], axis: number, size: number): re
 export function joined(tensors: readonly Tensor[], axis: number): Tensor {
   const [first] = tensors;
   if (first === undefined) throw new RangeError('there is no tensor to join');
-  const { outer, inner } = weaveOf(first.dims, axis);
-  let size = 0;
-  for (const { dtype, dims } of tensors) {
-    const isAlike = dtype === first.dtype && String(resized(dims, axis, 0)) === String(resized(first.dims, axis, 0));
-    if (!isAlike)
-      throw new RangeError(`${dtype}[${dims}] cannot be joined to ${first.dtype}[${first.dims}] along axis ${axis}`);
-    size += dims[axis] as number;
-  }
+  checkAxis(first.dims, axis);
+  const others = String(resized(first.dims, axis, 0));
+  const unlike = tensors.find(({ dtype, dims }) => dtype !== first.dtype || String(resized(dims, axis, 0)) !== others);
+  if (unlike !== undefined)
+    throw new RangeError(
+      `${unlike.dtype}[${unlike.dims}] cannot be joined to ${first.dtype}[${first.dims}] along axis ${axis}`,
+    );
+  const size = tensors.reduce((sum, { dims }) => sum + (dims[axis] as number), 0);
   const dims = resized(first.dims, axis, size);
+  let offset = 0;
+  const place = (part: readonly number[], copy: (partAt: number, wholeAt: number, length: number) => void): void => {
+    eachPiece(part, dims, resized(zeros(dims), axis, offset), copy);
+    offset += part[axis] as number;
+  };
   if (first.dtype === 'string') {
-    const data: string[] = new Array(elementsIn(dims));
-    let offset = 0;
-    for (const part of tensors as readonly StringTensor[]) {
-      const piece = (part.dims[axis] as number) * inner;
-      for (let i = 0; i < outer; i++)
-        for (let j = 0; j < piece; j++) data[i * size * inner + offset + j] = part.data[i * piece + j] as string;
-      offset += piece;
-    }
+    const data = new Array<string>(elementsIn(dims));
+    for (const part of tensors as readonly StringTensor[])
+      place(part.dims, (partAt, wholeAt, length) => {
+        for (let i = 0; i < length; i++) data[wholeAt + i] = part.data[partAt + i] as string;
+      });
     return { dtype: 'string', dims, data };
   }
   const { bytes } = dtypes[first.dtype];
   const data = new Uint8Array(elementsIn(dims) * bytes);
-  let offset = 0;
-  for (const part of tensors as readonly NumericTensor[]) {
-    const piece = (part.dims[axis] as number) * inner * bytes;
-    for (let i = 0; i < outer; i++)
-      data.set(part.data.subarray(i * piece, (i + 1) * piece), i * size * inner * bytes + offset);
-    offset += piece;
-  }
+  for (const part of tensors as readonly NumericTensor[])
+    place(part.dims, (partAt, wholeAt, length) =>
+      data.set(part.data.subarray(partAt * bytes, (partAt + length) * bytes), wholeAt * bytes),
+    );
   return { dtype: first.dtype, dims, data };
 }
 
@@ -87,52 +123,45 @@ export function joined(tensors: readonly Tensor[], axis: number): Tensor {
  * @throws RangeError when the sizes do not add up to that of the tensor
  */
 export function split(tensor: Tensor, axis: number, sizes: readonly number[]): readonly Tensor[] {
-  const { dtype, dims } = tensor;
-  const { outer, inner } = weaveOf(dims, axis);
+  const { dims } = tensor;
+  checkAxis(dims, axis);
   const size = dims[axis] as number;
   if (sizes.some((part) => !Number.isInteger(part) || part < 0) || sizes.reduce((sum, part) => sum + part, 0) !== size)
     throw new RangeError(`a tensor of shape [${dims}] has no parts of ${sizes} along axis ${axis}`);
   let offset = 0;
   return sizes.map((part) => {
-    const at = offset;
+    const origin = resized(zeros(dims), axis, offset);
     offset += part;
-    const partDims = resized(dims, axis, part);
-    if (tensor.dtype === 'string')
-      return {
-        dtype: 'string',
-        dims: partDims,
-        data: pieces(tensor.data, outer, size * inner, at * inner, part * inner),
-      };
-    const { bytes } = dtypes[dtype as Dtype];
-    return {
-      dtype: tensor.dtype,
-      dims: partDims,
-      data: bytePieces(tensor.data, outer, size * inner * bytes, at * inner * bytes, part * inner * bytes),
-    };
+    return partOf(tensor, resized(dims, axis, part), origin);
   });
 }
 
-/** Every `stride` bytes from `from` on, `length` bytes, `outer` times. */
-function bytePieces(
-  data: Uint8Array<ArrayBuffer>,
-  outer: number,
-  stride: number,
-  from: number,
-  length: number,
-): Uint8Array<ArrayBuffer> {
-  if (outer === 1) return data.subarray(from, from + length);
-  const result = new Uint8Array(outer * length);
-  for (let i = 0; i < outer; i++) result.set(data.subarray(i * stride + from, i * stride + from + length), i * length);
-  return result;
+/** The part of this shape that begins at `origin`; a view where it lies in one piece. */
+export function partOf(tensor: Tensor, dims: readonly number[], origin: readonly number[] | null): Tensor {
+  if (tensor.dtype === 'string') {
+    const data: string[] = [];
+    eachPiece(dims, tensor.dims, origin, (_, at, length) => {
+      for (let i = at; i < at + length; i++) data.push(tensor.data[i] as string);
+    });
+    return { dtype: 'string', dims, data };
+  }
+  const { bytes } = dtypes[tensor.dtype];
+  const size = elementsIn(dims) * bytes;
+  let data: Uint8Array<ArrayBuffer> | null = null;
+  eachPiece(dims, tensor.dims, origin, (partAt, at, length) => {
+    const piece = tensor.data.subarray(at * bytes, (at + length) * bytes);
+    if (piece.length === size) data = piece;
+    else {
+      data ??= new Uint8Array(size);
+      data.set(piece, partAt * bytes);
+    }
+  });
+  return { dtype: tensor.dtype, dims, data: data ?? new Uint8Array(0) };
 }
 
-function pieces(
-  data: readonly string[],
-  outer: number,
-  stride: number,
-  from: number,
-  length: number,
-): readonly string[] {
-  if (outer === 1) return data.slice(from, from + length);
-  return Array.from({ length: outer }, (_, i) => data.slice(i * stride + from, i * stride + from + length)).flat();
+const zeros = (dims: readonly number[]): readonly number[] => dims.map(() => 0);
+
+function checkAxis(dims: readonly number[], axis: number): void {
+  if (!Number.isInteger(axis) || axis < 0 || axis >= dims.length)
+    throw new RangeError(`a tensor of shape [${dims}] has no axis ${axis}`);
 }
