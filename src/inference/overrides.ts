@@ -1,9 +1,7 @@
 // What config says of a model's tensors, where it says more than the model does. Plain data: it is sent to threads.
 
+import type { Literal } from '../tensors/literal.js';
 import type { BatchAxis } from './plan.js';
-
-/** A number, a text, or lists of them as deep as the tensor has dimensions. */
-export type Literal = number | string | boolean | readonly Literal[];
 
 export interface InputOverride {
   readonly batchAxis?: BatchAxis;
