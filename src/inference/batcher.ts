@@ -13,7 +13,7 @@ import { soon } from '../soon.js';
 import { toError } from '../thrown.js';
 import { Batch, type BatchEntry, type BatchOutcome, type Replies } from './batch.js';
 import { type Model, ThreadLostError } from './model.js';
-import { checked, longestHoldMs, runRowByRow } from './outcome.js';
+import { checked, longestHoldMs, rowsToRetry, runRowByRow } from './outcome.js';
 import type { Memory } from './rows.js';
 import { TimeEstimate } from './time-estimate.js';
 
@@ -40,6 +40,8 @@ export type CloseReason = 'full' | 'turn' | 'delay' | 'drain';
 export interface FinishedBatch {
   readonly batch: Batch;
   readonly outcome: BatchOutcome;
+  /** How many rows its requests have together: a request may have several. */
+  readonly modelRows: number;
   readonly closedBy: CloseReason;
   /** When it left the queue, in milliseconds of the monotonic clock. */
   readonly startedAt: number;
@@ -101,10 +103,11 @@ export class Batcher {
     this.#open = new Batch(model.inputBytes);
   }
 
-  /** Whether the model that gets the next row accepts one of this many bytes. */
-  admits(rowBytes: number): boolean {
-    const { inputBytes } = this.#lease.model;
-    return inputBytes === null || rowBytes === inputBytes;
+  /** Whether the model that gets the next row accepts `source[start, end)`. */
+  admits(source: Buffer, start: number, end: number): boolean {
+    const { model } = this.#lease;
+    if (model.inputBytes !== null) return end - start === model.inputBytes;
+    return model.accepts === undefined || model.accepts(source, start, end);
   }
 
   /** Bytes of a reply in the last batch that had one; 0 before that. */
@@ -344,13 +347,10 @@ export class Batcher {
     } catch (error) {
       outcome = { kind: 'failed', error: toError(error) };
     }
-    if (outcome.kind === 'failed' && this.#isWorthRetrying(queued.batch, outcome.error)) {
-      const retried = await runRowByRow(
-        queued.lease.model,
-        queued.batch,
-        outcome.error,
-        this.#deadlineOf(queued.batch),
-      );
+    if (outcome.kind !== 'uniform' && this.#isWorthRetrying(queued.batch, outcome)) {
+      const { batch, lease } = queued;
+      const rows = rowsToRetry(outcome);
+      const retried = await runRowByRow(lease.model, batch, outcome, rows, this.#deadlineOf(batch));
       retriedRows = retried.runs;
       outcome = retried.outcome;
     }
@@ -367,8 +367,10 @@ export class Batcher {
   }
 
   /** A batch that has lost its thread is not retried: each of its rows might lose another one. */
-  #isWorthRetrying(batch: Batch, error: Error): boolean {
-    return this.#limits.retryRows && batch.rows > 1 && !(error instanceof ThreadLostError);
+  #isWorthRetrying(batch: Batch, outcome: BatchOutcome): boolean {
+    if (!this.#limits.retryRows || batch.rows === 1) return false;
+    if (outcome.kind === 'failed') return !(outcome.error instanceof ThreadLostError);
+    return outcome.kind === 'rows' && rowsToRetry(outcome)?.length !== 0;
   }
 
   #finish({ batch, lease, closedBy }: Queued, startedAt: number, outcome: BatchOutcome, retriedRows: number): void {
@@ -377,7 +379,15 @@ export class Batcher {
     this.#replyBytes = bytesOfReply(outcome) ?? this.#replyBytes;
     if (!lease.model.mayReplyWithInput) this.#reuse(batch.memory);
     this.#release(lease);
-    this.#observe({ batch, outcome, closedBy, startedAt, runMs, retriedRows });
+    this.#observe({
+      batch,
+      outcome,
+      modelRows: modelRows(lease.model, batch),
+      closedBy,
+      startedAt,
+      runMs,
+      retriedRows,
+    });
     batch.settle(outcome);
   }
 
@@ -391,6 +401,13 @@ export class Batcher {
     lease.outstanding--;
     if (lease.outstanding === 0) lease.onIdle?.();
   }
+}
+
+function modelRows({ rowsIn }: Model, batch: Batch): number {
+  if (rowsIn === undefined) return batch.rows;
+  let rows = 0;
+  for (let i = 0; i < batch.rows; i++) rows += rowsIn(batch.payload(i));
+  return rows;
 }
 
 /** Bytes of one reply, on average if they differ; null when there is none. */

@@ -63,6 +63,10 @@ export interface Model {
   readonly description: string;
   /** A payload such as clients send, to measure the model with. */
   readonly sample: Buffer | null;
+  /** Whether `source[start, end)` is a payload of the model; left out where any is, and where `inputBytes` tells. */
+  accepts?(source: Buffer, start: number, end: number): boolean;
+  /** How many rows a payload that it accepts has; left out where each has one. */
+  rowsIn?(payload: Buffer): number;
   /**
    * Answers a batch; a throw or a rejection fails every row of it.
    * @param onLot called after each lot of rows, when it computes several: this shows progress, so that a long run does
@@ -70,6 +74,15 @@ export interface Model {
    */
   run(rows: RowSource, onLot?: () => void): Replies | Promise<Replies>;
   close(): Promise<void>;
+}
+
+/** A run that several requests shared has failed; each of them may still succeed in a run of its own. */
+export class SharedRunError extends Error {
+  override readonly name = 'SharedRunError';
+
+  constructor(cause: Error) {
+    super(cause.message, { cause });
+  }
 }
 
 /** A run has lost its thread, and a retry would lose the next one; a new thread replaces the lost one. */

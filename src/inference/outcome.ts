@@ -3,7 +3,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { toError } from '../thrown.js';
 import { type Batch, type BatchOutcome, type Replies, singleRow } from './batch.js';
-import { type Model, ThreadLostError } from './model.js';
+import { type Model, SharedRunError, ThreadLostError } from './model.js';
 
 /** An inline model that runs again and again yields to the event loop after this long, for other models and sockets. */
 export const longestHoldMs = 2;
@@ -21,30 +21,51 @@ export function checked(source: { readonly rows: number }, replies: Replies): Ba
 }
 
 /**
- * Runs each row as a batch of its own; rows that fail again are Errors in the outcome. When `deadline` (monotonic
- * milliseconds) passes, the remaining rows fail with `reason`; when a thread is lost, with that error: a batch full of
- * bad rows must not delay the others for long.
+ * The rows that may succeed in a run of their own: all of a batch that failed as a whole, or those that failed in a run
+ * that they shared. Indices; null: all.
+ */
+export function rowsToRetry(outcome: BatchOutcome): readonly number[] | null {
+  if (outcome.kind === 'failed') return null;
+  if (outcome.kind === 'uniform') return [];
+  const { rows } = outcome;
+  return rows.some(isShared) ? [...rows.keys()].filter((i) => isShared(rows[i])) : [];
+}
+
+const isShared = (reply: unknown): boolean => reply instanceof SharedRunError;
+
+/**
+ * Runs each of these rows as a batch of its own; rows that fail again are Errors in the outcome. When `deadline`
+ * (monotonic milliseconds) passes, the remaining rows fail as they did; when a thread is lost, with that error: a batch
+ * full of bad rows must not delay the others for long.
+ * @param before the outcome that has failed
+ * @param indices of the rows, or null for all of them
  */
 export async function runRowByRow(
   model: Model,
   batch: Batch,
-  reason: Error,
+  before: Exclude<BatchOutcome, { kind: 'uniform' }>,
+  indices: readonly number[] | null,
   deadline: number,
 ): Promise<{ readonly outcome: BatchOutcome; readonly runs: number }> {
-  const rows: (Uint8Array | Error)[] = [];
+  const rows: (Uint8Array | Error)[] =
+    before.kind === 'rows' ? [...before.rows] : new Array<Error>(batch.rows).fill(before.error);
+  const retried = indices ?? [...rows.keys()];
   let yieldedAt = performance.now();
+  let runs = 0;
   let crash: Error | null = null;
-  while (rows.length < batch.rows && crash === null && performance.now() < deadline) {
-    const reply = await runRow(model, batch, rows.length);
-    if (reply instanceof ThreadLostError) crash = reply;
-    rows.push(reply);
-    if (performance.now() - yieldedAt > longestHoldMs) {
-      await nextTurn();
-      yieldedAt = performance.now();
+  for (const row of retried) {
+    if (crash !== null) rows[row] = crash;
+    else if (performance.now() < deadline) {
+      const reply = await runRow(model, batch, row);
+      if (reply instanceof ThreadLostError) crash = reply;
+      rows[row] = reply;
+      runs++;
+      if (performance.now() - yieldedAt > longestHoldMs) {
+        await nextTurn();
+        yieldedAt = performance.now();
+      }
     }
   }
-  const runs = rows.length;
-  while (rows.length < batch.rows) rows.push(crash ?? reason);
   return { outcome: { kind: 'rows', rows }, runs };
 }
 

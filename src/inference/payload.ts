@@ -7,6 +7,7 @@
 import { elementsIn } from '../tensors/axis.js';
 import { dtypes } from '../tensors/dtypes.js';
 import { readStrings, stringEnd } from '../tensors/strings.js';
+import type { Model } from './model.js';
 import type { InputPlan, ModelPlan } from './plan.js';
 
 /** An input as it lies in a payload. */
@@ -115,6 +116,12 @@ export class PayloadLayout {
     });
   }
 
+  /** Rows of a payload that was accepted. */
+  rowsIn(payload: Buffer): number {
+    if (!this.isOpenRows) return this.#fixedRows;
+    return this.#hasStrings ? this.#walk(payload, 0, payload.length, null) : this.sizeOf(payload.length);
+  }
+
   /** Rows of a request with this size of the open dimension. */
   rowsFor(size: number): number {
     return this.isOpenRows ? size : this.#fixedRows;
@@ -211,6 +218,27 @@ export class PayloadLayout {
     return at;
   }
 }
+
+/** What tells payloads of a plan from others, and counts their rows; also where the model itself is in a thread. */
+export function acceptance(
+  plan: ModelPlan,
+  maxBatchSize: number,
+  layout: PayloadLayout = layoutOf(plan, maxBatchSize),
+): Pick<Model, 'accepts' | 'rowsIn'> {
+  return {
+    ...(layout.bytes === null
+      ? { accepts: (source: Buffer, start: number, end: number) => layout.accepts(source, start, end) }
+      : {}),
+    ...(layout.isOpenRows || layout.rowsFor(0) !== 1 ? { rowsIn: (payload: Buffer) => layout.rowsIn(payload) } : {}),
+  };
+}
+
+/** The most rows in a run. */
+export const mostRowsOf = ({ fixedBatch }: ModelPlan, maxBatchSize: number): number =>
+  Math.min(maxBatchSize, fixedBatch ?? Number.POSITIVE_INFINITY);
+
+export const layoutOf = (plan: ModelPlan, maxBatchSize: number): PayloadLayout =>
+  new PayloadLayout(plan, { maxRows: mostRowsOf(plan, maxBatchSize) });
 
 const isText = ({ input }: Field): boolean => input.dtype === 'string';
 

@@ -105,7 +105,9 @@ export class ModelEndpoint {
       }
       const { source, start, end } = payloads;
       const length = end - start;
-      const target = batcher.admits(length) ? (batcher.openBatch() ?? 'refusedQueueFull') : 'refusedBadInput';
+      const target = batcher.admits(source, start, end)
+        ? (batcher.openBatch() ?? 'refusedQueueFull')
+        : 'refusedBadInput';
       if (group === null || group.target !== target) {
         group?.retain();
         group = requests.begin(target, arrivedAt);

@@ -151,9 +151,9 @@ export class WorkerModels {
     let unloggedFailures = 0;
     let quietUntil = 0;
     return (finished) => {
-      const { batch, outcome, closedBy, startedAt, runMs, retriedRows } = finished;
+      const { batch, outcome, modelRows, closedBy, startedAt, runMs, retriedRows } = finished;
       this.#tracing?.batch(spanOf(model, finished));
-      recorder.batch(batch.rows);
+      recorder.batch(modelRows);
       recorder.count(closeCounters[closedBy]);
       recorder.time('runTime', runMs);
       if (retriedRows > 0) recorder.count('retriedRows', retriedRows);
@@ -216,11 +216,14 @@ export function servedNames(config: WorkerConfig): readonly string[] {
   return [...new Set(config.listeners.map(({ model }) => model))];
 }
 
-function spanOf(model: string, { batch, outcome, closedBy, startedAt, runMs, retriedRows }: FinishedBatch): BatchSpan {
+function spanOf(
+  model: string,
+  { batch, outcome, modelRows, closedBy, startedAt, runMs, retriedRows }: FinishedBatch,
+): BatchSpan {
   const begun = performance.timeOrigin + startedAt;
   return {
     model,
-    rows: batch.rows,
+    rows: modelRows,
     closedBy,
     retriedRows,
     startedAt: begun,

@@ -17,6 +17,7 @@ import { toError } from '../../thrown.js';
 import type { ModelSource } from '../backends/load.js';
 import type { Replies, RowSource } from '../batch.js';
 import { type Model, ThreadCrashedError, ThreadHungError, ThreadLostError } from '../model.js';
+import { acceptance } from '../payload.js';
 import type { ModelPlan } from '../plan.js';
 import type { WarmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
@@ -79,7 +80,9 @@ export class ThreadedModel implements Model {
   readonly plan: ModelPlan | null;
   readonly concurrency: number;
   readonly description: string;
-  readonly sample = null;
+  readonly sample: Buffer | null;
+  readonly accepts?: NonNullable<Model['accepts']>;
+  readonly rowsIn?: NonNullable<Model['rowsIn']>;
   readonly mayReplyWithInput = false;
   /** How long runs took in the first thread. */
   readonly warmUp: WarmUp | null;
@@ -105,6 +108,9 @@ export class ThreadedModel implements Model {
     this.fixedRows = ready.model.fixedRows;
     this.runsAloneBecause = ready.model.runsAloneBecause;
     this.plan = ready.model.plan;
+    const { sample } = ready.model;
+    this.sample = sample === null ? null : Buffer.from(sample.buffer, sample.byteOffset, sample.byteLength);
+    if (this.plan !== null) Object.assign(this, acceptance(this.plan, options.maxBatchSize));
     this.description = ready.model.description;
     this.warmUp = ready.warmUp;
     this.concurrency = options.threads;

@@ -23,7 +23,7 @@ const send = (message: FromThread, transfer: ArrayBuffer[] = []): void => port.p
 
 // A model that cannot be loaded or run ends the thread with its error, which the host receives.
 const model = await loadModel(source, maxBatchSize);
-const { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description } = model;
+const { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample } = model;
 
 port.on('message', async (message: ToThread) => {
   if (message.kind === 'close') {
@@ -37,5 +37,5 @@ port.on('message', async (message: ToThread) => {
     send({ kind: 'failed', message: textOfThrown(error) });
   }
 });
-const known = { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description };
+const known = { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample };
 send({ kind: 'ready', code: runningCode, model: known, warmUp: await warmUp(model, maxBatchSize, longestCallMs) });

@@ -34,7 +34,7 @@ export type FromThread =
       readonly model: Pick<
         Model,
         'inputBytes' | 'outputBytes' | 'fixedRows' | 'runsAloneBecause' | 'plan' | 'description'
-      >;
+      > & { readonly sample: Uint8Array | null };
       readonly warmUp: WarmUp | null;
     }
   | { readonly kind: 'replies'; readonly replies: PackedReplies }

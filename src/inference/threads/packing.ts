@@ -2,6 +2,7 @@
 
 import { textOfThrown } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
+import { SharedRunError } from '../model.js';
 
 export interface PackedRows {
   readonly rows: number;
@@ -15,7 +16,7 @@ export type PackedReplies =
   | {
       readonly kind: 'rows';
       readonly bytes: Uint8Array;
-      /** Length of each reply; -1: that row failed. */
+      /** Length of each reply; -1: that row failed; -2: it failed in a run that it shared. */
       readonly lengths: Int32Array<ArrayBuffer>;
       readonly errors: readonly string[];
     };
@@ -58,7 +59,8 @@ export function packReplies(replies: Replies): { readonly packed: PackedReplies;
   const rows = replies.rows.map((row) => (row instanceof Error ? null : row));
   const errors = replies.rows.flatMap((row) => (row instanceof Error ? textOfThrown(row) : []));
   const { bytes, lengths } = join(rows.map((row) => row ?? Buffer.alloc(0)));
-  const marked = Int32Array.from(rows, (row, i) => (row === null ? -1 : (lengths[i] as number)));
+  const failed = (i: number): number => (replies.rows[i] instanceof SharedRunError ? -2 : -1);
+  const marked = Int32Array.from(rows, (row, i) => (row === null ? failed(i) : (lengths[i] as number)));
   return { packed: { kind: 'rows', bytes, lengths: marked, errors }, transfer: [bytes.buffer, marked.buffer] };
 }
 
@@ -67,7 +69,10 @@ export function unpackReplies(packed: PackedReplies): Replies {
   const errors = packed.errors.values();
   let at = 0;
   const rows = Array.from(packed.lengths, (length) => {
-    if (length < 0) return new Error(errors.next().value ?? 'failed');
+    if (length < 0) {
+      const error = new Error(errors.next().value ?? 'failed');
+      return length === -2 ? new SharedRunError(error) : error;
+    }
     at += length;
     return packed.bytes.subarray(at - length, at);
   });

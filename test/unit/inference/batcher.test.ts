@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Batch, BatchEntry, BatchOutcome, Replies, RowSource } from '#src/inference/batch.js';
 import { Batcher, type BatcherLimits, type FinishedBatch } from '#src/inference/batcher.js';
-import { type Model, ThreadCrashedError } from '#src/inference/model.js';
+import { type Model, SharedRunError, ThreadCrashedError } from '#src/inference/model.js';
 import { longestHoldMs } from '#src/inference/outcome.js';
 import { withClock } from '../../support/clock.js';
 
@@ -402,6 +402,27 @@ describe('the batcher: rows that poison their batch', () => {
     expect(model.calls).to.deep.equal(['ax', 'x']);
   });
 
+  it('are run again with those alone that shared a run with them, when a batch has several', async () => {
+    const isBad = (row: Buffer): boolean => String(row) === 'x';
+    /** Capitals share a run, and so do the others. */
+    const model = new Recorded((batch) => {
+      const rows = payloadsOf(batch);
+      const share = (row: Buffer) => rows.filter((other) => /[A-Z]/.test(`${row}`) === /[A-Z]/.test(`${other}`));
+      const answers = rows.map((row) => {
+        if (!share(row).some(isBad)) return row;
+        return rows.length === 1 ? new Error('poison') : new SharedRunError(new Error('poison'));
+      });
+      return Promise.resolve({ kind: 'rows', rows: answers });
+    });
+    const seen: FinishedBatch[] = [];
+    const batcher = new Batcher(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
+    expect(await askAll(batcher, 'AxBa')).to.deep.equal(['A', 'failed: poison', 'B', 'a']);
+    expect(model.calls).to.deep.equal(['AxBa', 'x', 'a']);
+    expect(seen.map(({ retriedRows }) => retriedRows)).to.deep.equal([2]);
+    const off = new Batcher(model, limits);
+    expect(await askAll(off, 'Axa')).to.deep.equal(['A', 'failed: poison', 'failed: poison']);
+  });
+
   it('do not hold up others for longer than the deadline', async () => {
     const model = new Recorded(async () => {
       clock().tick(30);
@@ -431,6 +452,28 @@ describe('the batcher: rows that poison their batch', () => {
       Array(3).fill(crashed),
     );
     expect(later.calls).to.deep.equal(['abc', 'a']);
+  });
+});
+
+describe('the batcher: payloads of a model', () => {
+  it('are those of its one length, or those that it accepts itself', async () => {
+    const bytes = Buffer.from('abcd');
+    const admitted = (model: Partial<Model>): readonly boolean[] => {
+      const batcher = new Batcher(Object.assign(new Recorded(), model), limits);
+      return [0, 1, 2, 3, 4].map((end) => batcher.admits(bytes, 1, Math.max(1, end)));
+    };
+    expect(admitted({})).to.deep.equal([true, true, true, true, true]);
+    expect(admitted({ inputBytes: 2, accepts: () => true })).to.deep.equal([false, false, false, true, false]);
+    const isBc = (source: Buffer, start: number, end: number) => source.toString('utf8', start, end) === 'bc';
+    expect(admitted({ accepts: isBc })).to.deep.equal([false, false, false, true, false]);
+  });
+
+  it('may have several rows each: these are counted', async () => {
+    const seen: number[] = [];
+    const model = Object.assign(new Recorded(), { rowsIn: (payload: Buffer) => Number(String(payload)) });
+    const batcher = new Batcher(model, limits, ({ batch, modelRows }) => void seen.push(batch.rows, modelRows));
+    await askAll(batcher, '315');
+    expect(seen).to.deep.equal([3, 9]);
   });
 });
 

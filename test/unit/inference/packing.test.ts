@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Replies } from '#src/inference/batch.js';
+import { SharedRunError } from '#src/inference/model.js';
 import { packReplies, packRows, unpackReplies, unpackRows } from '#src/inference/threads/packing.js';
 import { repliesOf, rowsOf } from '../../support/rows.js';
 
@@ -26,6 +27,7 @@ describe('what crosses to a thread', () => {
     const reply = fc.oneof(
       bytes,
       fc.string().map((message) => new Error(message)),
+      fc.string().map((message) => new SharedRunError(new Error(message))),
     );
     fc.assert(
       fc.property(fc.array(reply, { minLength: 1, maxLength: 20 }), (rows) => {

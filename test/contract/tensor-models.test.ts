@@ -1,0 +1,410 @@
+// Models whose requests are tensors of any shape: whatever shares a run, each request gets what it gets alone.
+
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { tensorModel } from '#src/inference/backends/tensor-model.js';
+import { type Model, SharedRunError } from '#src/inference/model.js';
+import type { InputPlan, ModelPlan } from '#src/inference/plan.js';
+import { elementsIn, type Tensor } from '#src/tensors/axis.js';
+import type { Dtype } from '#src/tensors/dtypes.js';
+import { tensorOf } from '#src/tensors/literal.js';
+import { encodeStrings } from '#src/tensors/strings.js';
+import type { GraphSpec, NodeSpec } from '../support/onnx-writer.js';
+import { inputPlan, outputPlan, planOf } from '../support/plans.js';
+import { repliesOf, rowsOf } from '../support/rows.js';
+import { openSession, type TensorSession } from '../support/tensor-session.js';
+
+const node = (op: string, inputs: string, outputs: string, attributes: NodeSpec['attributes'] = {}): NodeSpec => ({
+  op,
+  inputs: inputs.split(' '),
+  outputs: outputs.split(' '),
+  attributes,
+});
+
+interface Kind {
+  readonly graph: GraphSpec;
+  readonly plan: ModelPlan;
+  readonly constants?: Readonly<Record<string, Tensor>>;
+  /** Sizes that the open dimension has in requests. */
+  readonly sizes?: readonly number[];
+}
+
+/** x float32[b, seq, 2] → centred over seq, and the largest of each column. */
+const sequences: Kind = {
+  graph: {
+    inputs: [{ name: 'x', dtype: 'float32', shape: ['b', 'seq', 2] }],
+    outputs: [
+      { name: 'centred', dtype: 'float32', shape: ['b', 'seq', 2] },
+      { name: 'most', dtype: 'float32', shape: ['b', 2] },
+    ],
+    nodes: [
+      node('ReduceMean', 'x', 'mean', { axes: [1], keepdims: 1 }),
+      node('Sub', 'x mean', 'centred'),
+      node('ReduceMax', 'x', 'most', { axes: [1], keepdims: 0 }),
+    ],
+  },
+  plan: planOf(
+    [inputPlan('x', 'float32', ['b', 'seq', 2])],
+    [outputPlan('centred', 'float32', ['b', 'seq', 2]), outputPlan('most', 'float32', ['b', 2])],
+  ),
+  sizes: [1, 2, 3, 7],
+};
+
+/** x float32[b, 3] + state float32[2, b, 3] → y = x + state[0], next = state + x. */
+const stateful: Kind = {
+  graph: {
+    inputs: [
+      { name: 'x', dtype: 'float32', shape: ['b', 3] },
+      { name: 'state', dtype: 'float32', shape: [2, 'b', 3] },
+    ],
+    outputs: [
+      { name: 'y', dtype: 'float32', shape: ['b', 3] },
+      { name: 'next', dtype: 'float32', shape: [2, 'b', 3] },
+    ],
+    nodes: [node('Add', 'state x', 'next'), node('ReduceSum', 'next front', 'y', { keepdims: 0 })],
+    constants: [{ name: 'front', shape: [1], values: BigInt64Array.of(0n) }],
+  },
+  plan: planOf(
+    [inputPlan('x', 'float32', ['b', 3]), inputPlan('state', 'float32', [2, 'b', 3])],
+    [outputPlan('y', 'float32', ['b', 3]), outputPlan('next', 'float32', [2, 'b', 3])],
+  ),
+};
+
+/** Strings of any number, and numbers behind them: both back, the numbers first. */
+const strings: Kind = {
+  graph: {
+    inputs: [
+      { name: 's', dtype: 'string', shape: ['b', 'n'] },
+      { name: 'k', dtype: 'int64', shape: ['b', 'n'] },
+    ],
+    outputs: [
+      { name: 'negative', dtype: 'int64', shape: ['b', 'n'] },
+      { name: 'twice', dtype: 'string', shape: ['b', 'm'] },
+    ],
+    nodes: [node('Neg', 'k', 'negative'), node('Concat', 's s', 'twice', { axis: 1 })],
+  },
+  plan: planOf(
+    [inputPlan('s', 'string', ['b', 'n']), inputPlan('k', 'int64', ['b', 'n'])],
+    [outputPlan('negative', 'int64', ['b', 'n']), outputPlan('twice', 'string', ['b', 'twice_1'])],
+  ),
+  sizes: [1, 2, 5],
+};
+
+/** Requests with the same factor share a run. */
+const shared: Kind = {
+  graph: {
+    inputs: [
+      { name: 'x', dtype: 'float32', shape: ['b', 2] },
+      { name: 'factor', dtype: 'float32', shape: [] },
+    ],
+    outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 2] }],
+    nodes: [node('Mul', 'x factor', 'y')],
+  },
+  plan: planOf(
+    [inputPlan('x', 'float32', ['b', 2]), inputPlan('factor', 'float32', [], 'shared')],
+    [outputPlan('y', 'float32', ['b', 2])],
+  ),
+};
+
+/** factor is a constant; ones, which fills the shape that x has, as well. */
+const constant: Kind = {
+  graph: {
+    inputs: [
+      { name: 'factor', dtype: 'float32', shape: [] },
+      { name: 'x', dtype: 'float32', shape: ['b', 'n'] },
+      { name: 'ones', dtype: 'float32', shape: ['b', 'n'] },
+    ],
+    outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 'n'] }],
+    nodes: [node('Mul', 'x factor', 'product'), node('Add', 'product ones', 'y')],
+  },
+  plan: planOf(
+    [
+      { ...inputPlan('factor', 'float32', [], 'shared'), isConstant: true },
+      inputPlan('x', 'float32', ['b', 'n']),
+      { ...inputPlan('ones', 'float32', ['b', 'n']), isConstant: true },
+    ],
+    [outputPlan('y', 'float32', ['b', 'n'])],
+  ),
+  constants: { factor: tensorOf(3, 'float32', []), ones: tensorOf(1, 'float32', []) },
+  sizes: [1, 4],
+};
+
+/** No batch at all: one request a run, with an output whose size depends on the data. */
+const alone: Kind = {
+  graph: {
+    inputs: [
+      { name: 'x', dtype: 'float32', shape: ['n'] },
+      { name: 'least', dtype: 'float32', shape: [] },
+    ],
+    outputs: [{ name: 'places', dtype: 'int64', shape: [1, 'found'] }],
+    nodes: [node('Greater', 'x least', 'isMore'), node('NonZero', 'isMore', 'places')],
+  },
+  plan: planOf(
+    [inputPlan('x', 'float32', ['n']), inputPlan('least', 'float32', [])],
+    [outputPlan('places', 'int64', [1, 'found'])],
+    { runsAloneBecause: 'it has no batch' },
+  ),
+  sizes: [1, 3],
+};
+
+/** A fixed batch of 4, whose rows the server fills up, along the second axis. */
+const fixedBatch: Kind = {
+  graph: {
+    inputs: [{ name: 'x', dtype: 'int32', shape: [2, 4] }],
+    outputs: [{ name: 'y', dtype: 'int32', shape: [2, 4] }],
+    nodes: [node('Neg', 'x', 'y')],
+  },
+  plan: planOf(
+    [{ ...inputPlan('x', 'int32', [2, 4], 1), requestDims: [2, 1] }],
+    [{ ...outputPlan('y', 'int32', [2, 4], 1), requestDims: [2, 1] }],
+    { fixedBatch: 4 },
+  ),
+};
+
+/** Requests of several rows. */
+const rows: Kind = {
+  graph: sequences.graph,
+  plan: planOf(
+    [{ ...inputPlan('x', 'float32', ['b', 'seq', 2]), requestDims: ['rows', 3, 2] }],
+    [
+      { ...outputPlan('centred', 'float32', ['b', 'seq', 2]), requestDims: ['rows', 3, 2] },
+      { ...outputPlan('most', 'float32', ['b', 2]), requestDims: ['rows', 2] },
+    ],
+  ),
+  sizes: [1, 2, 5],
+};
+
+const kinds: Readonly<Record<string, Kind>> = {
+  sequences,
+  stateful,
+  strings,
+  shared,
+  constant,
+  alone,
+  fixedBatch,
+  rows,
+};
+
+const text = fc.string({ unit: 'binary', maxLength: 5 }).map((string) => string.replaceAll('\0', '0'));
+
+/** The tensors of a request with this size of the open dimension. */
+const tensorsOf = (inputs: readonly InputPlan[], size: number): fc.Arbitrary<readonly Tensor[]> =>
+  fc.tuple(
+    ...inputs.map(({ dtype, requestDims, batchAxis }): fc.Arbitrary<Tensor> => {
+      const dims = requestDims.map((dim) => (typeof dim === 'number' ? dim : size));
+      const length = elementsIn(dims);
+      if (dtype === 'string')
+        return fc.array(text, { minLength: length, maxLength: length }).map((data) => ({ dtype, dims, data }));
+      // Few values of what requests share, so that some share a run.
+      const value = batchAxis === 'shared' ? fc.constantFrom(1, 2) : fc.integer({ min: -100, max: 100 });
+      return fc
+        .array(value, { minLength: length, maxLength: length })
+        .map((numbers) => (length === 0 ? { dtype, dims, data: new Uint8Array(0) } : flat(numbers, dtype, dims)));
+    }),
+  );
+
+function flat(numbers: readonly number[], dtype: Dtype, dims: readonly number[]): Tensor {
+  const { data } = tensorOf(numbers, dtype, [numbers.length]);
+  return { dtype, dims, data } as Tensor;
+}
+
+const payloadOf = (tensors: readonly Tensor[]): Buffer =>
+  Buffer.concat(
+    tensors.map(({ dtype, data }) => (dtype === 'string' ? encodeStrings(data as string[]) : data) as Buffer),
+  );
+
+class Opened {
+  readonly session: TensorSession;
+  readonly model: Model;
+  readonly inputs: readonly InputPlan[];
+  readonly #kind: Kind;
+
+  constructor(kind: Kind, session: TensorSession, maxBatchSize: number) {
+    const { plan, constants = {} } = kind;
+    this.session = session;
+    this.#kind = kind;
+    this.inputs = plan.inputs.filter(({ isConstant }) => !isConstant);
+    const options = { plan, maxBatchSize, sample: null, constants: new Map(Object.entries(constants)) };
+    this.model = tensorModel({ ...options, run: session.run, close: session.close });
+  }
+
+  /** The replies to a batch, in hexadecimal digits. */
+  async replies(requests: readonly (readonly Tensor[])[]): Promise<readonly string[]> {
+    return repliesOf(await this.model.run(rowsOf(requests.map(payloadOf))), requests.length);
+  }
+
+  /** What ONNX Runtime itself answers to a request alone. */
+  async reference(request: readonly Tensor[]): Promise<string> {
+    const { constants = {}, plan } = this.#kind;
+    const feeds: Record<string, Tensor> = { ...constants };
+    for (const [i, { name }] of this.inputs.entries()) feeds[name] = request[i] as Tensor;
+    if (plan.fixedBatch !== null) {
+      const { dims, data } = feeds.x as { dims: readonly number[]; data: Uint8Array };
+      const wide = new Int32Array(8);
+      const values = new Int32Array(new Uint8Array(data).buffer);
+      wide[0] = values[0] as number;
+      wide[4] = values[1] as number;
+      const [output] = await this.session.run({
+        x: { dtype: 'int32', dims: [dims[0] as number, 4], data: new Uint8Array(wide.buffer) },
+      });
+      const answer = new Int32Array(new Uint8Array(output?.data as Uint8Array).buffer);
+      return Buffer.from(Int32Array.of(answer[0] as number, answer[4] as number).buffer).toString('hex');
+    }
+    if (plan.inputs.some(({ name }) => name === 'ones')) feeds.ones = tensorOf(1, 'float32', (feeds.x as Tensor).dims);
+    return payloadOf(await this.session.run(feeds)).toString('hex');
+  }
+}
+
+const requestOf = ({ plan, sizes = [0] }: Kind): fc.Arbitrary<readonly Tensor[]> =>
+  fc.constantFrom(...sizes).chain((size) =>
+    tensorsOf(
+      plan.inputs.filter(({ isConstant }) => !isConstant),
+      size,
+    ),
+  );
+
+describe('a model of tensors', () => {
+  const opened: TensorSession[] = [];
+  const open = async (kind: Kind, maxBatchSize = 6): Promise<Opened> => {
+    const session = await openSession(kind.graph);
+    opened.push(session);
+    return new Opened(kind, session, maxBatchSize);
+  };
+  after(() => Promise.all(opened.map((session) => session.close())));
+
+  for (const [name, kind] of Object.entries(kinds))
+    it(`answers each request of a batch as ONNX Runtime answers it alone, bit for bit: ${name}`, async () => {
+      const one = await open(kind);
+      const requests = fc.array(requestOf(kind), { minLength: 1, maxLength: 12 });
+      await fc.assert(
+        fc.asyncProperty(requests, async (requests) => {
+          const expected: string[] = [];
+          for (const request of requests) expected.push(await one.reference(request));
+          one.session.runs.length = 0;
+          expect(await one.replies(requests)).to.deep.equal(expected);
+          const mayShare = kind.plan.runsAloneBecause === null;
+          const shapes = new Set(requests.map((request) => payloadOf(request).length)).size;
+          if (mayShare && shapes === 1 && requests.length > 6)
+            expect(one.session.runs.length).to.be.below(requests.length);
+          if (!mayShare) expect(one.session.runs).to.have.lengthOf(requests.length);
+        }),
+        { numRuns: 60 },
+      );
+    });
+
+  it('runs requests of one shape together, in as few runs as the largest batch allows', async () => {
+    const { model, session } = await open(sequences, 4);
+    const payloads = [2, 3, 2, 2, 3, 2, 2].map((length) => Buffer.alloc(length * 8, length));
+    await model.run(rowsOf(payloads));
+    expect(session.runs).to.deep.equal(['4,2,2', '2,3,2', '1,2,2']);
+  });
+
+  it('tells after each run that it goes on', async () => {
+    const { model } = await open(sequences, 4);
+    let lots = 0;
+    await model.run(rowsOf([2, 3, 2, 4].map((length) => Buffer.alloc(length * 8))), () => lots++);
+    expect(lots).to.equal(3);
+  });
+
+  it('never splits a request of several rows, nor runs more rows than the largest batch', async () => {
+    const { model, session } = await open(rows, 6);
+    const payloads = [4, 3, 2, 6, 1].map((count) => Buffer.alloc(count * 24));
+    const { rows: replies } = (await model.run(rowsOf(payloads))) as { rows: readonly Uint8Array[] };
+    expect(replies.map(({ length }) => length)).to.deep.equal([4, 3, 2, 6, 1].map((count) => count * (24 + 8)));
+    expect(session.runs).to.deep.equal(['4,3,2', '5,3,2', '6,3,2', '1,3,2']);
+    expect(payloads.map((payload) => model.rowsIn?.(payload))).to.deep.equal([4, 3, 2, 6, 1]);
+    expect(model.accepts?.(Buffer.alloc(7 * 24), 0, 7 * 24)).to.equal(false);
+  });
+
+  it('keeps the bits of every NaN, of numbers that are joined and split along any axis', async () => {
+    const identity: Kind = {
+      graph: {
+        inputs: [{ name: 'x', dtype: 'float32', shape: [2, 'b'] }],
+        outputs: [{ name: 'y', dtype: 'float32', shape: [2, 'b'] }],
+        nodes: [node('Identity', 'x', 'y')],
+      },
+      plan: planOf([inputPlan('x', 'float32', [2, 'b'])], [outputPlan('y', 'float32', [2, 'b'])]),
+    };
+    const { model } = await open(identity);
+    const payloads = [0x7fc00001, 0x7f800001, 0xffc12345, 1].map((bits) => {
+      const row = Buffer.alloc(8);
+      row.writeUInt32LE(bits >>> 0, 0);
+      row.writeUInt32LE((bits ^ 3) >>> 0, 4);
+      return row;
+    });
+    const replies = repliesOf(await model.run(rowsOf(payloads)), 4);
+    expect(replies).to.deep.equal(payloads.map((payload) => payload.toString('hex')));
+  });
+
+  it('fails the requests of a run that fails, and no others, and says that alone they may succeed', async () => {
+    const gather: Kind = {
+      graph: {
+        inputs: [{ name: 'i', dtype: 'int64', shape: ['b', 'n'] }],
+        outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 'n'] }],
+        nodes: [node('Gather', 'table i', 'y')],
+        constants: [{ name: 'table', shape: [3], values: Float32Array.of(5, 6, 7) }],
+      },
+      plan: planOf([inputPlan('i', 'int64', ['b', 'n'])], [outputPlan('y', 'float32', ['b', 'n'])]),
+    };
+    const { model } = await open(gather);
+    const request = (...indices: readonly number[]): Buffer => Buffer.from(BigInt64Array.from(indices, BigInt).buffer);
+    const bad = [request(0, 1), request(2), request(9), request(1, 1), request(1, 1, 99)];
+    const { rows: replies } = (await model.run(rowsOf(bad))) as { rows: readonly (Uint8Array | Error)[] };
+    expect(replies.map((reply) => (reply instanceof Error ? reply.name : reply.length))).to.deep.equal([
+      8,
+      'SharedRunError',
+      'SharedRunError',
+      8,
+      'Error',
+    ]);
+    expect((replies[2] as SharedRunError).message).to.match(/out of data bounds/);
+  });
+
+  it('takes no answer of a shared run that is not what the plan says', async () => {
+    /** Rows with a number of 1000 or more are left out. */
+    const bounded: Kind = {
+      graph: {
+        inputs: [{ name: 'x', dtype: 'float32', shape: ['b', 'n'] }],
+        outputs: [{ name: 'y', dtype: 'float32', shape: null }],
+        constants: [{ name: 'limit', shape: [1], values: Float32Array.of(1000) }],
+        nodes: [
+          node('ReduceMax', 'x', 'most', { axes: [1], keepdims: 0 }),
+          node('Less', 'most limit', 'isSmall'),
+          node('Compress', 'x isSmall', 'y', { axis: 0 }),
+        ],
+      },
+      plan: planOf([inputPlan('x', 'float32', ['b', 'n'])], [outputPlan('y', 'float32', ['b', 'n'])]),
+    };
+    const { model } = await open(bounded);
+    const row = (...numbers: readonly number[]): Buffer => Buffer.from(Float32Array.from(numbers).buffer);
+    const { rows: replies } = (await model.run(rowsOf([row(1, 2), row(3), row(4, 2000)]))) as {
+      rows: readonly (Uint8Array | Error)[];
+    };
+    expect(replies[0]).to.be.instanceOf(SharedRunError);
+    expect((replies[2] as Error).message).to.match(/output y has the shape \[1,2\] in a run of 2 rows, not \[2,2\]/);
+    expect(Buffer.from(replies[1] as Uint8Array)).to.deep.equal(row(3));
+    const single = await model.run(rowsOf([row(4, 2000)]));
+    expect(repliesOf(single, 1)).to.deep.equal(['']);
+  });
+
+  it('of zero elements is answered', async () => {
+    const concat: Kind = {
+      graph: {
+        inputs: [
+          { name: 'x', dtype: 'float32', shape: ['b', 2] },
+          { name: 'past', dtype: 'float32', shape: ['b', 'p'] },
+        ],
+        outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 'q'] }],
+        nodes: [node('Concat', 'past x', 'y', { axis: 1 })],
+      },
+      plan: planOf(
+        [inputPlan('x', 'float32', ['b', 2]), { ...inputPlan('past', 'float32', ['b', 'p']), requestDims: [1, 0] }],
+        [outputPlan('y', 'float32', ['b', 'q'])],
+      ),
+    };
+    const { model } = await open(concat);
+    const payloads = [Buffer.alloc(8, 1), Buffer.alloc(8, 2)];
+    expect(model.inputBytes).to.equal(8);
+    expect(repliesOf(await model.run(rowsOf(payloads)), 2)).to.deep.equal(payloads.map((row) => row.toString('hex')));
+  });
+});
