@@ -6,14 +6,19 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
+import type { Tensor } from '../../tensors/axis.js';
+import { type Dtype, dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
 import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
-import type { TensorOverrides } from '../overrides.js';
+import { noOverrides, type TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
+import { findPlan, type Runnable } from './find-plan.js';
 import ort from './onnx-runtime.js';
-import { type OutputSpec, type OutputTensor, type ProofSettings, prove } from './proof.js';
+import type { OutputTensor, ProofSettings } from './proof.js';
+import { payloadOf } from './samples.js';
+import { signatureOf, type TensorMetadata } from './signature.js';
 import { describeRow, type RowSpec, rowSpec } from './tensor.js';
+import { tensorModel } from './tensor-model.js';
 
 interface Signature {
   readonly inputs: readonly RowSpec[];
@@ -49,54 +54,95 @@ export async function loadOnnxModel(
   }
 }
 
-async function provenModel(session: ort.InferenceSession, proving: ProofSettings): Promise<Model> {
-  const signature = signatureOf(session);
-  const { inputs, inputBytes, fixedBatch } = signature;
-  const provable = {
-    inputs,
-    fixedBatch,
-    openOutputs: openOutputsOf(session),
-    run: async (rows: readonly Buffer[]) =>
-      outputsOf(session, await session.run(feeds(signature, sourceOf(rows), 0, rows.length), quietly)),
-  };
-  const { outputs, runsAloneBecause, sample } = await prove(provable, proving);
-  if (runsAloneBecause !== null && fixedBatch !== null)
-    throw new Error(
-      `its batch has a fixed size of ${fixedBatch}, and its rows are not independent: ${runsAloneBecause}; export it with a dynamic batch dimension, or with one of 1`,
-    );
+async function provenModel(
+  session: ort.InferenceSession,
+  { overrides = noOverrides, ...proving }: ProofSettings & { readonly overrides?: TensorOverrides },
+): Promise<Model> {
+  const signature = signatureOf(
+    session.inputMetadata as readonly TensorMetadata[],
+    session.outputMetadata as readonly TensorMetadata[],
+    overrides,
+  );
+  const fetches = signature.outputs.filter(({ isReturned }) => isReturned).map(({ name }) => name);
+  const runTensors: Runnable['run'] = async (inputs) =>
+    tensorsOf(await session.run(tensorFeeds(inputs), fetches, quietly), fetches);
+  const { plan, sample } = await findPlan({ ...signature, run: runTensors }, overrides, proving);
+  const payload = sample === null ? null : payloadOf(sample);
+  const rows = rowsIn(plan, openOutputsOf(session));
+  if (rows !== null) return rowModel(session, rows, plan, payload);
+  const constants = new Map<string, Tensor>();
+  for (const { name, constant } of signature.inputs) if (constant !== null) constants.set(name, constant);
+  return tensorModel({
+    plan,
+    constants,
+    maxBatchSize: proving.maxBatchSize,
+    sample: payload,
+    run: runTensors,
+    close: () => session.release(),
+  });
+}
+
+function rowModel(
+  session: ort.InferenceSession,
+  { signature, outputs }: RowForm,
+  plan: ModelPlan,
+  sample: Buffer | null,
+): Model {
   return {
-    inputBytes,
+    inputBytes: signature.inputBytes,
     outputBytes: outputs.some(({ isVarying }) => isVarying) ? null : outputs.reduce((sum, { bytes }) => sum + bytes, 0),
-    fixedRows: fixedBatch,
-    runsAloneBecause,
-    plan: planOf(signature, outputs, runsAloneBecause),
+    fixedRows: signature.fixedBatch,
+    runsAloneBecause: null,
+    plan,
     concurrency: 1,
     mayReplyWithInput: false,
     sample,
-    description: `onnx ${inputs.map(describeRow).join(' + ')} → ${outputs.map(describeOutput).join(' + ')}`,
+    description: `onnx ${signature.inputs.map(describeRow).join(' + ')} → ${outputs.map(describeOutput).join(' + ')}`,
     run: (rows, onLot) => run(session, signature, outputs, rows, onLot),
     close: () => session.release(),
   };
 }
 
-function planOf(
-  { inputs, fixedBatch }: Signature,
-  outputs: readonly OutputSpec[],
-  runsAloneBecause: string | null,
-): ModelPlan {
-  const tensor = ({ name, dtype, dims }: RowSpec): TensorPlan => ({
-    name,
-    dtype,
-    dims: [fixedBatch ?? 'batch', ...dims],
-    batchAxis: runsAloneBecause === null ? 0 : 'none',
-    requestDims: [1, ...dims],
-  });
+interface OutputSpec extends RowSpec {
+  /** Whether its dimensions differ from row to row: then each row is a run of its own. */
+  readonly isVarying: boolean;
+  /** Whether the model leaves a dimension besides the batch open: it may differ for rows that were not tried. */
+  readonly isOpen: boolean;
+}
+
+interface RowForm {
+  readonly signature: Signature;
+  readonly outputs: readonly OutputSpec[];
+}
+
+/** The plan as rows of a fixed size; null when requests are anything else. */
+function rowsIn(
+  { inputs, outputs, fixedBatch, runsAloneBecause }: ModelPlan,
+  openOutputs: ReadonlySet<string>,
+): RowForm | null {
+  const isRow = ({ dtype, batchAxis, requestDims }: TensorPlan): boolean =>
+    dtype !== 'string' && batchAxis === 0 && requestDims[0] === 1;
+  const isFixed = ({ requestDims }: TensorPlan): boolean => requestDims.every((dim) => typeof dim === 'number');
+  const areRows =
+    runsAloneBecause === null &&
+    inputs.every((input) => isRow(input) && isFixed(input)) &&
+    outputs.every((output) => isRow(output) && output.isReturned && (isFixed(output) || fixedBatch === 1));
+  if (!areRows) return null;
+  const spec = ({ name, dtype, requestDims }: TensorPlan): RowSpec =>
+    rowSpec(
+      name,
+      dtype as Dtype,
+      requestDims.slice(1).map((dim) => (typeof dim === 'number' ? dim : 0)),
+    );
+  const specs = inputs.map(spec);
+  const inputBytes = specs.reduce((sum, { bytes }) => sum + bytes, 0);
   return {
-    inputs: inputs.map((input) => ({ ...tensor(input), isConstant: false })),
-    outputs: outputs.map((output) => ({ ...tensor(output), isReturned: true, labels: null })),
-    fixedBatch,
-    runsAloneBecause,
-    notes: [],
+    signature: { inputs: specs, inputBytes, fixedBatch },
+    outputs: outputs.map((output) => ({
+      ...spec(output),
+      isVarying: !isFixed(output),
+      isOpen: openOutputs.has(output.name),
+    })),
   };
 }
 
@@ -115,57 +161,33 @@ function openOutputsOf(session: ort.InferenceSession): ReadonlySet<string> {
 const describeOutput = (output: OutputSpec): string =>
   output.isVarying ? `${output.name} ${output.dtype}[varying]` : describeRow(output);
 
-const sourceOf = (rows: readonly Buffer[]): Pick<RowSource, 'rows' | 'copyRow'> => ({
-  rows: rows.length,
-  copyRow: (i, target, at, from, length) => void rows[i]?.copy(target, at, from, from + length),
-});
+function tensorFeeds(inputs: Readonly<Record<string, Tensor>>): Record<string, ort.Tensor> {
+  const feeds: Record<string, ort.Tensor> = {};
+  for (const [name, { dtype, dims, data }] of Object.entries(inputs)) feeds[name] = ortTensor(dtype, dims, data);
+  return feeds;
+}
+
+function ortTensor(dtype: Tensor['dtype'], dims: readonly number[], data: Tensor['data']): ort.Tensor {
+  if (dtype === 'string') return new ort.Tensor('string', data as string[], dims);
+  const { buffer, byteOffset, byteLength } = data as Uint8Array<ArrayBuffer>;
+  return new ort.Tensor(dtype, typedView(dtype, buffer, byteLength / dtypes[dtype].bytes, byteOffset) as never, dims);
+}
+
+/** The outputs of a run, in the order of the model. */
+function tensorsOf(results: ort.InferenceSession.ReturnType, names: readonly string[]): readonly OutputTensor[] {
+  return names.map((name) => {
+    const { type, dims, data } = results[name] as ort.Tensor;
+    if (type === 'string') return { name, dtype: 'string', dims, data: data as string[] };
+    if (!isDtype(type)) throw new Error(`the output ${name} has the dtype ${type}, which cannot be a reply`);
+    const { buffer, byteOffset, byteLength } = data as Uint8Array<ArrayBuffer>;
+    return { name, dtype: type, dims, data: new Uint8Array(buffer, byteOffset, byteLength) };
+  });
+}
 
 function modelFile(path: string): string {
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, 'model.onnx') : path;
   if (!existsSync(file)) throw new Error(`there is no model file at ${file}`);
   return file;
-}
-
-function signatureOf(session: ort.InferenceSession): Signature {
-  const batchDims = new Set<number | string>();
-  const inputs = session.inputMetadata.map((input) => {
-    if (!input.isTensor) throw new Error(`input ${input.name} is no tensor: only tensors can be a payload`);
-    if (!isDtype(input.type))
-      throw new Error(
-        `input ${input.name} has dtype ${input.type}: a row needs elements of a fixed size (${Object.keys(dtypes).join(', ')})`,
-      );
-    const [batchDim, ...dims] = input.shape;
-    if (batchDim === undefined)
-      throw new Error(`input ${input.name} has no batch dimension: export the model with one in front`);
-    const dynamic = dims.find((dim) => typeof dim !== 'number' || dim < 1);
-    if (dynamic !== undefined)
-      throw new Error(
-        `input ${input.name} has the dynamic dimension ${dynamic} besides the batch: export the model with a fixed one`,
-      );
-    batchDims.add(typeof batchDim === 'number' && batchDim > 0 ? batchDim : 'dynamic');
-    return rowSpec(input.name, input.type, dims as number[]);
-  });
-  if (inputs.length === 0) throw new Error('the model has no input');
-  if (batchDims.size > 1) throw new Error(`the inputs disagree on the batch dimension (${[...batchDims].join(', ')})`);
-  const [batchDim] = batchDims;
-  return {
-    inputs,
-    inputBytes: inputs.reduce((sum, input) => sum + input.bytes, 0),
-    fixedBatch: typeof batchDim === 'number' ? batchDim : null,
-  };
-}
-
-/** The outputs of a run, in the order of the model. */
-function outputsOf(session: ort.InferenceSession, results: ort.InferenceSession.ReturnType): readonly OutputTensor[] {
-  return session.outputNames.map((name) => {
-    const { type, dims, data } = results[name] as ort.Tensor;
-    if (!isDtype(type))
-      throw new Error(
-        `output ${name} has dtype ${type}: a reply needs elements of a fixed size (${Object.keys(dtypes).join(', ')})`,
-      );
-    const { buffer, byteOffset, byteLength } = data as Uint8Array;
-    return { name, dtype: type, dims, bytes: new Uint8Array(buffer, byteOffset, byteLength) };
-  });
 }
 
 async function run(

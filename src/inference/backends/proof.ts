@@ -1,39 +1,39 @@
-// Proves, before the model serves, that a batch does not change an answer: rows that look like data are run alone and
-// together, in several orders and at several batch sizes, and the shapes and values of the outputs are compared. Most
-// models treat each row by itself. Some do not: dynamically quantised ones use one scale for the whole batch, others
-// have a softmax or a sum over the batch, or an output that does not grow with it. Such a model must run one request at
-// a time, or clients get answers that depend on the requests of others.
+// Proves, before the model serves, that a batch does not change an answer: requests that look like data are run alone
+// and together, in several orders and at several batch sizes, and the shapes and values of the outputs are compared.
+// Most models treat each request by itself. Some do not: dynamically quantised ones use one scale for the whole batch,
+// others have a softmax or a sum over the batch, or an output that does not grow with it. Such a model must run one
+// request at a time, or clients get answers that depend on the requests of others.
 //
-//   rows alone ─▶ references ─▶ 2, 2, 3, 8, 16 … rows together, other orders, other neighbours ─▶ equal? ─▶ batches
-//                                                                                              └ no ─▶ alone, and why
+//   alone ─▶ references ─▶ 2, 2, 3, 8, 16 … together, other orders, other neighbours ─▶ equal? ─▶ batches
+//                                                                                    └ no ─▶ alone, and why
 //
-// It takes some milliseconds for a small model. A slow one gets fewer rows and sizes: at least two rows, and batches of
-// 2 and 3.
+// The requests of a run lie one after another along one axis of each input, or share the input; along which axis of each
+// output the answers lie is what grows from one request to two. It takes some milliseconds for a small model. A slow one
+// gets fewer requests and sizes: at least two requests, and batches of 2 and 3.
 
+import { elementsIn, joined, resized, split, type Tensor } from '../../tensors/axis.js';
 import { type Dtype, dtypes, typedView } from '../../tensors/dtypes.js';
 import { textOfThrown } from '../../thrown.js';
 import type { BatchTolerance } from '../model.js';
-import { fromHalf, generator, type Reach, reaches, sampleRow } from './sample-rows.js';
-import type { RowSpec } from './tensor.js';
+import { fromHalf, generator, type Reach, reaches, type Shaped, sampleRequest } from './samples.js';
 
 /** One output of one run. */
-export interface OutputTensor {
+export type OutputTensor = Tensor & { readonly name: string };
+
+/** An input of one request. */
+export interface JoinedInput extends Shaped {
   readonly name: string;
-  readonly dtype: Dtype;
-  readonly dims: readonly number[];
-  /** The bytes of its elements. */
-  readonly bytes: Uint8Array;
+  /** The axis along which the requests of a run lie one after another; `shared`: it is the same for all of them. */
+  readonly axis: number | 'shared';
 }
 
-/** A model to be proved. */
+/** A model, and how it would run several requests at once. */
 export interface Provable {
-  readonly inputs: readonly RowSpec[];
+  readonly inputs: readonly JoinedInput[];
   /** The batch size that the model requires, or null when its batch dimension is dynamic. */
   readonly fixedBatch: number | null;
-  /** The outputs with a dimension besides the batch whose size the model does not state. */
-  readonly openOutputs: ReadonlySet<string>;
-  /** Runs these rows as one batch; with a fixed batch size there are exactly that many. */
-  run(rows: readonly Buffer[]): Promise<readonly OutputTensor[]>;
+  /** Runs the model with a tensor for each input. */
+  run(inputs: readonly Tensor[]): Promise<readonly OutputTensor[]>;
 }
 
 export interface ProofSettings {
@@ -43,186 +43,216 @@ export interface ProofSettings {
 }
 
 export interface Proof {
-  /** The outputs that answer one row. */
-  readonly outputs: readonly OutputSpec[];
-  /** Why rows must not share a run; null when they may. */
-  readonly runsAloneBecause: string | null;
-  /** A row that the model accepts, and that looks like data. */
-  readonly sample: Buffer;
+  /** Why requests must not share a run; null when they may. */
+  readonly difference: string | null;
+  /** For each output the axis along which the answers lie one after another; null for one without such an axis. */
+  readonly axes: readonly (number | null)[];
 }
 
-export interface OutputSpec extends RowSpec {
-  /** Whether its dimensions differ from row to row: then `dims` and `bytes` are those of the first row tried. */
-  readonly isVarying: boolean;
-  /** Whether the model leaves a dimension besides the batch open: it may differ for rows that were not tried. */
-  readonly isOpen: boolean;
-}
-
-/** The time for the larger batches; and the number of different rows, if there is time for them. */
+/** The time for the larger batches; and the number of different requests, if there is time for them. */
 const budgetMs = 500;
-const mostRows = 8;
+const mostRequests = 8;
 /** Kernels take different code paths at different sizes, most often at powers of two. */
 const sizes = [2, 2, 3, 3, 8, 16, 33, 64] as const;
 const leastSizes = 4;
+/** A run that takes longer is slow: it is repeated as seldom as possible. */
+const slowMs = 50;
 /** The most characters of a message of ONNX Runtime. */
 const mostText = 200;
 
-/** Rejects with the model's own error when it cannot run a single row. */
-export async function prove(model: Provable, { maxBatchSize, tolerance }: ProofSettings): Promise<Proof> {
-  const { rows, references, oneMs } = await runAlone(model);
-  const outputs = specsOf(model, references);
-  const [sample] = rows as [Buffer];
-  const proof = (runsAloneBecause: string | null): Proof => ({ outputs, runsAloneBecause, sample });
-  // In a fixed batch of 1 each row is a lot of its own, so its bytes are its own.
-  if (maxBatchSize === 1 || model.fixedBatch === 1) return proof(null);
-  const varying = outputs.find(({ isVarying }) => isVarying);
-  if (varying !== undefined)
-    return proof(`the output ${varying.name} has other dimensions for other rows: [${varying.dims}] for the first`);
-  return proof(await differenceIn(model, rows, references, oneMs, maxBatchSize, tolerance));
-}
-
-interface Alone {
-  readonly rows: readonly Buffer[];
-  /** For each row, what the model answers when the row runs alone. */
+/** Requests that were run alone. */
+export interface Alone {
+  readonly requests: readonly (readonly Tensor[])[];
+  /** For each request, what the model answers when it runs alone. */
   readonly references: readonly (readonly OutputTensor[])[];
   readonly oneMs: number;
+  /** How far the values of each input reach. */
+  readonly reachOf: readonly Reach[];
 }
 
-/** Runs rows alone, with values that reach as far as the model allows. */
-async function runAlone(model: Provable): Promise<Alone> {
+type Attempt = Alone | { readonly error: unknown };
+
+/** Runs requests alone, with values that reach as far as the model allows. Rejects with the model's own error. */
+export async function runAlone(model: Provable): Promise<Alone> {
   const reachOf = model.inputs.map((): Reach => 'wide');
-  const attempt = await runRows(model, reachOf);
-  if ('rows' in attempt) return (await runFar(model, attempt)) ?? attempt;
+  const attempt = await runRequests(model, reachOf);
+  if ('requests' in attempt) return (await runFar(model, attempt)) ?? attempt;
   // Tries each input with the others at zero: most often one of them is an index, and the rest may stay data.
   const apart: Reach[] = [];
   for (const k of model.inputs.keys()) apart.push(await farthestReach(model, k));
-  const together = await runRows(model, apart);
-  if ('rows' in together) return together;
+  const together = await runRequests(model, apart);
+  if ('requests' in together) return together;
   for (const reach of reaches.slice(2)) {
-    const lower = await runRows(
+    const lower = await runRequests(
       model,
       apart.map((own) => (reaches.indexOf(own) > reaches.indexOf(reach) ? own : reach)),
     );
-    if ('rows' in lower) return lower;
-    if (reach === 'zeros') throw lower.error;
+    if ('requests' in lower) return lower;
+    if (reach === 0) throw lower.error;
   }
   throw attempt.error;
 }
 
-/** Equal answers to all rows show nothing: tries rows that reach farther. Null when not needed, or no more is shown. */
+/** Equal answers to all requests show nothing: tries some that reach farther. Null when not needed, or in vain. */
 async function runFar(model: Provable, { references }: Alone): Promise<Alone | null> {
   const areAlike = (all: Alone['references']): boolean =>
-    all.every((outputs) =>
-      outputs.every(({ bytes }, k) => all[0]?.[k] !== undefined && isSame(bytes, all[0][k].bytes)),
-    );
+    all.every((outputs) => outputs.every((output, k) => all[0]?.[k] !== undefined && isSame(output, all[0][k])));
   if (!areAlike(references)) return null;
-  const far = await runRows(
+  const far = await runRequests(
     model,
     model.inputs.map((): Reach => 'far'),
   );
-  return 'rows' in far && !areAlike(far.references) ? far : null;
+  return 'requests' in far && !areAlike(far.references) ? far : null;
 }
 
-const isSame = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+function isSame(a: Tensor, b: Tensor): boolean {
+  if (a.dtype === 'string' || b.dtype === 'string')
+    return a.data.length === b.data.length && a.data.every((item, i) => item === b.data[i]);
+  return Buffer.compare(a.data, b.data) === 0;
+}
 
 async function farthestReach(model: Provable, k: number): Promise<Reach> {
   for (const reach of reaches.slice(1)) {
-    const attempt = await runRows(
+    const attempt = await runRequests(
       model,
-      model.inputs.map((_, i) => (i === k ? reach : 'zeros')),
+      model.inputs.map((_, i) => (i === k ? reach : 0)),
       2,
     );
-    if ('rows' in attempt) return reach;
+    if ('requests' in attempt) return reach;
   }
-  return 'zeros';
+  return 0;
 }
 
-/** Runs each row alone: in a fixed batch, first and with zeros behind it. */
-async function runRows(
-  model: Provable,
-  reachOf: readonly Reach[],
-  most = mostRows,
-): Promise<Alone | { readonly error: unknown }> {
-  const rows: Buffer[] = [];
+/** Runs each request alone: in a fixed batch, first and with zeros behind it. */
+export async function runRequests(model: Provable, reachOf: readonly Reach[], most = mostRequests): Promise<Attempt> {
+  const requests: (readonly Tensor[])[] = [];
   const references: (readonly OutputTensor[])[] = [];
   let oneMs = 0;
   try {
-    for (let spentMs = 0; rows.length < 2 || (rows.length < most && spentMs + oneMs < budgetMs / 4); spentMs += oneMs) {
-      const row = sampleRow(model.inputs, reachOf, rows.length);
+    for (
+      let spentMs = 0;
+      requests.length < 2 || (requests.length < most && spentMs + oneMs < budgetMs / 4);
+      spentMs += oneMs
+    ) {
+      const sample = sampleRequest(model.inputs, reachOf, requests.length);
+      const [first = sample] = requests;
+      const request = sample.map((tensor, k) => (model.inputs[k]?.axis === 'shared' ? (first[k] as Tensor) : tensor));
       const startedAt = performance.now();
-      references.push(await model.run(padded(model, [row])));
-      rows.push(row);
+      references.push(await runTogether(model, [request]));
+      requests.push(request);
       oneMs = performance.now() - startedAt;
     }
-    return { rows, references, oneMs };
+    return { requests, references, oneMs, reachOf };
   } catch (error) {
     return { error };
   }
 }
 
-function padded({ fixedBatch, inputs }: Provable, rows: readonly Buffer[]): readonly Buffer[] {
-  if (fixedBatch === null) return rows;
-  const zeros = Buffer.alloc(inputs.reduce((sum, { bytes }) => sum + bytes, 0));
-  return Array.from({ length: fixedBatch }, (_, i) => rows[i] ?? zeros);
+/** One run of these requests; a fixed batch is filled up with zeros. */
+function runTogether(
+  { inputs, fixedBatch, run }: Provable,
+  requests: readonly (readonly Tensor[])[],
+): Promise<readonly OutputTensor[]> {
+  const padding =
+    fixedBatch === null || fixedBatch <= requests.length
+      ? []
+      : new Array(fixedBatch - requests.length).fill(
+          sampleRequest(
+            inputs,
+            inputs.map(() => 0),
+            0,
+          ),
+        );
+  const all = [...requests, ...padding];
+  return run(
+    inputs.map(({ axis }, k) => {
+      const tensors = all.map((request) => request[k] as Tensor);
+      return axis === 'shared' || tensors.length === 1 ? (tensors[0] as Tensor) : joined(tensors, axis);
+    }),
+  );
 }
 
-function specsOf(model: Provable, references: Alone['references']): readonly OutputSpec[] {
-  const size = model.fixedBatch ?? 1;
+/** The output whose dimensions depend on the values of the request; null when there is none that shows it. */
+export function varyingIn({ references }: Alone): OutputTensor | null {
   const [first] = references as [readonly OutputTensor[]];
-  for (const outputs of references) {
-    const wrong = outputs.find(({ dims }) => dims[0] !== size);
-    if (wrong !== undefined)
-      throw new Error(
-        `output ${wrong.name} has the shape [${wrong.dims}] for a batch of ${size}: the batch must be its first dimension`,
-      );
-  }
-  return first.map(({ name, dtype, dims }, k) => {
-    const rowDims = dims.slice(1);
-    const bytes = rowDims.reduce((product, dim) => product * dim, dtypes[dtype].bytes);
-    const isVarying = references.some((outputs) => String(outputs[k]?.dims) !== String(dims));
-    return { name, dtype, dims: rowDims, bytes, isVarying, isOpen: model.openOutputs.has(name) };
-  });
+  return first.find((output, k) => references.some((outputs) => dimsOf(outputs[k]) !== dimsOf(output))) ?? null;
 }
 
-/** Why the rows of this model must not share a run; null when they may. */
-async function differenceIn(
+const dimsOf = (tensor: Tensor | undefined): string => String(tensor?.dims);
+
+/**
+ * Whether these requests may share a run.
+ * @param isBrief compares the smallest batches alone
+ */
+export async function proveTogether(
   model: Provable,
-  rows: readonly Buffer[],
-  references: Alone['references'],
-  oneMs: number,
-  maxBatchSize: number,
-  tolerance: BatchTolerance,
-): Promise<string | null> {
-  const again = await model.run(padded(model, [rows[0] as Buffer]));
+  alone: Alone,
+  { maxBatchSize, tolerance }: ProofSettings,
+  isBrief = false,
+): Promise<Proof> {
+  const { requests, references, oneMs } = alone;
+  const [reference] = references as [readonly OutputTensor[]];
+  let axes: readonly (number | null)[] = reference.map(({ dims }) => (dims.length === 0 ? null : 0));
+  const differing = (difference: string): Proof => ({ difference, axes });
+  const varying = varyingIn(alone);
+  if (varying !== null)
+    return differing(`the output ${varying.name} has other dimensions for other rows: [${varying.dims}] for the first`);
+
   const scales = scalesOf(references, model.fixedBatch ?? 1);
-  const compare = (outputs: readonly OutputTensor[], order: readonly number[], size: number): string | null =>
-    firstDifference(outputs, order, size, references, scales, tolerance, model.fixedBatch ?? 1);
-  const unsteady = compare(again, [0], model.fixedBatch ?? 1);
-  if (unsteady !== null) return `${unsteady} when the same row is run alone again`;
+  const compare = (outputs: readonly OutputTensor[], order: readonly number[]): string | null =>
+    firstDifference(outputs, order, references, axes, scales, tolerance, model.fixedBatch);
+  const again = await runTogether(model, [requests[0] as readonly Tensor[]]);
+  const unsteady = compare(again, [0]);
+  if (unsteady !== null) return differing(`${unsteady} when the same row is run alone again`);
+  const [first] = requests as [readonly Tensor[]];
+  const areAlike = requests.every((request) => request.every((tensor, k) => isSame(tensor, first[k] as Tensor)));
+  if (areAlike && first.some(({ data }) => data.length > 0))
+    return differing('it ran with zeros or ones alone, which show nothing of its rows');
 
   const random = generator(0);
-  const all = model.fixedBatch === null ? [...sizes, maxBatchSize] : sizes.map(() => model.fixedBatch as number);
-  const wanted = all.filter((size) => model.fixedBatch !== null || size <= maxBatchSize);
+  const wanted =
+    model.fixedBatch !== null
+      ? sizes.map(() => model.fixedBatch as number)
+      : isBrief
+        ? oneMs > slowMs
+          ? [2, 3]
+          : sizes.slice(0, leastSizes)
+        : [...sizes, maxBatchSize].filter((size) => size <= Math.max(maxBatchSize, sizes[leastSizes - 1] as number));
   const startedAt = performance.now();
   let rowMs = oneMs;
   for (const [i, size] of wanted.entries()) {
     if (i >= leastSizes && performance.now() - startedAt + size * rowMs > budgetMs) continue;
-    const order = orderOf(size, rows.length, i, random);
+    const order = orderOf(size, requests.length, i, random);
     const beganAt = performance.now();
     let outputs: readonly OutputTensor[];
     try {
-      outputs = await model.run(order.map((row) => rows[row] as Buffer));
+      outputs = await runTogether(
+        model,
+        order.map((row) => requests[row] as readonly Tensor[]),
+      );
     } catch (error) {
-      return `a batch of ${size} fails: ${textOfThrown(error).slice(0, mostText)}`;
+      return differing(`a batch of ${size} fails: ${briefly(error)}`);
     }
     rowMs = (performance.now() - beganAt) / size;
-    const difference = compare(outputs, order, size);
-    if (difference !== null) return `${difference} in a batch of ${size}`;
+    if (i === 0 && model.fixedBatch === null) axes = reference.map((output, k) => grownAxis(output, outputs[k], size));
+    const difference = compare(outputs, order);
+    if (difference !== null) return differing(`${difference} in a batch of ${size}`);
   }
-  return null;
+  return { difference: null, axes };
 }
 
-/** The rows of a batch: never the same one in all places, and each in new places every time. */
+/** The words of ONNX Runtime, as many as fit into a message. */
+export const briefly = (error: unknown): string =>
+  textOfThrown(error).replaceAll(/\s+/g, ' ').trim().slice(0, mostText);
+
+/** The axis that has 1 element for one request and `size` for as many; else the first; null for a scalar. */
+function grownAxis({ dims }: Tensor, together: Tensor | undefined, size: number): number | null {
+  if (dims.length === 0) return null;
+  const axis = dims.findIndex((dim, i) => dim === 1 && String(together?.dims) === String(resized(dims, i, size)));
+  return axis === -1 ? 0 : axis;
+}
+
+/** The requests of a batch: never the same one in all places, and each in new places every time. */
 function orderOf(size: number, rows: number, turn: number, random: () => number): readonly number[] {
   const first = Math.floor(random() * rows);
   const order = Array.from({ length: size }, (_, i) => (first + turn + i) % rows);
@@ -233,11 +263,16 @@ function orderOf(size: number, rows: number, turn: number, random: () => number)
   return order;
 }
 
-/** For each output, by element of a row, its largest magnitude in the references: differences are relative to it. */
+/** The part of an output that answers its first request. */
+const firstOf = (output: OutputTensor, size: number): Tensor =>
+  size === 1 ? output : (split(output, 0, [1, size - 1])[0] as Tensor);
+
+/** For each output, by element of an answer, its largest magnitude in the references: differences are relative to it. */
 function scalesOf(references: Alone['references'], size: number): readonly Float64Array[] {
   const [first] = references as [readonly OutputTensor[]];
-  return first.map((_, k) => {
-    const rows = references.map((outputs) => rowOf(outputs[k] as OutputTensor, 0, size));
+  return first.map((output, k) => {
+    if (output.dtype === 'string') return new Float64Array(0);
+    const rows = references.map((outputs) => valuesOf(firstOf(outputs[k] as OutputTensor, size)));
     const scale = new Float64Array(rows[0]?.length ?? 0);
     for (const row of rows) {
       for (let i = 0; i < scale.length; i++) {
@@ -256,49 +291,49 @@ const smallShare = 1e-2;
 function firstDifference(
   outputs: readonly OutputTensor[],
   order: readonly number[],
-  size: number,
   references: Alone['references'],
+  axes: readonly (number | null)[],
   scales: readonly Float64Array[],
   tolerance: BatchTolerance,
-  aloneSize: number,
+  fixedBatch: number | null,
 ): string | null {
+  const size = fixedBatch ?? order.length;
   for (const [k, output] of outputs.entries()) {
-    const alone = (references[0] as readonly OutputTensor[])[k] as OutputTensor;
-    const wanted = [size, ...alone.dims.slice(1)];
-    if (output.dtype !== alone.dtype || String(output.dims) !== String(wanted))
+    const reference = (references[0] as readonly OutputTensor[])[k] as OutputTensor;
+    const axis = axes[k] ?? null;
+    if (axis === null && size > 1) return `the output ${output.name} is one number for all rows`;
+    const isAlone = size === 1 || axis === null;
+    if (!isAlone && reference.dims[axis] !== (fixedBatch ?? 1))
+      return `the output ${output.name} has the shape [${reference.dims}] for one row, and [${output.dims}]`;
+    const wanted = isAlone ? reference.dims : resized(reference.dims, axis, size);
+    if (output.dtype !== reference.dtype || String(output.dims) !== String(wanted))
       return `the output ${output.name} has the shape [${output.dims}], not [${wanted}],`;
+    const parts = isAlone ? [output] : split(output, axis, new Array(size).fill(1));
     for (const [place, row] of order.entries()) {
-      const reference = (references[row] as readonly OutputTensor[])[k] as OutputTensor;
-      const by = rowDifference(output, place, size, reference, aloneSize, scales[k] as Float64Array, tolerance);
+      const alone = firstOf((references[row] as readonly OutputTensor[])[k] as OutputTensor, fixedBatch ?? 1);
+      const by = rowDifference(parts[place] as Tensor, alone, scales[k] as Float64Array, tolerance);
       if (by !== null) return `the output ${output.name} differs by ${by} from that of the row alone`;
     }
   }
   return null;
 }
 
-/** How much a row's output in a batch differs from its output alone; null when the difference is tolerated. */
-function rowDifference(
-  output: OutputTensor,
-  place: number,
-  size: number,
-  reference: OutputTensor,
-  aloneSize: number,
-  scale: Float64Array,
-  tolerance: BatchTolerance,
-): string | null {
-  const together = rowOf(output, place, size);
-  const alone = rowOf(reference, 0, aloneSize);
-  if (together.bytes.equals(alone.bytes)) return null;
+/** How much a request's output in a batch differs from its output alone; null when the difference is tolerated. */
+function rowDifference(together: Tensor, alone: Tensor, scale: Float64Array, tolerance: BatchTolerance): string | null {
+  if (isSame(together, alone)) return null;
+  if (alone.dtype === 'string') return 'a text';
   if (tolerance === 'exact') return 'some bits';
-  const relative = toleratedBy(output.dtype, tolerance);
+  const relative = toleratedBy(alone.dtype, tolerance);
+  const a = valuesOf(together);
+  const b = valuesOf(alone);
   let worst = 0;
-  for (let i = 0; i < alone.length; i++) {
-    const a = together.at(i);
-    const b = alone.at(i);
-    if (Object.is(a, b) || a === b) continue;
-    const difference = Math.abs(a - b);
+  for (let i = 0; i < b.length; i++) {
+    const one = a.at(i);
+    const other = b.at(i);
+    if (Object.is(one, other) || one === other) continue;
+    const difference = Math.abs(one - other);
     // An element that is infinite or NaN in only one of the two counts as an infinite difference.
-    const tolerated = relative * Math.max(Math.abs(b), scale[i] as number);
+    const tolerated = relative * Math.max(Math.abs(other), scale[i] as number);
     if (Number.isFinite(difference) && difference <= tolerated) continue;
     worst = Math.max(worst, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
   }
@@ -314,21 +349,18 @@ function toleratedBy(dtype: Dtype, tolerance: number): number {
   return dtype === 'float16' ? Math.max(tolerance, 2 ** -8) : 0;
 }
 
-interface RowValues {
-  readonly bytes: Buffer;
+interface Values {
   readonly length: number;
   at(i: number): number;
 }
 
-/** One row of an output, no copy. */
-function rowOf({ dtype, bytes }: OutputTensor, place: number, size: number): RowValues {
-  const rowBytes = bytes.length / size;
-  const begin = bytes.byteOffset + place * rowBytes;
-  const length = rowBytes / dtypes[dtype].bytes;
-  const values = typedView(dtype, bytes.buffer as ArrayBuffer, length, begin);
-  return {
-    bytes: Buffer.from(bytes.buffer, begin, rowBytes),
-    length,
-    at: dtype === 'float16' ? (i) => fromHalf(Number(values[i])) : (i) => Number(values[i]),
-  };
+/** The numbers of a tensor; copied only where they are not aligned. */
+function valuesOf({ dtype, dims, data }: Tensor): Values {
+  if (dtype === 'string') return { length: 0, at: () => Number.NaN };
+  const bytes = data as Uint8Array<ArrayBuffer>;
+  const isAligned = bytes.byteOffset % dtypes[dtype].bytes === 0;
+  const { buffer, byteOffset } = isAligned ? bytes : bytes.slice();
+  const length = elementsIn(dims);
+  const values = typedView(dtype, buffer, length, byteOffset);
+  return { length, at: dtype === 'float16' ? (i) => fromHalf(Number(values[i])) : (i) => Number(values[i]) };
 }
