@@ -44,6 +44,7 @@ export class PayloadLayout {
   readonly #hasStrings: boolean;
   readonly #mostOpen: number;
   readonly #fixedRows: number;
+  #last: ParsedPayload | null = null;
   /** Of numbers: bytes that do not depend on the open dimension, and bytes for a size of 1 by power. */
   readonly #fixedBytes: number;
   readonly #powers: readonly { readonly power: number; readonly bytes: number }[];
@@ -79,16 +80,16 @@ export class PayloadLayout {
 
   /** Takes a payload apart; null when it is none. */
   parse(payload: Buffer): ParsedPayload | null {
-    const strings: (readonly string[] | null)[] = new Array(this.fields.length).fill(null);
     if (!this.#hasStrings) {
       const size = this.sizeOf(payload.length);
-      return size < 0 ? null : { size, offsets: this.offsetsOf(size), strings };
+      return size < 0 ? null : this.#parsed(size);
     }
     const offsets = new Array<number>(this.fields.length);
     const size = this.#walk(payload, 0, payload.length, offsets);
     if (size < 0) return null;
-    for (const [i, field] of this.fields.entries())
-      if (isText(field)) strings[i] = readStrings(payload, offsets[i] as number, elementsOf(field, size));
+    const strings = this.fields.map((field, i) =>
+      isText(field) ? readStrings(payload, offsets[i] as number, elementsOf(field, size)) : null,
+    );
     return { size, offsets, strings };
   }
 
@@ -106,14 +107,17 @@ export class PayloadLayout {
     return Number.isInteger(size) && size >= 1 && size <= this.#mostOpen ? size : -1;
   }
 
-  /** Where each field begins in a payload of numbers. */
-  offsetsOf(size: number): readonly number[] {
+  /** A payload of numbers; most often it has the size of the one before. */
+  #parsed(size: number): ParsedPayload {
+    if (this.#last?.size === size) return this.#last;
     let at = 0;
-    return this.fields.map((field) => {
+    const offsets = this.fields.map((field) => {
       const begin = at;
       at += field.elementBytes * elementsOf(field, size);
       return begin;
     });
+    this.#last = { size, offsets, strings: this.fields.map(() => null) };
+    return this.#last;
   }
 
   /** Rows of a payload that was accepted. */

@@ -1,7 +1,7 @@
 // A session of ONNX Runtime that is given tensors of ours: what a tensor model runs, and what it is compared with.
 
 import ort from '#src/inference/backends/onnx-runtime.js';
-import type { NamedTensor } from '#src/inference/backends/tensor-model.js';
+import type { NamedTensor } from '#src/inference/backends/run-outputs.js';
 import type { Tensor } from '#src/tensors/axis.js';
 import { type Dtype, dtypes, typedView } from '#src/tensors/dtypes.js';
 import { type GraphSpec, writeOnnx } from './onnx-writer.js';
