@@ -4,194 +4,33 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { tensorModel } from '#src/inference/backends/tensor-model.js';
 import { type Model, SharedRunError } from '#src/inference/model.js';
-import type { InputPlan, ModelPlan } from '#src/inference/plan.js';
+import type { InputPlan } from '#src/inference/plan.js';
 import { elementsIn, type Tensor } from '#src/tensors/axis.js';
 import type { Dtype } from '#src/tensors/dtypes.js';
 import { tensorOf } from '#src/tensors/literal.js';
-import { encodeStrings } from '#src/tensors/strings.js';
-import type { GraphSpec, NodeSpec } from '../support/onnx-writer.js';
 import { inputPlan, outputPlan, planOf } from '../support/plans.js';
 import { repliesOf, rowsOf } from '../support/rows.js';
-import { openSession, type TensorSession } from '../support/tensor-session.js';
-
-const node = (op: string, inputs: string, outputs: string, attributes: NodeSpec['attributes'] = {}): NodeSpec => ({
-  op,
-  inputs: inputs.split(' '),
-  outputs: outputs.split(' '),
-  attributes,
-});
-
-interface Kind {
-  readonly graph: GraphSpec;
-  readonly plan: ModelPlan;
-  readonly constants?: Readonly<Record<string, Tensor>>;
-  /** Sizes that the open dimension has in requests. */
-  readonly sizes?: readonly number[];
-}
-
-/** x float32[b, seq, 2] → centred over seq, and the largest of each column. */
-const sequences: Kind = {
-  graph: {
-    inputs: [{ name: 'x', dtype: 'float32', shape: ['b', 'seq', 2] }],
-    outputs: [
-      { name: 'centred', dtype: 'float32', shape: ['b', 'seq', 2] },
-      { name: 'most', dtype: 'float32', shape: ['b', 2] },
-    ],
-    nodes: [
-      node('ReduceMean', 'x', 'mean', { axes: [1], keepdims: 1 }),
-      node('Sub', 'x mean', 'centred'),
-      node('ReduceMax', 'x', 'most', { axes: [1], keepdims: 0 }),
-    ],
-  },
-  plan: planOf(
-    [inputPlan('x', 'float32', ['b', 'seq', 2])],
-    [outputPlan('centred', 'float32', ['b', 'seq', 2]), outputPlan('most', 'float32', ['b', 2])],
-  ),
-  sizes: [1, 2, 3, 7],
-};
-
-/** x float32[b, 3] + state float32[2, b, 3] → y = x + state[0], next = state + x. */
-const stateful: Kind = {
-  graph: {
-    inputs: [
-      { name: 'x', dtype: 'float32', shape: ['b', 3] },
-      { name: 'state', dtype: 'float32', shape: [2, 'b', 3] },
-    ],
-    outputs: [
-      { name: 'y', dtype: 'float32', shape: ['b', 3] },
-      { name: 'next', dtype: 'float32', shape: [2, 'b', 3] },
-    ],
-    nodes: [node('Add', 'state x', 'next'), node('ReduceSum', 'next front', 'y', { keepdims: 0 })],
-    constants: [{ name: 'front', shape: [1], values: BigInt64Array.of(0n) }],
-  },
-  plan: planOf(
-    [inputPlan('x', 'float32', ['b', 3]), inputPlan('state', 'float32', [2, 'b', 3])],
-    [outputPlan('y', 'float32', ['b', 3]), outputPlan('next', 'float32', [2, 'b', 3])],
-  ),
-};
-
-/** Strings of any number, and numbers behind them: both back, the numbers first. */
-const strings: Kind = {
-  graph: {
-    inputs: [
-      { name: 's', dtype: 'string', shape: ['b', 'n'] },
-      { name: 'k', dtype: 'int64', shape: ['b', 'n'] },
-    ],
-    outputs: [
-      { name: 'negative', dtype: 'int64', shape: ['b', 'n'] },
-      { name: 'twice', dtype: 'string', shape: ['b', 'm'] },
-    ],
-    nodes: [node('Neg', 'k', 'negative'), node('Concat', 's s', 'twice', { axis: 1 })],
-  },
-  plan: planOf(
-    [inputPlan('s', 'string', ['b', 'n']), inputPlan('k', 'int64', ['b', 'n'])],
-    [outputPlan('negative', 'int64', ['b', 'n']), outputPlan('twice', 'string', ['b', 'twice_1'])],
-  ),
-  sizes: [1, 2, 5],
-};
-
-/** Requests with the same factor share a run. */
-const shared: Kind = {
-  graph: {
-    inputs: [
-      { name: 'x', dtype: 'float32', shape: ['b', 2] },
-      { name: 'factor', dtype: 'float32', shape: [] },
-    ],
-    outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 2] }],
-    nodes: [node('Mul', 'x factor', 'y')],
-  },
-  plan: planOf(
-    [inputPlan('x', 'float32', ['b', 2]), inputPlan('factor', 'float32', [], 'shared')],
-    [outputPlan('y', 'float32', ['b', 2])],
-  ),
-};
-
-/** factor is a constant; ones, which fills the shape that x has, as well. */
-const constant: Kind = {
-  graph: {
-    inputs: [
-      { name: 'factor', dtype: 'float32', shape: [] },
-      { name: 'x', dtype: 'float32', shape: ['b', 'n'] },
-      { name: 'ones', dtype: 'float32', shape: ['b', 'n'] },
-    ],
-    outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 'n'] }],
-    nodes: [node('Mul', 'x factor', 'product'), node('Add', 'product ones', 'y')],
-  },
-  plan: planOf(
-    [
-      { ...inputPlan('factor', 'float32', [], 'shared'), isConstant: true },
-      inputPlan('x', 'float32', ['b', 'n']),
-      { ...inputPlan('ones', 'float32', ['b', 'n']), isConstant: true },
-    ],
-    [outputPlan('y', 'float32', ['b', 'n'])],
-  ),
-  constants: { factor: tensorOf(3, 'float32', []), ones: tensorOf(1, 'float32', []) },
-  sizes: [1, 4],
-};
-
-/** No batch at all: one request a run, with an output whose size depends on the data. */
-const alone: Kind = {
-  graph: {
-    inputs: [
-      { name: 'x', dtype: 'float32', shape: ['n'] },
-      { name: 'least', dtype: 'float32', shape: [] },
-    ],
-    outputs: [{ name: 'places', dtype: 'int64', shape: [1, 'found'] }],
-    nodes: [node('Greater', 'x least', 'isMore'), node('NonZero', 'isMore', 'places')],
-  },
-  plan: planOf(
-    [inputPlan('x', 'float32', ['n']), inputPlan('least', 'float32', [])],
-    [outputPlan('places', 'int64', [1, 'found'])],
-    { runsAloneBecause: 'it has no batch' },
-  ),
-  sizes: [1, 3],
-};
-
-/** A fixed batch of 4, whose rows the server fills up, along the second axis. */
-const fixedBatch: Kind = {
-  graph: {
-    inputs: [{ name: 'x', dtype: 'int32', shape: [2, 4] }],
-    outputs: [{ name: 'y', dtype: 'int32', shape: [2, 4] }],
-    nodes: [node('Neg', 'x', 'y')],
-  },
-  plan: planOf(
-    [{ ...inputPlan('x', 'int32', [2, 4], 1), requestDims: [2, 1] }],
-    [{ ...outputPlan('y', 'int32', [2, 4], 1), requestDims: [2, 1] }],
-    { fixedBatch: 4 },
-  ),
-};
-
-/** Requests of several rows. */
-const rows: Kind = {
-  graph: sequences.graph,
-  plan: planOf(
-    [{ ...inputPlan('x', 'float32', ['b', 'seq', 2]), requestDims: ['rows', 3, 2] }],
-    [
-      { ...outputPlan('centred', 'float32', ['b', 'seq', 2]), requestDims: ['rows', 3, 2] },
-      { ...outputPlan('most', 'float32', ['b', 2]), requestDims: ['rows', 2] },
-    ],
-  ),
-  sizes: [1, 2, 5],
-};
-
-const kinds: Readonly<Record<string, Kind>> = {
-  sequences,
-  stateful,
-  strings,
-  shared,
-  constant,
-  alone,
-  fixedBatch,
+import {
+  dimsOf,
+  inputsOf,
+  type Kind,
+  kinds,
+  node,
+  payloadOf,
+  reference,
   rows,
-};
+  sequences,
+} from '../support/tensor-kinds.js';
+import { openSession, type TensorSession } from '../support/tensor-session.js';
 
 const text = fc.string({ unit: 'binary', maxLength: 5 }).map((string) => string.replaceAll('\0', '0'));
 
 /** The tensors of a request with this size of the open dimension. */
 const tensorsOf = (inputs: readonly InputPlan[], size: number): fc.Arbitrary<readonly Tensor[]> =>
   fc.tuple(
-    ...inputs.map(({ dtype, requestDims, batchAxis }): fc.Arbitrary<Tensor> => {
-      const dims = requestDims.map((dim) => (typeof dim === 'number' ? dim : size));
+    ...inputs.map((input): fc.Arbitrary<Tensor> => {
+      const { dtype, batchAxis } = input;
+      const dims = dimsOf(input, size);
       const length = elementsIn(dims);
       if (dtype === 'string')
         return fc.array(text, { minLength: length, maxLength: length }).map((data) => ({ dtype, dims, data }));
@@ -208,23 +47,18 @@ function flat(numbers: readonly number[], dtype: Dtype, dims: readonly number[])
   return { dtype, dims, data } as Tensor;
 }
 
-const payloadOf = (tensors: readonly Tensor[]): Buffer =>
-  Buffer.concat(
-    tensors.map(({ dtype, data }) => (dtype === 'string' ? encodeStrings(data as string[]) : data) as Buffer),
-  );
-
 class Opened {
   readonly session: TensorSession;
   readonly model: Model;
-  readonly inputs: readonly InputPlan[];
-  readonly #kind: Kind;
 
   constructor(kind: Kind, session: TensorSession, maxBatchSize: number) {
     const { plan, constants = {} } = kind;
     this.session = session;
-    this.#kind = kind;
-    this.inputs = plan.inputs.filter(({ isConstant }) => !isConstant);
-    const options = { plan, maxBatchSize, sample: null, constants: new Map(Object.entries(constants)) };
+    const values = plan.inputs.flatMap(({ name, dtype }) => {
+      const literal = constants[name];
+      return literal === undefined ? [] : [[name, tensorOf(literal, dtype, [])] as const];
+    });
+    const options = { plan, maxBatchSize, sample: null, constants: new Map(values) };
     this.model = tensorModel({ ...options, run: session.run, close: session.close });
   }
 
@@ -232,36 +66,10 @@ class Opened {
   async replies(requests: readonly (readonly Tensor[])[]): Promise<readonly string[]> {
     return repliesOf(await this.model.run(rowsOf(requests.map(payloadOf))), requests.length);
   }
-
-  /** What ONNX Runtime itself answers to a request alone. */
-  async reference(request: readonly Tensor[]): Promise<string> {
-    const { constants = {}, plan } = this.#kind;
-    const feeds: Record<string, Tensor> = { ...constants };
-    for (const [i, { name }] of this.inputs.entries()) feeds[name] = request[i] as Tensor;
-    if (plan.fixedBatch !== null) {
-      const { dims, data } = feeds.x as { dims: readonly number[]; data: Uint8Array };
-      const wide = new Int32Array(8);
-      const values = new Int32Array(new Uint8Array(data).buffer);
-      wide[0] = values[0] as number;
-      wide[4] = values[1] as number;
-      const [output] = await this.session.run({
-        x: { dtype: 'int32', dims: [dims[0] as number, 4], data: new Uint8Array(wide.buffer) },
-      });
-      const answer = new Int32Array(new Uint8Array(output?.data as Uint8Array).buffer);
-      return Buffer.from(Int32Array.of(answer[0] as number, answer[4] as number).buffer).toString('hex');
-    }
-    if (plan.inputs.some(({ name }) => name === 'ones')) feeds.ones = tensorOf(1, 'float32', (feeds.x as Tensor).dims);
-    return payloadOf(await this.session.run(feeds)).toString('hex');
-  }
 }
 
-const requestOf = ({ plan, sizes = [0] }: Kind): fc.Arbitrary<readonly Tensor[]> =>
-  fc.constantFrom(...sizes).chain((size) =>
-    tensorsOf(
-      plan.inputs.filter(({ isConstant }) => !isConstant),
-      size,
-    ),
-  );
+const requestOf = (kind: Kind): fc.Arbitrary<readonly Tensor[]> =>
+  fc.constantFrom(...(kind.sizes ?? [0])).chain((size) => tensorsOf(inputsOf(kind), size));
 
 describe('a model of tensors', () => {
   const opened: TensorSession[] = [];
@@ -279,7 +87,7 @@ describe('a model of tensors', () => {
       await fc.assert(
         fc.asyncProperty(requests, async (requests) => {
           const expected: string[] = [];
-          for (const request of requests) expected.push(await one.reference(request));
+          for (const request of requests) expected.push((await reference(kind, one.session, request)).toString('hex'));
           one.session.runs.length = 0;
           expect(await one.replies(requests)).to.deep.equal(expected);
           const mayShare = kind.plan.runsAloneBecause === null;
