@@ -159,6 +159,16 @@ export function partOf(tensor: Tensor, dims: readonly number[], origin: readonly
   return { dtype: tensor.dtype, dims, data: data ?? new Uint8Array(0) };
 }
 
+/** A tensor of this shape, in which every element is the only one of `value`. */
+export function filled(value: Tensor, dims: readonly number[]): Tensor {
+  const elements = elementsIn(dims);
+  if (value.dtype === 'string')
+    return { dtype: 'string', dims, data: new Array<string>(elements).fill(value.data[0] as string) };
+  const data = new Uint8Array(elements * value.data.length);
+  Buffer.from(data.buffer).fill(value.data);
+  return { dtype: value.dtype, dims, data };
+}
+
 const zeros = (dims: readonly number[]): readonly number[] => dims.map(() => 0);
 
 function checkAxis(dims: readonly number[], axis: number): void {

@@ -9,7 +9,7 @@
 //
 // It takes milliseconds for small models; of slow ones fewer forms and sizes are tried.
 
-import { elementsIn, type Tensor } from '../../tensors/axis.js';
+import { elementsIn, filled, type Tensor } from '../../tensors/axis.js';
 import type { TensorOverrides } from '../overrides.js';
 import type { BatchAxis, InputPlan, ModelPlan, OutputPlan } from '../plan.js';
 import { describeForm, type Form, isUsual, joinedForms, namesIn, wholeForm } from './forms.js';
@@ -247,7 +247,15 @@ class Search {
 
   #run(form: Form, tensors: readonly Tensor[]): Promise<readonly OutputTensor[]> {
     const feeds: Record<string, Tensor> = {};
-    for (const { name, constant } of this.#model.inputs) if (constant !== null) feeds[name] = constant;
+    const sizes = new Map<Dim, number>();
+    form.forEach(({ input }, k) => {
+      for (const [axis, dim] of input.dims.entries()) sizes.set(dim, tensors[k]?.dims[axis] as number);
+    });
+    for (const { name, dims, constant, isFilled } of this.#model.inputs) {
+      if (constant === null) continue;
+      const shape = dims.map((dim) => (typeof dim === 'number' ? dim : (sizes.get(dim) ?? 1)));
+      feeds[name] = isFilled ? filled(constant, shape) : constant;
+    }
     form.forEach(({ input }, k) => {
       feeds[input.name] = tensors[k] as Tensor;
     });
@@ -458,8 +466,10 @@ class Search {
       const own = form.find((one) => one.input.name === input.name);
       const { name, dtype, constant } = input;
       if (own === undefined || constant !== null) {
-        const dims = constant?.dims ?? [];
-        return { name, dtype, dims: input.dims, batchAxis: 'shared', requestDims: dims, isConstant: true };
+        const { batchAxis, requestDims } = input.isFilled
+          ? filledDims(input, form, tied, hasRows ? nameOfBatch : 1)
+          : { batchAxis: 'shared' as const, requestDims: constant?.dims ?? [] };
+        return { name, dtype, dims: input.dims, batchAxis, requestDims, isConstant: true };
       }
       const { axis } = own;
       const dims = own.dims.map((dim, i) =>
@@ -511,6 +521,27 @@ class Search {
       return { name, dtype, dims, batchAxis, requestDims, isReturned, labels: null };
     });
   }
+}
+
+/** The dimensions of a constant that one value fills: those that other inputs have in a request, by their names. */
+function filledDims(
+  { dims }: ModelInput,
+  form: Form,
+  tied: (dim: Dim) => Dim,
+  rows: Dim,
+): Pick<InputPlan, 'batchAxis' | 'requestDims'> {
+  const known = new Map<Dim, Dim>();
+  let nameOfBatch: Dim | null = null;
+  for (const { input, axis, dims: own } of form)
+    for (const [i, dim] of input.dims.entries()) {
+      known.set(dim, i === axis ? rows : tied(own[i] as Dim));
+      if (i === axis) nameOfBatch = dim;
+    }
+  const place = nameOfBatch === null ? -1 : dims.indexOf(nameOfBatch);
+  return {
+    batchAxis: place < 0 ? 'shared' : place,
+    requestDims: dims.map((dim) => (typeof dim === 'number' ? dim : (known.get(dim) ?? 1))),
+  };
 }
 
 /** A trial with numbers around 0: beside the largest ones, a difference between them would seem to be rounding. */

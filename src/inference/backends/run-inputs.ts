@@ -1,6 +1,6 @@
 // The tensors of a run that requests share: joined along their batch axes, straight from the memory of the batch.
 
-import { eachPiece, elementsIn, joined, resized, type Tensor } from '../../tensors/axis.js';
+import { eachPiece, elementsIn, filled, joined, resized, type Tensor } from '../../tensors/axis.js';
 import { type Dtype, dtypes } from '../../tensors/dtypes.js';
 import { tensorOf } from '../../tensors/literal.js';
 import type { RowSource } from '../batch.js';
@@ -147,13 +147,6 @@ function allocated(bytes: number): Uint8Array<ArrayBuffer> {
 
 const filledWith = (value: number, dtype: Dtype, dims: readonly number[]): Uint8Array<ArrayBuffer> =>
   tensorOf(value, dtype, dims).data as Uint8Array<ArrayBuffer>;
-
-function filled(value: Tensor, dims: readonly number[]): Tensor {
-  if (value.dtype === 'string') return tensorOf(value.data[0] as string, 'string', dims);
-  const data = allocated(elementsIn(dims) * value.data.length);
-  Buffer.from(data.buffer).fill(value.data);
-  return { dtype: value.dtype, dims, data };
-}
 
 /** Dimensions that the model leaves open and config fixes: the size of each, by name. */
 export function fixedSizes({ inputs }: ModelPlan): ReadonlyMap<string, number> {

@@ -23,6 +23,8 @@ export interface ModelInput {
   readonly dims: readonly Dim[];
   /** The value that config gives it. */
   readonly constant: Tensor | null;
+  /** Whether one value fills the constant, in the shape that the dimensions of the same names have in other inputs. */
+  readonly isFilled: boolean;
 }
 
 export interface ModelOutput {
@@ -56,7 +58,8 @@ export function signatureOf(
     const dims = (input.shape ?? []).map((dim, axis) => dimOf(dim, () => newName(`${input.name}_${axis}`, names)));
     const literal = overrides.constants[input.name];
     const constant = literal === undefined ? null : constantOf(input.name, dtype, dims, literal);
-    return { name: input.name, dtype, dims, constant };
+    const isFilled = literal !== undefined && !Array.isArray(literal) && dims.some((dim) => typeof dim === 'string');
+    return { name: input.name, dtype, dims, constant, isFilled };
   });
   if (known.every(({ constant }) => constant !== null))
     throw new Error('constants: all inputs have a constant value: at least one must be left for payloads');
@@ -102,9 +105,9 @@ function dtypeOf(what: 'input' | 'output', { name, isTensor, type = 'none' }: Te
 /** A dimension with the name of one of a constant has its size. */
 function fixedByConstants(inputs: readonly ModelInput[]): readonly ModelInput[] {
   const sizes = new Map<string, number>();
-  for (const { dims, constant } of inputs)
+  for (const { dims, constant, isFilled } of inputs)
     dims.forEach((dim, axis) => {
-      if (typeof dim === 'string' && constant !== null) sizes.set(dim, constant.dims[axis] as number);
+      if (typeof dim === 'string' && constant !== null && !isFilled) sizes.set(dim, constant.dims[axis] as number);
     });
   const fixed = (dim: Dim): Dim => (typeof dim === 'string' ? (sizes.get(dim) ?? dim) : dim);
   return inputs.map((input) => ({ ...input, dims: input.dims.map(fixed) }));
