@@ -136,6 +136,22 @@ describe('the plan of a model', () => {
       'y [batch,N] 0 [1,N]',
     ]));
 
+  it('does without a name that is given to dimensions that must differ', async () => {
+    const spec: GraphSpec = {
+      inputs: [float('x', [5, 'd']), float('k', ['d', 3])],
+      outputs: [float('y', null)],
+      constants: [constant('pairs', 0, -1, 2)],
+      nodes: [
+        node('Reshape', 'x pairs', 'all'),
+        node('ReduceMean', 'all', 'mean', { axes: [2], keepdims: 0 }),
+        node('MatMul', 'mean k', 'y'),
+      ],
+    };
+    expect(await refusal(spec)).to.match(/there are 2 \(d of x; d_2 of k\)/);
+    const plan = await planOf(spec, { inputs: { x: { shape: [5, 8] }, k: { shape: [4, 3] } } });
+    expect(plan.notes).to.deep.equal([]);
+  });
+
   it('finds the batch behind the time, where the first axis is proved not to be one', async () => {
     const spec: GraphSpec = {
       inputs: [float('x', ['', '', 4])],

@@ -51,6 +51,8 @@ const mostElements = 1 << 23;
 /** How long sizes are looked for: together, and for one form. */
 const searchMs = 1500;
 const sizesMs = 400;
+/** A single run that is not needed for the proof may take this long. */
+const longMs = 300;
 
 export async function findPlan(
   model: Runnable,
@@ -59,7 +61,28 @@ export async function findPlan(
 ): Promise<FoundPlan> {
   const hasOverrides = Object.keys(overrides.inputs).length > 0;
   const fixed = hasOverrides ? null : await findFixedBatch(model, settings);
-  return fixed ?? new Search(model, overrides, settings).find();
+  if (fixed !== null) return fixed;
+  const found = await new Search(model, overrides, settings).find();
+  if (found.sample !== null || Object.keys(overrides.inputs).length > 0) return found;
+  const inputs = withOwnNames(model.inputs);
+  if (inputs === null) return found;
+  const apart = await new Search({ ...model, inputs }, overrides, settings).find();
+  return apart.sample === null ? found : apart;
+}
+
+/** Some exporters give one name to dimensions that differ: each gets its own. Null when no name is given twice. */
+function withOwnNames(inputs: readonly ModelInput[]): readonly ModelInput[] | null {
+  const seen = new Map<string, number>();
+  const renamed = inputs.map((input) => ({
+    ...input,
+    dims: input.dims.map((dim): Dim => {
+      if (typeof dim === 'number') return dim;
+      const times = (seen.get(dim) ?? 0) + 1;
+      seen.set(dim, times);
+      return times === 1 ? dim : `${dim}_${times}`;
+    }),
+  }));
+  return [...seen.values()].some((times) => times > 1) ? renamed : null;
 }
 
 /** The size that all inputs have in front, when all their dimensions are fixed. */
@@ -139,6 +162,12 @@ interface Trial {
   readonly sizes: Sizes;
   readonly provable: Provable;
   readonly alone: Alone;
+}
+
+/** The outputs of one run. */
+interface Observation {
+  readonly sizes: Sizes;
+  readonly outputs: readonly OutputTensor[];
 }
 
 /** What is known of a form: its trials, the dimensions that are equal, and why its requests may not share a run. */
@@ -457,7 +486,26 @@ class Search {
     return { trials: [base, ...others], ties };
   }
 
-  #found({ form, trials, ties, outputAxes, difference }: Tested): FoundPlan {
+  /**
+   * The outputs at sizes that are many times as large: many models pad small ones, so that an output seems to have a
+   * constant size. Null when the model does not run there, or when it would take too long.
+   */
+  async #muchLarger(form: Form, base: Trial): Promise<Observation | null> {
+    const names = namesIn(form);
+    for (const factor of [16, 10, 4, 2]) {
+      if (base.alone.oneMs * factor ** names.length > longMs) continue;
+      const sizes = new Map([...base.sizes].map(([name, size]) => [name, size * factor]));
+      const provable = this.#provable(form, sizes);
+      if (provable === null) continue;
+      const outputs = await provable.run(sampleRequest(provable.inputs, base.alone.reachOf, 0)).catch(() => null);
+      if (outputs !== null) return { sizes, outputs };
+    }
+    return null;
+  }
+
+  async #found({ form, trials, ties, outputAxes, difference }: Tested): Promise<FoundPlan> {
+    const [base] = trials;
+    const larger = base === undefined || namesIn(form).length === 0 ? null : await this.#muchLarger(form, base);
     const tied = (dim: Dim): Dim => (typeof dim === 'string' ? (ties.get(dim) ?? dim) : dim);
     const left = new Set(namesIn(form).map(tied));
     const nameOfBatch = batchName(form, left);
@@ -478,13 +526,14 @@ class Search {
       const requestDims = own.dims.map((dim, i) => (i === axis && hasRows ? nameOfBatch : tied(dim)));
       return { name, dtype, dims, batchAxis: axis, requestDims, isConstant: false };
     });
-    const outputs = this.#outputs(trials, tied, outputAxes, nameOfBatch, form, difference !== null);
+    const outputs = this.#outputs(trials, larger, tied, outputAxes, nameOfBatch, form, difference !== null);
     const plan: ModelPlan = { inputs, outputs, fixedBatch: null, runsAloneBecause: difference, notes: this.#notes };
     return { plan, sample: trials[0]?.alone.requests[0] ?? null };
   }
 
   #outputs(
     trials: readonly Trial[],
+    larger: Observation | null,
     tied: (dim: Dim) => Dim,
     axes: readonly (number | null)[],
     nameOfBatch: string,
@@ -494,25 +543,28 @@ class Search {
     const returned = this.#model.outputs.filter(({ isReturned }) => isReturned);
     const hasRows = form.some((input) => input.hasRows);
     const varying = trials.map(({ alone }) => varyingIn(alone)?.name);
+    const observations: readonly Observation[] = [
+      ...trials.map(({ sizes, alone }) => ({ sizes, outputs: alone.references[0] as readonly OutputTensor[] })),
+      ...(larger === null ? [] : [larger]),
+    ];
+    const names = namesIn(form);
     return this.#model.outputs.map((output): OutputPlan => {
       const { name, dtype, isReturned } = output;
       const k = returned.indexOf(output);
-      const seen =
-        k === -1 ? [] : trials.map(({ sizes, alone }) => ({ sizes, dims: alone.references[0]?.[k]?.dims ?? [] }));
+      const seen = k === -1 ? [] : observations.map(({ sizes, outputs }) => ({ sizes, dims: outputs[k]?.dims ?? [] }));
       const rank = seen[0]?.dims.length;
       if (rank === undefined || seen.some(({ dims }) => dims.length !== rank))
         return { ...notReturned(output), isReturned };
+      const isKnown = !varying.includes(name) && (names.length === 0 ? !runsAlone : larger !== null);
       const shape = Array.from({ length: rank }, (_, i): Dim => {
         const stated = output.dims?.[i];
         if (typeof stated === 'number') return stated;
         const sizes = seen.map(({ dims }) => dims[i] as number);
-        const same = namesIn(form).find((dim) => seen.every((one) => one.sizes.get(dim) === one.dims[i]));
         const isConstant = sizes.every((size) => size === sizes[0]);
-        if (same !== undefined && (!isConstant || trials.length === 1)) return tied(same);
-        if (isConstant && !varying.includes(name) && (!runsAlone || stated === undefined)) return sizes[0] as number;
-        return typeof stated === 'string' && isNamed(stated) && !namesIn(form).includes(stated)
-          ? stated
-          : `${name}_${i}`;
+        const same = names.find((dim) => seen.every((one) => one.sizes.get(dim) === one.dims[i]));
+        if (same !== undefined && !isConstant) return tied(same);
+        if (isConstant && isKnown) return sizes[0] as number;
+        return typeof stated === 'string' && isNamed(stated) && !names.includes(stated) ? stated : `${name}_${i}`;
       });
       const axis = axes[k] ?? null;
       const batchAxis: BatchAxis = runsAlone ? 'none' : (axis ?? 'shared');
@@ -547,9 +599,11 @@ function filledDims(
 /** A trial with numbers around 0: beside the largest ones, a difference between them would seem to be rounding. */
 async function nearer(base: Trial): Promise<readonly Trial[]> {
   const { reachOf } = base.alone;
-  const near = reachOf.map((reach): Reach => (reach === 'wide' || reach === 'far' ? 'data' : reach));
+  const isFar = (k: number): boolean =>
+    (reachOf[k] === 'wide' || reachOf[k] === 'far') && base.provable.inputs[k]?.dtype.startsWith('float') === true;
+  const near = reachOf.map((reach, k): Reach => (isFar(k) ? 'data' : reach));
   if (near.every((reach, k) => reach === reachOf[k])) return [];
-  const attempt = await runRequests(base.provable, near, 4);
+  const attempt = await runRequests(base.provable, near, 3);
   return 'requests' in attempt ? [{ ...base, alone: attempt }] : [];
 }
 

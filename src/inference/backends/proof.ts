@@ -55,8 +55,6 @@ const mostRequests = 8;
 /** Kernels take different code paths at different sizes, most often at powers of two. */
 const sizes = [2, 2, 3, 3, 8, 16, 33, 64] as const;
 const leastSizes = 4;
-/** A run that takes longer is slow: it is repeated as seldom as possible. */
-const slowMs = 50;
 /** The most characters of a message of ONNX Runtime. */
 const mostText = 200;
 
@@ -214,9 +212,7 @@ export async function proveTogether(
     model.fixedBatch !== null
       ? sizes.map(() => model.fixedBatch as number)
       : isBrief
-        ? oneMs > slowMs
-          ? [2, 3]
-          : sizes.slice(0, leastSizes)
+        ? [2, 3]
         : [...sizes, maxBatchSize].filter((size) => size <= Math.max(maxBatchSize, sizes[leastSizes - 1] as number));
   const startedAt = performance.now();
   let rowMs = oneMs;
