@@ -326,6 +326,16 @@ describe('what config says of the tensors of a model', () => {
     expect(await refusal(softmax, { inputs: { x: { shape: [1, 3] } } })).to.match(/x is \[n,2\]/);
   });
 
+  it('gives the shape of a row also where rows may not be joined', async () => {
+    const dependent: GraphSpec = {
+      ...single('Relu', ['n', 'd']),
+      nodes: [node('ReduceMax', 'x', 'most', { axes: [0, 1], keepdims: 1 }), node('Sub', 'x most', 'y')],
+    };
+    const plan = await planOf(dependent, { inputs: { x: { shape: [6] } } });
+    expect(plan.inputs.map(shown)).to.deep.equal(['x [n,6] none [1,6]']);
+    expect(plan.runsAloneBecause).to.match(/output y differs/);
+  });
+
   it('may always have requests run alone', async () => {
     const plan = await planOf(single('Relu', ['n', 2]), { inputs: { x: { batchAxis: 'none' } } });
     expect(plan.runsAloneBecause).to.match(/inputs\.x\.batchAxis is "none" in config/);

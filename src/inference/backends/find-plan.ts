@@ -443,7 +443,7 @@ class Search {
   }
 
   async #alone(because: string, nearest: Tested | null): Promise<FoundPlan> {
-    let form = wholeForm(this.#inputs, this.#overrides);
+    let form = wholeForm(this.#inputs, this.#overrides, nearest?.form ?? null);
     for (const { input, axis } of nearest?.form ?? [])
       if (typeof axis === 'number' && isUsual(input, axis)) this.#known.set(input.dims[axis] as string, 1);
     // The length of a payload tells one size alone: with more, what is most likely the batch is 1.
@@ -458,7 +458,10 @@ class Search {
             ? input.dims
             : (form[k] as Form[number]).dims,
       }));
-      if (namesIn(pinned).length < namesIn(form).length) {
+      const isUsualBatch = form.every(
+        ({ dims }, k) => !dims.some(isDynamic) || String(dims) !== String(pinned[k]?.dims),
+      );
+      if (isUsualBatch) {
         form = pinned;
         ({ ties, trials } = await this.#sizesAlone(form));
         if (trials.length === 0) trials = nearest.trials;
@@ -606,6 +609,8 @@ async function nearer(base: Trial): Promise<readonly Trial[]> {
   const attempt = await runRequests(base.provable, near, 3);
   return 'requests' in attempt ? [{ ...base, alone: attempt }] : [];
 }
+
+const isDynamic = (dim: Dim): boolean => typeof dim === 'string';
 
 const sizeOf = (dim: Dim, sizes: Sizes): number => (typeof dim === 'number' ? dim : (sizes.get(dim) ?? 1));
 

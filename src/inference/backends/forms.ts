@@ -45,11 +45,16 @@ export function joinedForms(inputs: readonly ModelInput[], overrides: TensorOver
     .map(({ form }) => form);
 }
 
-/** The form in which each request runs alone. */
-export function wholeForm(inputs: readonly ModelInput[], overrides: TensorOverrides): Form {
-  return inputs.map((input) => {
+/**
+ * The form in which each request runs alone.
+ * @param joined one in which requests were to be joined: where config gives the shape of a row, it is one of its rows
+ */
+export function wholeForm(inputs: readonly ModelInput[], overrides: TensorOverrides, joined: Form | null): Form {
+  return inputs.map((input, k) => {
     const override = overrides.inputs[input.name] ?? {};
-    const dims = override.shape === undefined ? input.dims : dimsWith(input, override.shape);
+    const row = joined?.[k];
+    const whole = override.shape === undefined ? input.dims : dimsWith(input, override.shape);
+    const dims = whole ?? (typeof row?.axis === 'number' ? row.dims : null);
     if (dims === null)
       throw new Error(
         `inputs.${input.name}.shape: [${override.shape}] has ${override.shape?.length} dimensions, but ${input.name} has ${input.dims.length} ([${input.dims}]), and no batch axis that could be left out`,
