@@ -260,6 +260,25 @@ describe('the plan of a model', () => {
     expect((await planOf(spec)).runsAloneBecause).to.match(/output y differs by/);
   });
 
+  it('does not trust classes of a model that takes one scale for a whole batch', async () => {
+    const classes = (quantised: boolean): GraphSpec => ({
+      inputs: [float('x', ['n', 4])],
+      outputs: [{ name: 'y', dtype: 'int64', shape: null }],
+      nodes: [
+        ...(quantised
+          ? [
+              { op: 'DynamicQuantizeLinear', inputs: ['x'], outputs: ['q', 's', 'z'] },
+              { op: 'DequantizeLinear', inputs: ['q', 's', 'z'], outputs: ['v'] },
+            ]
+          : [node('Relu', 'x', 'v')]),
+        node('ArgMax', 'v', 'y', { axis: 1, keepdims: 0 }),
+      ],
+    });
+    expect((await planOf(classes(false))).runsAloneBecause).to.equal(null);
+    const { runsAloneBecause } = await planOf(classes(true));
+    expect(runsAloneBecause).to.match(/DynamicQuantizeLinear|output y differs/);
+  });
+
   it('tries sizes until one runs', async () => {
     const spec: GraphSpec = {
       inputs: [float('x', ['n', 'samples'])],

@@ -4,7 +4,7 @@
 // The outputs of each run are checked against those that were proved (proof.ts): the batch is the first dimension of
 // every output, and each row has the expected number of bytes.
 
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '../../tensors/axis.js';
 import { type Dtype, dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
@@ -45,9 +45,10 @@ export async function loadOnnxModel(
   settings: SessionSettings,
   proving: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
-  const session = await ort.InferenceSession.create(modelFile(path), settings);
+  const file = modelFile(path);
+  const session = await ort.InferenceSession.create(file, settings);
   try {
-    return await provenModel(session, proving);
+    return await provenModel(session, file, proving);
   } catch (error) {
     await session.release();
     throw error;
@@ -56,6 +57,7 @@ export async function loadOnnxModel(
 
 async function provenModel(
   session: ort.InferenceSession,
+  file: string,
   { overrides = noOverrides, ...proving }: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
   const signature = signatureOf(
@@ -66,7 +68,12 @@ async function provenModel(
   const fetches = signature.outputs.filter(({ isReturned }) => isReturned).map(({ name }) => name);
   const runTensors: Runnable['run'] = async (inputs) =>
     tensorsOf(await session.run(tensorFeeds(inputs), fetches, quietly), fetches);
-  const { plan, sample } = await findPlan({ ...signature, run: runTensors }, overrides, proving);
+  const { plan, sample } = await findPlan(
+    // Names of operators are plain text in the file.
+    { ...signature, run: runTensors, hasBatchScale: () => readFileSync(file).includes('DynamicQuantizeLinear') },
+    overrides,
+    proving,
+  );
   const payload = sample === null ? null : payloadOf(sample);
   const rows = rowsIn(plan, openOutputsOf(session));
   if (rows !== null) return rowModel(session, rows, plan, payload);
