@@ -23,15 +23,23 @@ export type ElementType = keyof typeof elementTypes;
 export interface TensorSpec {
   readonly name: string;
   readonly dtype: ElementType;
-  /** A text names a dynamic dimension; null: the model does not give the shape. */
+  /** A text names a dynamic dimension, an empty one has no name; null: the model does not give the shape. */
   readonly shape: readonly (number | string)[] | null;
 }
 
-/** An integer, a list of integers, or a graph (the body of a Loop). */
-export type AttributeSpec = number | readonly number[] | GraphSpec;
+/** A map for each row, from a class to its score: what ZipMap makes of a tensor. */
+export interface MapsSpec {
+  readonly name: string;
+  readonly keys: 'int64' | 'string';
+}
+
+/** An integer, a text, a list of integers, of texts or of float32, or a graph (the body of a Loop). */
+export type AttributeSpec = number | string | readonly number[] | readonly string[] | Float32Array | GraphSpec;
 
 export interface NodeSpec {
   readonly op: string;
+  /** Of the operator; left out: ONNX's own. */
+  readonly domain?: 'ai.onnx.ml';
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes?: Readonly<Record<string, AttributeSpec>>;
@@ -40,8 +48,8 @@ export interface NodeSpec {
 export interface ConstantSpec {
   readonly name: string;
   readonly shape: readonly number[];
-  /** float32, int8, uint8, int64; bytes are bool when `isBool`. */
-  readonly values: Float32Array | Int8Array | Uint8Array | BigInt64Array;
+  /** float32, int8, uint8, int64, float16 (its 16 bits) or texts; bytes are bool when `isBool`. */
+  readonly values: Float32Array | Int8Array | Uint8Array | BigInt64Array | Uint16Array | readonly string[];
   readonly isBool?: boolean;
   /** The file beside the model that holds the bytes, if the model does not. */
   readonly externalFile?: string;
@@ -49,7 +57,7 @@ export interface ConstantSpec {
 
 export interface GraphSpec {
   readonly inputs: readonly TensorSpec[];
-  readonly outputs: readonly TensorSpec[];
+  readonly outputs: readonly (TensorSpec | MapsSpec)[];
   readonly nodes: readonly NodeSpec[];
   readonly constants?: readonly ConstantSpec[];
 }
@@ -60,6 +68,7 @@ export function writeOnnx(graph: GraphSpec): Buffer {
     field(2, 'ml-tcp-server tests'),
     field(7, graphProto(graph)),
     field(8, message(field(2, 17))),
+    field(8, message(field(1, 'ai.onnx.ml'), field(2, 3))),
   );
 }
 
@@ -73,28 +82,56 @@ function graphProto({ inputs, outputs, nodes, constants = [] }: GraphSpec): Buff
   );
 }
 
-function nodeProto({ op, inputs, outputs, attributes = {} }: NodeSpec): Buffer {
+function nodeProto({ op, domain, inputs, outputs, attributes = {} }: NodeSpec): Buffer {
   return message(
     ...inputs.map((name) => field(1, name)),
     ...outputs.map((name) => field(2, name)),
     field(4, op),
     ...Object.entries(attributes).map(([name, value]) => field(5, attributeProto(name, value))),
+    ...(domain === undefined ? [] : [field(7, domain)]),
   );
 }
 
-/** AttributeProto: name, the value in the field of its kind, and its type (2 = INT, 5 = GRAPH, 7 = INTS). */
+/**
+ * AttributeProto: name, the value in the field of its kind, and its type (2 = INT, 3 = STRING, 5 = GRAPH, 6 = FLOATS,
+ * 7 = INTS, 8 = STRINGS).
+ */
 function attributeProto(name: string, value: AttributeSpec): Buffer {
-  if (typeof value === 'number') return message(field(1, name), field(3, value), field(20, 2));
-  if (isList(value)) return message(field(1, name), ...value.map((item) => field(8, item)), field(20, 7));
-  return message(field(1, name), field(6, graphProto(value)), field(20, 5));
+  const typed = (type: number, ...fields: readonly Buffer[]): Buffer =>
+    message(field(1, name), ...fields, field(20, type));
+  if (typeof value === 'number') return typed(2, field(3, value));
+  if (typeof value === 'string') return typed(3, field(4, value));
+  if (value instanceof Float32Array) return typed(6, field(7, Buffer.from(value.buffer)));
+  if (isList(value)) {
+    const isText = typeof value[0] === 'string';
+    return typed(isText ? 8 : 7, ...value.map((item) => field(isText ? 9 : 8, item)));
+  }
+  return typed(5, field(6, graphProto(value)));
 }
 
-const isList = (value: readonly number[] | GraphSpec): value is readonly number[] => Array.isArray(value);
+const isList = (value: object): value is readonly (number | string)[] => Array.isArray(value);
 
-function valueInfo({ name, dtype, shape }: TensorSpec): Buffer {
-  const dims = shape?.map((dim) => field(1, message(typeof dim === 'number' ? field(1, dim) : field(2, dim))));
-  const tensor = message(field(1, elementTypes[dtype]), ...(dims === undefined ? [] : [field(2, message(...dims))]));
-  return message(field(1, name), field(2, message(field(1, tensor))));
+function valueInfo(spec: TensorSpec | MapsSpec): Buffer {
+  return message(field(1, spec.name), field(2, 'keys' in spec ? mapsType(spec) : tensorType(spec)));
+}
+
+function tensorType({ dtype, shape }: TensorSpec): Buffer {
+  const dims = shape?.map((dim) => field(1, dimension(dim)));
+  return message(
+    field(1, message(field(1, elementTypes[dtype]), ...(dims === undefined ? [] : [field(2, message(...dims))]))),
+  );
+}
+
+function dimension(dim: number | string): Buffer {
+  if (dim === '') return Buffer.alloc(0);
+  return typeof dim === 'number' ? field(1, dim) : field(2, dim);
+}
+
+/** TypeProto: a sequence (4) of maps (5) to float32. */
+function mapsType({ keys }: MapsSpec): Buffer {
+  const value = message(field(1, message(field(1, elementTypes.float32))));
+  const map = message(field(1, elementTypes[keys]), field(2, value));
+  return message(field(4, message(field(1, message(field(5, map))))));
 }
 
 function constantProto({ name, shape, values, isBool = false, externalFile }: ConstantSpec): Buffer {
@@ -105,6 +142,8 @@ function constantProto({ name, shape, values, isBool = false, externalFile }: Co
     // data_location 1: EXTERNAL.
     return message(...dims, field(2, elementTypes[dtype]), field(8, name), field(13, location), field(14, 1));
   }
+  if (isList(values))
+    return message(...dims, field(2, elementTypes.string), ...values.map((text) => field(6, text)), field(8, name));
   const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
   return message(...dims, field(2, elementTypes[dtype]), field(8, name), field(9, bytes));
 }
@@ -112,6 +151,8 @@ function constantProto({ name, shape, values, isBool = false, externalFile }: Co
 function dtypeOf(values: ConstantSpec['values']): ElementType {
   if (values instanceof Float32Array) return 'float32';
   if (values instanceof Int8Array) return 'int8';
+  if (values instanceof Uint16Array) return 'float16';
+  if (isList(values)) return 'string';
   return values instanceof Uint8Array ? 'uint8' : 'int64';
 }
 
