@@ -12,6 +12,7 @@ import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
 import { noOverrides, type TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
+import { type ModelFile, openModelFile } from './onnx-file/open.js';
 import { findPlan, type Runnable } from './find-plan.js';
 import ort from './onnx-runtime.js';
 import type { OutputTensor, ProofSettings } from './proof.js';
@@ -45,8 +46,13 @@ export async function loadOnnxModel(
   settings: SessionSettings,
   proving: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
+<<<<<<< ours
   const file = modelFile(path);
   const session = await ort.InferenceSession.create(file, settings);
+=======
+  const file = openModelFile(modelFile(path));
+  const session = await createSession(file, settings);
+>>>>>>> theirs
   try {
     return await provenModel(session, file, proving);
   } catch (error) {
@@ -55,9 +61,24 @@ export async function loadOnnxModel(
   }
 }
 
+async function createSession({ source, explain }: ModelFile, settings: SessionSettings): Promise<ort.InferenceSession> {
+  const { InferenceSession } = ort;
+  try {
+    return await (typeof source === 'string'
+      ? InferenceSession.create(source, settings)
+      : InferenceSession.create(source, settings));
+  } catch (error) {
+    throw explain(error);
+  }
+}
+
 async function provenModel(
   session: ort.InferenceSession,
+<<<<<<< ours
   file: string,
+=======
+  file: ModelFile,
+>>>>>>> theirs
   { overrides = noOverrides, ...proving }: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
   const signature = signatureOf(
@@ -68,12 +89,22 @@ async function provenModel(
   const fetches = signature.outputs.filter(({ isReturned }) => isReturned).map(({ name }) => name);
   const runTensors: Runnable['run'] = async (inputs) =>
     tensorsOf(await session.run(tensorFeeds(inputs), fetches, quietly), fetches);
+<<<<<<< ours
   const { plan, sample } = await findPlan(
     // Names of operators are plain text in the file.
     { ...signature, run: runTensors, hasBatchScale: () => readFileSync(file).includes('DynamicQuantizeLinear') },
     overrides,
     proving,
   );
+=======
+  const found = await findPlan({ ...signature, run: runTensors }, overrides, proving);
+  const { sample } = found;
+  const plan: ModelPlan = {
+    ...found.plan,
+    outputs: found.plan.outputs.map((output) => ({ ...output, labels: file.labels.get(output.name) ?? null })),
+    notes: [...found.plan.notes, ...file.notes],
+  };
+>>>>>>> theirs
   const payload = sample === null ? null : payloadOf(sample);
   const rows = rowsIn(plan, openOutputsOf(session));
   if (rows !== null) return rowModel(session, rows, plan, payload);
