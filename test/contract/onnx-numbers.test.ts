@@ -1,7 +1,8 @@
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { loadOnnxModel } from '#src/inference/backends/onnx.js';
+import { field, message } from '#src/inference/backends/onnx-file/protobuf.js';
 import ort from '#src/inference/backends/onnx-runtime.js';
 import type { Model } from '#src/inference/model.js';
 import { type Dtype, dtypes, typedView } from '#src/tensors/dtypes.js';
@@ -176,4 +177,65 @@ describe('ONNX replies equal a direct run of the same rows, bit for bit', () => 
         expect(repliesOf(await model.run(rowsOf(rows)), size), `${size} rows`).to.deep.equal(expected);
       }
     }));
+});
+
+describe('an ONNX model that cannot be served is refused when it is loaded', () => {
+  const refuses = async (graph: GraphSpec, says: RegExp): Promise<void> => {
+    const loaded = await loadOnnxModel(write(graph), settings, proving).then(
+      () => 'loaded',
+      (error: Error) => error.message,
+    );
+    expect(loaded).to.match(says);
+  };
+  /** A model with another field behind the others, which counts in place of one before it, or beside it. */
+  const refusesWith = async (extra: Buffer, says: RegExp): Promise<void> => {
+    const path = write(sum('n'));
+    appendFileSync(path, extra);
+    const loaded = await loadOnnxModel(path, settings, proving).then(
+      () => 'loaded',
+      (error: Error) => error.message,
+    );
+    expect(loaded).to.match(says);
+  };
+
+  it('for an IR version or an opset that ONNX Runtime does not know yet, with those that it knows', async () => {
+    await refusesWith(
+      field(1, 99),
+      /has the ONNX IR version 99, and ONNX Runtime here knows those up to \d+: save it with an older one .*m\.ir_version = \d+/,
+    );
+    const later = (domain: string) => field(8, message(field(1, domain), field(2, 99)));
+    await refusesWith(
+      later(''),
+      /is for opset 99 of ai\.onnx, and ONNX Runtime here knows those up to \d+: export it .*`opset_version=\d+` of torch/,
+    );
+    await refusesWith(
+      later('ai.onnx.ml'),
+      /is for opset 99 of ai\.onnx\.ml, .* up to \d+: .*`target_opset` of skl2onnx/,
+    );
+  });
+
+  it('for an operator that ONNX Runtime does not have, which it names', async () => {
+    const withNode = ({ nodes: [first, ...others] }: GraphSpec, change: object): GraphSpec => ({
+      ...sum('n'),
+      nodes: [{ ...(first as GraphSpec['nodes'][0]), ...change }, ...others],
+    });
+    await refuses(withNode(sum('n'), { op: 'Foo' }), /needs the operator Foo, which opset 17 does not have: export/);
+    const theirs = write(withNode(sum('n'), { op: 'Foo', domain: 'com.acme' as never }));
+    appendFileSync(theirs, field(8, message(field(1, 'com.acme'), field(2, 1))));
+    const error = await loadOnnxModel(theirs, settings, proving).catch((thrown: Error) => thrown);
+    expect((error as Error).message).to.match(
+      /needs the operator Foo of the domain com\.acme, which ONNX Runtime here/,
+    );
+    expect((error as Error).cause).to.be.instanceOf(Error);
+  });
+
+  it('for an operator that has no implementation for a type', () =>
+    refuses(
+      {
+        inputs: [{ name: 'x', dtype: 'float64', shape: ['n', 3] }],
+        outputs: [{ name: 'y', dtype: 'float64', shape: ['n', 3] }],
+        nodes: [{ op: 'Erf', inputs: ['x'], outputs: ['y'] }],
+      },
+      /uses the operator Erf \(opset 13\) with a type for which ONNX Runtime here has no implementation: export/,
+    ));
 });

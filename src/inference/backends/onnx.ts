@@ -46,15 +46,13 @@ export async function loadOnnxModel(
   settings: SessionSettings,
   proving: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
-<<<<<<< ours
-  const file = modelFile(path);
-  const session = await ort.InferenceSession.create(file, settings);
-=======
-  const file = openModelFile(modelFile(path));
+  const pathOfFile = modelFile(path);
+  const file = openModelFile(pathOfFile);
   const session = await createSession(file, settings);
->>>>>>> theirs
   try {
-    return await provenModel(session, file, proving);
+    // Names of operators are plain text in the file.
+    const hasBatchScale = () => readFileSync(pathOfFile).includes('DynamicQuantizeLinear');
+    return await provenModel(session, { ...file, hasBatchScale }, proving);
   } catch (error) {
     await session.release();
     throw error;
@@ -74,11 +72,7 @@ async function createSession({ source, explain }: ModelFile, settings: SessionSe
 
 async function provenModel(
   session: ort.InferenceSession,
-<<<<<<< ours
-  file: string,
-=======
-  file: ModelFile,
->>>>>>> theirs
+  file: Pick<ModelFile, 'labels' | 'notes'> & { hasBatchScale(): boolean },
   { overrides = noOverrides, ...proving }: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
   const signature = signatureOf(
@@ -89,22 +83,14 @@ async function provenModel(
   const fetches = signature.outputs.filter(({ isReturned }) => isReturned).map(({ name }) => name);
   const runTensors: Runnable['run'] = async (inputs) =>
     tensorsOf(await session.run(tensorFeeds(inputs), fetches, quietly), fetches);
-<<<<<<< ours
-  const { plan, sample } = await findPlan(
-    // Names of operators are plain text in the file.
-    { ...signature, run: runTensors, hasBatchScale: () => readFileSync(file).includes('DynamicQuantizeLinear') },
-    overrides,
-    proving,
-  );
-=======
-  const found = await findPlan({ ...signature, run: runTensors }, overrides, proving);
+  const { hasBatchScale } = file;
+  const found = await findPlan({ ...signature, run: runTensors, hasBatchScale }, overrides, proving);
   const { sample } = found;
   const plan: ModelPlan = {
     ...found.plan,
     outputs: found.plan.outputs.map((output) => ({ ...output, labels: file.labels.get(output.name) ?? null })),
     notes: [...found.plan.notes, ...file.notes],
   };
->>>>>>> theirs
   const payload = sample === null ? null : payloadOf(sample);
   const rows = rowsIn(plan, openOutputsOf(session));
   if (rows !== null) return rowModel(session, rows, plan, payload);
