@@ -386,3 +386,37 @@ describe('ZipMap', () => {
     expect(refusal(made('CatBoost'))).to.match(/take ZipMap out of the file: `python3 -c 'import onnx/);
   });
 });
+
+describe('the classes of a classifier without ZipMap', () => {
+  const classifier = (more: Partial<GraphSpec>): GraphSpec => ({
+    inputs: [x],
+    outputs: [
+      { name: 'label', dtype: 'int64', shape: ['n'] },
+      { name: 'p', dtype: 'float32', shape: ['n', 3] },
+    ],
+    nodes: [
+      {
+        op: 'LinearClassifier',
+        domain: 'ai.onnx.ml',
+        inputs: ['x'],
+        outputs: ['label', 'raw'],
+        attributes: { coefficients: new Float32Array(9), classlabels_ints: [4, 2, 9] },
+      },
+      { op: 'Normalizer', domain: 'ai.onnx.ml', inputs: ['raw'], outputs: ['normal'], attributes: { norm: 'L1' } },
+      { op: 'Identity', inputs: ['normal'], outputs: ['p'] },
+    ],
+    ...more,
+  });
+  const labels = (graph: GraphSpec) => [...openModelFile(write(writeOnnx(graph))).labels];
+
+  it('are those of the node that classifies, through nodes that keep the columns', () =>
+    expect(labels(classifier({}))).to.deep.equal([['p', [4, 2, 9]]]));
+
+  it('are not known where another node mixes the columns, or there are more or fewer', () => {
+    const [classify, normalise] = classifier({}).nodes as [GraphSpec['nodes'][0], GraphSpec['nodes'][0]];
+    const mixed = { op: 'MatMul', inputs: ['normal', 'x'], outputs: ['p'] };
+    expect(labels(classifier({ nodes: [classify, normalise, mixed] }))).to.deep.equal([]);
+    expect(labels(classifier({ outputs: [{ name: 'p', dtype: 'float32', shape: ['n', 2] }] }))).to.deep.equal([]);
+    expect(labels(classifier({ outputs: [{ name: 'p', dtype: 'float32', shape: null }] }))).to.deep.equal([]);
+  });
+});

@@ -5,11 +5,13 @@
 import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { FileBytes, MalformedFile } from './bytes.js';
+import { classesOf } from './classes.js';
 import { explain, short } from './explain.js';
 import { isOrtFormat, lookOf } from './look.js';
+import type { Label } from './nodes.js';
 import { type ModelDescription, readModel } from './read.js';
 import { type DeclaredValue, describeType, mendFor } from './types.js';
-import { isOfMaps, type Label, NotByZipMap, takeOutZipMaps } from './zip-map.js';
+import { isOfMaps, NotByZipMap, takeOutZipMaps } from './zip-map.js';
 
 export interface ModelFile {
   /** What InferenceSession.create loads: the path, or the bytes of a model that was changed. */
@@ -63,7 +65,8 @@ function open(path: string, source: FileBytes, options: OpenOptions): ModelFile 
     'output',
   );
   const maps = model.outputs.filter((output) => isOfMaps(output) && !mayBeLeft(output, options.returned));
-  return maps.length === 0 ? { ...plain(path), declared: model } : withoutZipMap(path, source, model, maps, options);
+  if (maps.length > 0) return withoutZipMap(path, source, model, maps, options);
+  return { ...plain(path), declared: model, labels: classesOf(source, model) };
 }
 
 const plain = (path: string): Omit<ModelFile, 'declared'> => ({
@@ -107,7 +110,7 @@ function withoutZipMap(
       ...plain(path),
       source: bytes,
       declared: { inputs: model.inputs, outputs },
-      labels,
+      labels: new Map([...classesOf(source, model), ...labels]),
       notes: [...labels].map(([output, classes]) => noteOf(output, classes)),
     };
   } catch (error) {

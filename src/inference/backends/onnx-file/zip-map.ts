@@ -10,11 +10,10 @@
 // between. All other bytes stay as they are. The numbers of the fields are those of onnx.proto.
 
 import type { ByteSource } from './bytes.js';
-import { type Field, field, fieldsOf, header, message, type Span, textOf, varintsOf } from './protobuf.js';
+import { graphsIn, isIdentity, type Label, labelsOf, type Node, nameIn, nodesOf, outputsOf } from './nodes.js';
+import { type Field, field, fieldsOf, header, message, type Span } from './protobuf.js';
 import type { ModelDescription } from './read.js';
 import type { DeclaredType, DeclaredValue } from './types.js';
-
-export type Label = string | number;
 
 export interface WithoutZipMap {
   /** The whole model. */
@@ -26,15 +25,6 @@ export interface WithoutZipMap {
 
 /** Why an output of maps cannot become a tensor; continues a sentence that names the output. */
 export class NotByZipMap extends Error {}
-
-interface Node {
-  readonly field: Field;
-  readonly op: string;
-  readonly domain: string;
-  readonly name: string;
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
-}
 
 /** One change of a file: these bytes in place of those at the span. */
 interface Edit extends Span {
@@ -48,11 +38,10 @@ interface Chain {
   readonly names: readonly string[];
 }
 
-/** A classifier with more classes than this is none. */
-const maxLabels = 100_000;
 /** protobuf's own limit. */
 const maxDepth = 100;
-const maxNameParts = 10_000;
+/** Exporters put one Identity in a row. */
+const maxChain = 100;
 
 export const isOfMaps = ({ type }: DeclaredValue): boolean => type.kind === 'sequence' && type.of.kind === 'map';
 
@@ -104,19 +93,23 @@ function makersOf(source: ByteSource, graph: Span): ReadonlyMap<string, Node> {
 const isZipMap = ({ op, domain, inputs, outputs }: Node): boolean =>
   op === 'ZipMap' && domain === 'ai.onnx.ml' && inputs.length === 1 && outputs.length === 1;
 
-const isIdentity = ({ op, domain, inputs, outputs }: Node): boolean =>
-  op === 'Identity' && (domain === '' || domain === 'ai.onnx') && inputs.length === 1 && outputs.length === 1;
-
 function chainTo(source: ByteSource, output: string, makers: ReadonlyMap<string, Node>): Chain {
   const names: string[] = [];
-  for (let name: string | undefined = output; name !== undefined && !names.includes(name); ) {
+  for (let name: string | undefined = output; name !== undefined && names.length < maxChain; ) {
     names.push(name);
     const maker = makers.get(name);
-    if (maker !== undefined && isZipMap(maker)) return { zipMap: maker, labels: labelsOf(source, maker), names };
+    if (maker !== undefined && isZipMap(maker)) return { zipMap: maker, labels: classesOf(source, maker), names };
     name = maker?.inputs[0];
-    if (names.length > maxNameParts) break;
   }
   throw new NotByZipMap('they do not come straight from a ZipMap node of the graph');
+}
+
+const attributes: ReadonlySet<string> = new Set(['classlabels_strings', 'classlabels_int64s']);
+
+function classesOf(source: ByteSource, zipMap: Node): readonly Label[] {
+  const classes = labelsOf(source, zipMap, attributes);
+  if (classes === null) throw new NotByZipMap('its ZipMap names no classes, or names them twice');
+  return classes;
 }
 
 /** Nobody else may take the maps: not a node of the graph, and not one of the graphs inside of nodes (If, Loop). */
@@ -132,82 +125,6 @@ function refuseOtherUses(source: ByteSource, graph: Span, holders: ReadonlySet<s
         if (holders.has(name)) throw new NotByZipMap(`a graph in a node ${node.op.slice(0, 60)} returns them too`);
       }
     }
-  }
-}
-
-function* outputsOf(source: ByteSource, graph: Span): Generator<string> {
-  for (const { number, kind, ...span } of fieldsOf(source, graph)) {
-    if (number === 12 && kind === 'bytes') yield nameIn(source, span);
-  }
-}
-
-/** The name of a ValueInfoProto. */
-function nameIn(source: ByteSource, span: Span): string {
-  let name = '';
-  for (const part of fieldsOf(source, span))
-    if (part.number === 1 && part.kind === 'bytes') name = textOf(source, part);
-  return name;
-}
-
-function* nodesOf(source: ByteSource, graph: Span): Generator<Node> {
-  for (const part of fieldsOf(source, graph))
-    if (part.number === 1 && part.kind === 'bytes') yield nodeAt(source, part);
-}
-
-/** NodeProto, without its attributes. */
-function nodeAt(source: ByteSource, whole: Field): Node {
-  const texts = { op: '', domain: '', name: '' };
-  const inputs: string[] = [];
-  const outputs: string[] = [];
-  for (const part of fieldsOf(source, whole)) {
-    if (part.kind !== 'bytes') continue;
-    if (part.number === 1) inputs.push(textOf(source, part));
-    if (part.number === 2) outputs.push(textOf(source, part));
-    if (part.number === 3) texts.name = textOf(source, part);
-    if (part.number === 4) texts.op = textOf(source, part);
-    if (part.number === 7) texts.domain = textOf(source, part);
-  }
-  return { field: whole, ...texts, inputs, outputs };
-}
-
-/**
- * The bodies of If, Loop and Scan: the fields g and graphs of AttributeProto. An attribute that begins with values of
- * another kind has none, and may have millions of values: the nodes of trees.
- */
-function* graphsIn(source: ByteSource, node: Node): Generator<Span> {
-  for (const attribute of fieldsOf(source, node.field)) {
-    if (attribute.number !== 5 || attribute.kind !== 'bytes') continue;
-    for (const part of fieldsOf(source, attribute)) {
-      if (part.number >= 2 && part.number <= 9 && part.number !== 6) break;
-      if ((part.number === 6 || part.number === 11) && part.kind === 'bytes') yield part;
-    }
-  }
-}
-
-/** The classes of a ZipMap, which has either texts or integers. */
-function labelsOf(source: ByteSource, node: Node): readonly Label[] {
-  const labels: Label[] = [];
-  for (const attribute of fieldsOf(source, node.field)) {
-    if (attribute.number !== 5 || attribute.kind !== 'bytes') continue;
-    const parts = [...labelParts(source, attribute)];
-    if (parts.length > 0 && labels.length > 0) throw new NotByZipMap('its ZipMap names the classes twice');
-    labels.push(...parts);
-  }
-  if (labels.length === 0) throw new NotByZipMap('its ZipMap names no classes');
-  return labels;
-}
-
-function* labelParts(source: ByteSource, attribute: Span): Generator<Label> {
-  let name = '';
-  let count = 0;
-  for (const part of fieldsOf(source, attribute)) {
-    if (part.number === 1 && part.kind === 'bytes') name = textOf(source, part);
-    const isTexts = name === 'classlabels_strings' && part.number === 9 && part.kind === 'bytes';
-    const isIntegers = name === 'classlabels_int64s' && part.number === 8;
-    if (isTexts) yield textOf(source, part);
-    if (isIntegers)
-      for (const value of varintsOf(source, part)) yield typeof value === 'number' ? value : String(value);
-    if ((isTexts || isIntegers) && ++count > maxLabels) throw new NotByZipMap(`it has more than ${maxLabels} classes`);
   }
 }
 
