@@ -1,6 +1,7 @@
 // `npm run bench`: measures the server against ceilings of its own kind on this machine, prints the tables, and with
 // --write puts them into scripts/bench/README.md. `--quick` takes a third of the time and is less exact. `--node 24`,
-// once or more often, measures only the rows against a bare Node server, with these Nodes, side by side.
+// once or more often, measures only the rows against a bare Node server, with these Nodes, side by side; with --write
+// that table goes into the same README.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -206,7 +207,18 @@ try {
 
 async function compareNodes() {
   const measured = await measureBare(folder, nodesOf(flags.node, folder));
-  if (measured.length > 0) console.log(`Measured on ${processor}, ${conditions}\n\n${bareTable(measured)}`);
+  if (measured.length === 0) return;
+  const text = `Measured on ${processor}, ${conditions}\n\n${bareTable(measured)}`;
+  console.log(text);
+  if (flags.write) writeBetween('nodes', text);
+}
+
+/** Replaces what the README has between this mark and the next end. */
+function writeBetween(mark, text) {
+  const readme = fileURLToPath(new URL('./README.md', import.meta.url));
+  const marked = new RegExp(`(<!-- ${mark} -->\\n)[\\s\\S]*?(<!-- end -->)`);
+  const replaced = readFileSync(readme, 'utf8').replace(marked, (_, begin, end) => `${begin}${text}\n${end}`);
+  writeFileSync(readme, replaced);
 }
 
 async function measureAll() {
@@ -214,12 +226,7 @@ async function measureAll() {
   const text = report(results);
   console.log(text);
   if (flags.write) {
-    const readme = fileURLToPath(new URL('./README.md', import.meta.url));
-    const marked = /(<!-- bench -->\n)[\s\S]*?(<!-- end -->)/;
-    writeFileSync(
-      readme,
-      readFileSync(readme, 'utf8').replace(marked, (_, begin, end) => `${begin}${text}\n${end}`),
-    );
+    writeBetween('bench', text);
     const bars = results.ratios.filter(({ isShare }) => isShare);
     writeFileSync(new URL('./chart.svg', import.meta.url), barChart('requests/s as a share of the ceiling', bars));
   }
