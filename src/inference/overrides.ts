@@ -56,11 +56,13 @@ export function checkNames(
   };
   check('inputs', Object.keys(inputs), 'input', inputNames);
   check('outputs', isList(outputs) ? outputs : Object.keys(outputs), 'output', outputNames);
+  if (pad !== null) {
+    check('pad.inputs', pad.inputs, 'input', inputNames);
+    check('pad.mask', pad.mask === undefined ? [] : [pad.mask], 'input', inputNames);
+    check('pad.outputs', Object.keys(pad.outputs), 'output', outputNames);
+  }
+  // With padding, the mask is a constant too.
   check('constants', Object.keys(constants), 'input', inputNames);
-  if (pad === null) return;
-  check('pad.inputs', pad.inputs, 'input', inputNames);
-  check('pad.mask', pad.mask === undefined ? [] : [pad.mask], 'input', inputNames);
-  check('pad.outputs', Object.keys(pad.outputs), 'output', outputNames);
 }
 
 /** Whether config wants this output in replies. */

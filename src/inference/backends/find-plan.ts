@@ -40,6 +40,8 @@ export interface FoundPlan {
   readonly plan: ModelPlan;
   /** A request that the model accepts, and that looks like data; null when none was found. */
   readonly sample: readonly Tensor[] | null;
+  /** How far the values of its inputs reach; empty without one. */
+  readonly reachOf: readonly Reach[];
 }
 
 type Sizes = ReadonlyMap<string, number>;
@@ -151,7 +153,7 @@ async function findFixedBatch(model: Runnable, settings: ProofSettings): Promise
     return { name, dtype, dims, batchAxis: 0, requestDims: [1, ...dims.slice(1)], isReturned, labels: null };
   });
   const plan: ModelPlan = { inputs, outputs, fixedBatch, runsAloneBecause: null, notes: [] };
-  return { plan, sample: requests[0] ?? null };
+  return { plan, sample: requests[0] ?? null, reachOf: alone.reachOf };
 }
 
 /** An output that is no part of replies, as the model states it. */
@@ -551,7 +553,7 @@ class Search {
     });
     const outputs = this.#outputs(trials, larger, tied, outputAxes, nameOfBatch, form, difference !== null);
     const plan: ModelPlan = { inputs, outputs, fixedBatch: null, runsAloneBecause: difference, notes: this.#notes };
-    return { plan, sample: trials[0]?.alone.requests[0] ?? null };
+    return { plan, sample: trials[0]?.alone.requests[0] ?? null, reachOf: trials[0]?.alone.reachOf ?? [] };
   }
 
   #outputs(

@@ -15,6 +15,7 @@ import type { ModelPlan, TensorPlan } from '../plan.js';
 import { findPlan, type Runnable } from './find-plan.js';
 import { type ModelFile, openModelFile } from './onnx-file/open.js';
 import ort from './onnx-runtime.js';
+import { noteOfPad, provePad } from './pad.js';
 import type { OutputTensor, ProofSettings } from './proof.js';
 import { payloadOf } from './samples.js';
 import { signatureOf, type TensorMetadata } from './signature.js';
@@ -75,6 +76,8 @@ async function provenModel(
   file: Pick<ModelFile, 'labels' | 'notes'> & { hasBatchScale(): boolean },
   { overrides = noOverrides, ...proving }: ProofSettings & { readonly overrides?: TensorOverrides },
 ): Promise<Model> {
+  const { pad } = overrides;
+  overrides = withMask(overrides);
   const signature = signatureOf(
     session.inputMetadata as readonly TensorMetadata[],
     session.outputMetadata as readonly TensorMetadata[],
@@ -85,25 +88,37 @@ async function provenModel(
     tensorsOf(await session.run(tensorFeeds(inputs), fetches, quietly), fetches);
   const { hasBatchScale } = file;
   const found = await findPlan({ ...signature, run: runTensors, hasBatchScale }, overrides, proving);
-  const { sample } = found;
+  const { sample, reachOf } = found;
   const plan: ModelPlan = {
     ...found.plan,
     outputs: found.plan.outputs.map((output) => ({ ...output, labels: file.labels.get(output.name) ?? null })),
     notes: [...found.plan.notes, ...file.notes],
   };
   const payload = sample === null ? null : payloadOf(sample);
-  const rows = rowsIn(plan, openOutputsOf(session));
+  const rows = pad === null ? rowsIn(plan, openOutputsOf(session)) : null;
   if (rows !== null) return rowModel(session, rows, plan, payload);
   const constants = new Map<string, Tensor>();
   for (const { name, constant } of signature.inputs) if (constant !== null) constants.set(name, constant);
-  return tensorModel({
+  const options = {
     plan,
     constants,
     maxBatchSize: proving.maxBatchSize,
     sample: payload,
     run: runTensors,
     close: () => session.release(),
-  });
+  };
+  if (pad === null) return tensorModel(options);
+  await provePad({ options: { ...options, pad }, reachOf, tolerance: proving.tolerance });
+  return tensorModel({ ...options, pad, plan: { ...plan, notes: [...plan.notes, noteOfPad(pad)] } });
+}
+
+/** The mask of a request that is not padded is 1 everywhere. */
+function withMask(overrides: TensorOverrides): TensorOverrides {
+  const { pad, constants } = overrides;
+  if (pad?.mask === undefined) return overrides;
+  if (Object.hasOwn(constants, pad.mask))
+    throw new Error(`pad.mask: ${pad.mask} has a value in constants too: leave one of the two out`);
+  return { ...overrides, constants: { ...constants, [pad.mask]: 1 } };
 }
 
 function rowModel(

@@ -314,6 +314,23 @@ function firstDifference(
   return null;
 }
 
+/** In which output two answers to the same request differ, and by how much; null when that is tolerated. */
+export function differenceBetween(
+  answers: readonly OutputTensor[],
+  references: readonly OutputTensor[],
+  tolerance: BatchTolerance,
+): string | null {
+  const scales = scalesOf([references], 1);
+  for (const [k, reference] of references.entries()) {
+    const answer = answers[k] as OutputTensor;
+    if (String(answer.dims) !== String(reference.dims) || answer.data.length !== reference.data.length)
+      return `the output ${reference.name} has another shape`;
+    const by = rowDifference(answer, reference, scales[k] as Float64Array, tolerance);
+    if (by !== null) return `the output ${reference.name} differs by ${by}`;
+  }
+  return null;
+}
+
 /** How much a request's output in a batch differs from its output alone; null when the difference is tolerated. */
 function rowDifference(together: Tensor, alone: Tensor, scale: Float64Array, tolerance: BatchTolerance): string | null {
   if (isSame(together, alone)) return null;
