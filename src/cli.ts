@@ -57,11 +57,13 @@ function withConfigFlags(command: Command): Command {
     .option('--http-port <port>', 'port of the metrics server')
     .option('--redis-url <url>', 'Redis that metrics travel through')
     .option('--log-level <level>', 'least severity that is logged')
-    .addOption(
-      new Option('-s, --set <key=value>', 'any setting, by its dotted key; may be repeated')
-        .argParser(collectSetting)
-        .default({}, 'none'),
-    );
+    .addOption(settingOption());
+}
+
+function settingOption(): Option {
+  return new Option('-s, --set <key=value>', 'any setting, by its dotted key; may be repeated')
+    .argParser(collectSetting)
+    .default({}, 'none');
 }
 
 function load(flags: ConfigFlags): LoadedConfig {
@@ -218,6 +220,22 @@ program
     const { parseSimulation, simulate } = await import('./tools/simulate/main.js');
     process.exitCode = await simulate(parseSimulation(flags, process.env));
   });
+
+program
+  .command('inspect [model]')
+  .description('tell what a model takes and gives, what batching gains, and where it would run; serves nothing')
+  .option('-c, --config <file>', 'JSON file with settings; without a model file, the models that it names')
+  .option('-m, --model <name>', 'only the model of this name in config; or its settings for the model file')
+  .addOption(settingOption())
+  .option('--json', 'as JSON')
+  .addHelpText('after', '\nExit code 0: it can be served; 2: a flag or a setting is wrong; 4: it cannot be served.')
+  .action(
+    async (path: string | undefined, flags: Pick<ConfigFlags, 'config' | 'set' | 'model'> & { json?: boolean }) => {
+      const { model, ...layers } = flags;
+      const { inspect } = await import('./tools/inspect/main.js');
+      process.exit(await inspect(path, load(layers), flags));
+    },
+  );
 
 function parsePid(text: string): string {
   if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError('write the number that `ps` shows.');

@@ -78,6 +78,22 @@ export class ServedModel {
     return this.#loaded.model.plan;
   }
 
+  /** A payload to try it with; null when only a client can know one. */
+  get sample(): Buffer | null {
+    const { sample, inputBytes } = this.#loaded.model;
+    return sample ?? (inputBytes === null ? null : Buffer.alloc(inputBytes));
+  }
+
+  /** Runs that may be in progress at once. */
+  get concurrency(): number {
+    return this.#loaded.model.concurrency;
+  }
+
+  /** What was measured when it was loaded; null when there was no payload to measure it with. */
+  get warmUp(): WarmUp | null {
+    return this.#loaded.warmUp;
+  }
+
   /** Bytes of one input row; null when any length may be valid. */
   get inputBytes(): number | null {
     return this.#loaded.model.inputBytes;

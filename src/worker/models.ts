@@ -238,7 +238,8 @@ function failureIn(outcome: Parameters<BatchObserver>[0]['outcome']): Error | un
   return outcome.kind === 'rows' ? outcome.rows.find((row) => row instanceof Error) : undefined;
 }
 
-function servingSettings(config: WorkerConfig, model: WorkerConfig['models'][number]): ServingSettings {
+/** How a model is served, as config says. */
+export function servingSettings(config: WorkerConfig, model: WorkerConfig['models'][number]): ServingSettings {
   const { name, backend, settings, session, responseSize, batchTolerance, place: _, ...rest } = model;
   const { inputs, outputs, constants, pad, ...serving } = rest;
   const overrides = { inputs, outputs, constants, pad };

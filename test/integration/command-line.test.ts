@@ -26,7 +26,7 @@ function only({ lines }: Ended): LogLine {
   return JSON.parse(lines[0] ?? '') as LogLine;
 }
 
-const commands = ['start', 'aggregator', 'simulate', 'config', 'status', 'reload', 'scale', 'drain', 'top'];
+const commands = ['start', 'aggregator', 'inspect', 'simulate', 'config', 'status', 'reload', 'scale', 'drain', 'top'];
 
 describe('the command line', function () {
   this.timeout(30_000);
@@ -52,6 +52,9 @@ describe('the command line', function () {
       ['simulate', '--metrics', 'ftp://host'],
       ['simulate', '--length-field-size', '2', '--payload-size', '100000'],
       ['simulate', '--zeros'],
+      ['inspect', '--model', 'no-such-model'],
+      ['inspect', '--config', 'no/such/file'],
+      ['inspect', 'one.onnx', 'two.onnx'],
       ['simulate', '--payload', 'no/such/file'],
     ];
     const ended = await Promise.all(wrong.map((args) => cli(args)));

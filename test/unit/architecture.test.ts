@@ -62,7 +62,18 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'cli.ts',
-    may: ['', 'process', 'config', 'control', 'primary', 'aggregator', 'tools/operate', 'tools/simulate', 'tools/top'],
+    may: [
+      '',
+      'process',
+      'config',
+      'control',
+      'primary',
+      'aggregator',
+      'tools/inspect',
+      'tools/operate',
+      'tools/simulate',
+      'tools/top',
+    ],
     because: 'it starts commands, and does nothing else',
   },
   {
@@ -80,7 +91,12 @@ const rules: readonly Rule[] = [
     may: ['', 'process', 'net', 'config', 'ipc', 'metrics'],
     because: 'processes share no code but what lies below them all, and an aggregator runs no models',
   },
-  { of: 'aggregator/page', may: ['aggregator', 'format.ts'], because: 'it runs in a browser' },
+  { of: 'aggregator/page', may: ['aggregator', 'format.ts', 'plan-text.ts'], because: 'it runs in a browser' },
+  {
+    of: 'tools/inspect',
+    may: ['', 'process', 'config', 'inference', 'worker/models.ts'],
+    because: 'it loads a model with the settings that a worker would load it with, and serves nothing',
+  },
   {
     of: 'tools/operate',
     may: ['', 'process', 'control'],
