@@ -33,16 +33,22 @@ const maxRows = 20;
 const leastName = 12;
 const maxDims = 22;
 
+interface TabledPlan extends Pick<ModelPlan, 'inputs' | 'outputs'> {
+  /** How many there are, if that is more. */
+  readonly inputCount?: number;
+  readonly outputCount?: number;
+}
+
 /** A line for each input and output; of a model with very many, the first ones. Names are cut to fit the width. */
 export function planTable(
-  { inputs, outputs }: Pick<ModelPlan, 'inputs' | 'outputs'>,
+  { inputs, outputs, inputCount = inputs.length, outputCount = outputs.length }: TabledPlan,
   width: number,
 ): readonly string[] {
   const shown = [
     ...inputs.slice(0, maxRows).map((input) => rowOf('input', input)),
-    ...moreOf(inputs.length, 'input'),
+    ...moreOf(inputCount - Math.min(inputs.length, maxRows), 'input'),
     ...outputs.slice(0, maxRows).map((output) => rowOf('output', output)),
-    ...moreOf(outputs.length, 'output'),
+    ...moreOf(outputCount - Math.min(outputs.length, maxRows), 'output'),
   ];
   const lines = (nameLength: number): readonly string[] =>
     table(
@@ -67,10 +73,14 @@ const rowOf = (kind: string, tensor: InputPlan | OutputPlan): readonly string[] 
 ];
 
 const moreOf = (count: number, kind: string): readonly (readonly string[])[] =>
-  count > maxRows ? [['', `… ${count - maxRows} more ${kind}s`, '', '', '', '']] : [];
+  count > 0 ? [['', `… ${count} more ${kind}s`, '', '', '', '']] : [];
 
 /** In one line, for logs: each input and output with its batch axis. */
-export function planSummary({ inputs, outputs, runsAloneBecause }: ModelPlan): string {
+export function planSummary({
+  inputs,
+  outputs,
+  runsAloneBecause,
+}: Pick<ModelPlan, 'inputs' | 'outputs' | 'runsAloneBecause'>): string {
   const text = (tensor: InputPlan | OutputPlan): string => {
     const role = roleText(tensor);
     return `${nameText(tensor.name)} ${tensor.dtype}${dimsText(tensor.dims)} ${role === 'none' ? 'no batch' : role}`;

@@ -22,12 +22,15 @@ import { LatencyWindows } from './latency-windows.js';
 import { Losses, lostOf } from './losses.js';
 import type { LatencyMs, LatencyWindowsMs, Metrics, ModelMetrics, NodeMetrics, WorkerMetrics } from './metrics.js';
 import { RateWindow } from './rate-window.js';
+import type { Publishing } from './served-models.js';
 
 /** What one poll of the cluster gave: the numbers for people, and the counts behind them. */
 export interface ClusterState {
   readonly metrics: ViewedMetrics;
   readonly counts: WorkerCounts;
   readonly live: LiveRecords;
+  /** The nodes and workers that publish now. */
+  readonly publishing: Publishing;
   /** By record id, milliseconds since it was renewed. */
   readonly ages: ReadonlyMap<string, number>;
   /** Milliseconds since the epoch, by the clock that ages are measured with. */
@@ -56,17 +59,25 @@ export class ClusterView {
     const counting = liveRecordsOf(records.map(({ record }) => record));
     const counts = totalCounts(counting);
     const losses = this.#losses.note(counting, counts, now);
-    const current = this.#metrics(counts, counting, ages, now, wallNow);
+    const publishing = this.#publishing(counting, ages);
+    const current = this.#metrics(counts, counting, publishing, ages, now, wallNow);
     const metrics = { ...current, events: this.#events.note(current, now, wallNow, losses) };
     this.#rates.forgetBefore(now);
     const models = Object.keys(counts.models).map(modelKey);
     this.#latencies.keepOnly(new Set(['cluster', ...models, ...counting.workers.map(({ id }) => id)]));
-    return { metrics, counts, live: counting, ages, now: wallNow };
+    return { metrics, counts, live: counting, publishing, ages, now: wallNow };
+  }
+
+  #publishing({ nodes, workers }: LiveRecords, ages: ReadonlyMap<string, number>): Publishing {
+    const isUp = ({ id }: { readonly id: string }): boolean =>
+      freshness(ages.get(id) ?? 0, this.#publishIntervalMs) !== 'down';
+    return { nodes: nodes.filter(isUp), workers: workers.filter(isUp) };
   }
 
   #metrics(
     counts: WorkerCounts,
     { nodes, workers, gone }: LiveRecords,
+    { nodes: up, workers: alive }: Publishing,
     ages: ReadonlyMap<string, number>,
     now: number,
     wallNow: number,
@@ -74,8 +85,6 @@ export class ClusterView {
     const all = sumModels(counts);
     const ageOf = ({ id }: { readonly id: string }): number => ages.get(id) ?? 0;
     const stateOf = (record: { readonly id: string }) => freshness(ageOf(record), this.#publishIntervalMs);
-    const alive = workers.filter((worker) => stateOf(worker) !== 'down');
-    const up = nodes.filter((node) => stateOf(node) !== 'down');
     const uptimeMs = Math.max(0, ...nodes.map((node) => node.uptimeMs + ageOf(node)));
     const uptime = uptimeMs / 1000;
     const errors = errorsOf(all);

@@ -13,6 +13,7 @@ import { negotiate } from './negotiate.js';
 import type { ClusterObserver } from './observer.js';
 import { metricFamilies } from './prometheus.js';
 import type { Refusals } from './refusals.js';
+import { servedModels } from './served-models.js';
 
 export interface HttpOptions {
   readonly observer: ClusterObserver;
@@ -23,7 +24,7 @@ export interface HttpOptions {
   readonly redisFailures: Readonly<Record<string, number>>;
 }
 
-const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/healthz', '/readyz'];
+const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/api/models', '/healthz', '/readyz'];
 
 /** The live page, as it was built. */
 const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
@@ -69,11 +70,15 @@ export function createHttpApp(options: HttpOptions): Express {
     if (form === 'json') response.type('json').end(observer.json());
     else response.setHeader('content-type', contentTypes[form]).end(text(form));
   });
+  const models = cachedModels(observer);
   let points: readonly HistoryPoint[] = [];
   app.get('/api/history', async (_request, response) => {
     // When the records cannot be read, the last snapshot is better than nothing.
     points = await history.read().catch(() => points);
     response.setHeader('cache-control', 'no-store').json({ step_seconds: 1, seconds: historySeconds, points });
+  });
+  app.get('/api/models', (_request, response) => {
+    response.setHeader('cache-control', 'no-store').type('json').end(models());
   });
   // Browsers revalidate what they have; what has not changed is not sent again.
   app.use(express.static(pageFolder, { setHeaders: (response) => response.setHeader('cache-control', 'no-cache') }));
@@ -129,6 +134,17 @@ function cachedText(
     const text = formatText(families, form);
     made.set(form, { state, at: now, text });
     return text;
+  };
+}
+
+/** Made once a poll, however many ask. */
+function cachedModels(observer: ClusterObserver): () => string {
+  let made: { readonly state: ClusterState; readonly json: string } | null = null;
+  return () => {
+    const { state } = observer;
+    const { age_ms, stale } = observer.metrics();
+    if (made?.state !== state) made = { state, json: JSON.stringify(servedModels(state.publishing)) };
+    return `{"age_ms":${age_ms},"stale":${stale},${made.json.slice(1)}`;
   };
 }
 

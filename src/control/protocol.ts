@@ -4,7 +4,7 @@
 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ListenAddress } from '../ipc/messages.js';
+import type { ListenAddress, ModelReports } from '../ipc/messages.js';
 import { isSocketPath } from '../net/socket-path.js';
 
 export type Operation =
@@ -34,6 +34,8 @@ export interface ServerStatus {
   readonly listeners: readonly ListenAddress[];
   /** By name: each model's signature, where it runs, and whether it runs each request alone, and why. */
   readonly models: Readonly<Record<string, string>>;
+  /** By name: each model's inputs and outputs, their batch axes, and why it runs each request alone if it does. */
+  readonly plans: ModelReports;
   /** Null while there is no metrics server, or when a separate aggregator serves the metrics. */
   readonly metricsUrl: string | null;
   readonly workersWanted: number;

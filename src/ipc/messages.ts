@@ -2,6 +2,7 @@
 
 import type { AggregatorConfig, WorkerConfig } from '../config/slices.js';
 import type { OperatorErrorCode } from '../errors.js';
+import type { ModelReport } from '../inference/model-report.js';
 import type { ModelVersion } from '../inference/versions.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { ProcessIdentity } from '../process/process-identity.js';
@@ -15,8 +16,8 @@ export type ReloadResult =
   | { readonly outcome: 'unchanged'; readonly version: string }
   | { readonly outcome: 'failed'; readonly version: string; readonly reason: string };
 
-/** By model: its inputs and outputs. */
-export type Signatures = Readonly<Record<string, string>>;
+/** By model: what it takes and gives, and how requests share a run. */
+export type ModelReports = Readonly<Record<string, ModelReport>>;
 
 /** By model: the result of a reload. */
 export type ReloadResults = Readonly<Record<string, ReloadResult>>;
@@ -95,10 +96,10 @@ export type FromWorker =
       readonly models: Readonly<Record<string, string>>;
       /** By model: bytes of one input row; null where any length may be right. */
       readonly rowBytes: Readonly<Record<string, number | null>>;
-      readonly signatures: Signatures;
+      readonly reports: ModelReports;
     }
   | BootFailed
-  | { readonly kind: 'models-reloaded'; readonly results: ReloadResults; readonly signatures: Signatures }
+  | { readonly kind: 'models-reloaded'; readonly results: ReloadResults; readonly reports: ModelReports }
   /**
    * The worker has received `acknowledged` more connections; connections of the clients in `released` have ended, and
    * their places are free.

@@ -95,6 +95,37 @@ export interface ContainedRun extends FoldedIncarnations {
   readonly run: string;
 }
 
+/** A dimension is a number, or the name of a dynamic one. */
+export interface PublishedTensor {
+  readonly name: string;
+  readonly dtype: string;
+  readonly dims: readonly (number | string)[];
+  /** Along which axis requests are joined, `shared` by all requests of a run, or `none`. */
+  readonly batchAxis: number | 'shared' | 'none';
+  readonly requestDims: readonly (number | string)[];
+}
+
+/** What a node publishes of a model: a few kilobytes at the most, since it does so several times a second. */
+export interface PublishedModel {
+  readonly version: string;
+  readonly runsAloneBecause: string | null;
+  /** Null for a model whose payloads only it understands. */
+  readonly plan: {
+    readonly inputs: readonly (PublishedTensor & { readonly isConstant: boolean })[];
+    readonly outputs: readonly (PublishedTensor & {
+      readonly isReturned: boolean;
+      readonly labels: readonly (string | number)[] | null;
+    })[];
+    readonly fixedBatch: number | null;
+    readonly notes: readonly string[];
+    /** How many inputs and outputs the model has; the first ones are listed. */
+    readonly inputCount: number;
+    readonly outputCount: number;
+    /** Whether anything was left out. */
+    readonly isCut: boolean;
+  } | null;
+}
+
 export interface NodeRecord extends RecordBase {
   readonly kind: 'node';
   readonly pid: number;
@@ -105,6 +136,8 @@ export interface NodeRecord extends RecordBase {
   readonly isStopping: boolean;
   /** By model, its input and output; one for the node, since its workers all serve the same. Absent before 0.2. */
   readonly signatures?: Readonly<Record<string, string>>;
+  /** By model, what it takes and gives, in the same way. Absent before 0.2. */
+  readonly models?: Readonly<Record<string, PublishedModel>>;
   /** The sum of what the node's departed workers counted, including those of the runs in `contains`. */
   readonly departed: WorkerCounts;
   /** Which of the node's incarnations are contained in `departed`. */

@@ -149,9 +149,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       publishing.fold(worker);
     },
     onConnectionLost: () => publishing.count('closedByHandoff'),
-    onSignatures: (signatures) => {
-      nodeRecord.signatures = signatures;
-    },
+    onReports: (reports) => nodeRecord.learnModels(reports),
     onModelsReloaded: (worker, results) => logModelReload(log, worker, results),
     onBootFailed: bootFailed,
     onGiveUp: (code, reason) => fail(new OperatorError(code, reason)),

@@ -5,8 +5,10 @@ import { cpuLimit } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
 import type { Config } from '../config/load.js';
 import type { ServerStatus, WorkerStatus } from '../control/protocol.js';
-import type { ListenAddress, ReloadResults } from '../ipc/messages.js';
+import type { ModelReport } from '../inference/model-report.js';
+import type { ListenAddress, ModelReports, ReloadResults } from '../ipc/messages.js';
 import { unsettled } from '../metrics/merge.js';
+import { planSummary } from '../plan-text.js';
 import type { Log } from '../process/log.js';
 import type { NodeRecordKeeper } from './metrics/node-record.js';
 import { type NextStep, nextStep } from './next-step.js';
@@ -19,22 +21,34 @@ export interface Served {
   readonly addresses: readonly ListenAddress[];
   readonly models: Readonly<Record<string, string>>;
   readonly rowBytes: Readonly<Record<string, number | null>>;
+  readonly reports: ModelReports;
 }
 
 /** The fields of the `ready` event: where to connect, what is served, and what to try next. */
 export function readyEvent(
   config: NextStep['config'] & Pick<Config, 'cluster' | 'redis'>,
-  { addresses, models, rowBytes }: Served,
+  { addresses, models, rowBytes, reports }: Served,
   metricsUrl: string,
 ): object {
   const served = new Set(addresses.map(({ model }) => model));
+  const plans = Object.entries(reports).flatMap(([name, report]) => {
+    const plan = summaryOf(report);
+    return plan === null || !served.has(name) ? [] : [[name, plan]];
+  });
   return {
     tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
     models: Object.fromEntries(Object.entries(models).filter(([name]) => served.has(name))),
+    ...(plans.length === 0 ? {} : { plans: Object.fromEntries(plans) }),
     workers: config.cluster.workers,
     ...(metricsUrl === '' ? { redis: describeRedis(config.redis) } : { metrics: `${metricsUrl}/metrics` }),
     next: nextStep({ config, addresses, rowBytes, metricsUrl, env: process.env }),
   };
+}
+
+/** A model's inputs and outputs with their batch axes, in one line; null when only the model understands its payloads. */
+function summaryOf(report: ModelReport | undefined): string | null {
+  const plan = report?.plan ?? null;
+  return report === undefined || plan === null ? null : planSummary({ ...plan, ...report });
 }
 
 /** Nothing leaves the machine without a warning. */
@@ -44,12 +58,12 @@ export function warnOfTelemetry({ onnxRuntime }: Pick<Config, 'onnxRuntime'>, lo
 }
 
 /** Logs the outcome for each model of a worker. */
-export function logModelReload(log: Log, { slot, pid }: WorkerHandle, results: ReloadResults): void {
+export function logModelReload(log: Log, { slot, pid, reports }: WorkerHandle, results: ReloadResults): void {
   for (const [model, result] of Object.entries(results)) {
     const fields = { model, version: result.version, slot, worker: pid };
     if (result.outcome === 'failed')
       log.error({ ...fields, reason: result.reason }, 'model could not be reloaded: the old version serves on');
-    else if (result.outcome === 'loaded') log.info(fields, 'model reloaded');
+    else if (result.outcome === 'loaded') log.info({ ...fields, plan: summaryOf(reports[model]) }, 'model reloaded');
     else log.debug(fields, 'model unchanged');
   }
 }
@@ -93,6 +107,7 @@ export function serverStatus(options: StatusOptions): ServerStatus {
     // From the last worker that is ready: a reload may have changed them.
     listeners: last?.addresses ?? [],
     models: last?.models ?? {},
+    plans: last?.reports ?? {},
     metricsUrl: metricsUrl || null,
     workersWanted: supervisor.wanted,
     cpuLimitCores: cpuLimit()?.cores ?? null,

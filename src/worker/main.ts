@@ -160,7 +160,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
         await sendToPrimary({
           kind: 'models-reloaded',
           results: await models.reload(order.versions),
-          signatures: models.signatures(),
+          reports: models.reports(),
         });
     }
   };
@@ -171,7 +171,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     kind: 'ready',
     models: models.descriptions(),
     rowBytes: models.rowBytes(),
-    signatures: models.signatures(),
+    reports: models.reports(),
   });
 }
 

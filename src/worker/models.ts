@@ -3,8 +3,9 @@
 import type { WorkerConfig } from '../config/slices.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
+import { reportOf, shareOf } from '../inference/model-report.js';
 import { ServedModel, type ServingEvents, type ServingSettings } from '../inference/served-model.js';
-import type { ModelVersions, ReloadResult, ReloadResults } from '../ipc/messages.js';
+import type { ModelReports, ModelVersions, ReloadResult, ReloadResults } from '../ipc/messages.js';
 import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';
 import type { ModelGauges } from '../metrics/snapshot.js';
 import type { BatchSpan, Tracing } from '../otlp.js';
@@ -18,8 +19,9 @@ const closeCounters: Readonly<Record<CloseReason, ModelCounter>> = {
   drain: 'closedDrain',
 };
 
-/** Characters of a signature that are published: a model may have hundreds of inputs. */
-const maxSignature = 300;
+/** JSON of what is told of a model, and of all: a status of the server has to fit into one message. */
+const maxReportBytes = 256 << 10;
+const maxReportsBytes = 1 << 20;
 
 export class WorkerModels {
   /** Called with the reason when more threads hang than cluster.maxHungThreads. */
@@ -68,11 +70,10 @@ export class WorkerModels {
     return Object.fromEntries([...this.#models].map(([name, { inputBytes }]) => [name, inputBytes]));
   }
 
-  /** Each model's inputs and outputs. */
-  signatures(): Readonly<Record<string, string>> {
-    return Object.fromEntries(
-      [...this.#models].map(([name, { signature }]) => [name, signature.slice(0, maxSignature)]),
-    );
+  /** What is told of each model: as much as fits. */
+  reports(): ModelReports {
+    const maxBytes = shareOf(maxReportsBytes, this.#models.size, maxReportBytes);
+    return Object.fromEntries([...this.#models].map(([name, model]) => [name, reportOf(model, maxBytes)]));
   }
 
   gauges(): Readonly<Record<string, ModelGauges>> {

@@ -53,7 +53,7 @@ describe('a token', () => {
 
   it('is asked for on every way to the metrics, and a wrong one is none', async () => {
     for (const headers of [{}, { authorization: 'Bearer wrong' }, { authorization: 'Basic correct-horse' }]) {
-      for (const path of ['/metrics', '/api/history', '/page.js', '/', '/nowhere']) {
+      for (const path of ['/metrics', '/api/history', '/api/models', '/page.js', '/', '/nowhere']) {
         const response = await fetch(`${url}${path}`, { headers });
         expect(response.status, path).to.equal(401);
         expect(response.headers.get('www-authenticate')).to.equal('Bearer');
@@ -68,7 +68,8 @@ describe('a token', () => {
     await until('what Prometheus reads', async () =>
       (await server.prometheus()).includes('# TYPE mltcp_workers gauge'),
     );
-    expect((await fetch(`${url}/api/history`, { headers: bearer })).status).to.equal(200);
+    for (const path of ['/api/history', '/api/models'])
+      expect((await fetch(url + path, { headers: bearer })).status).to.equal(200);
     expect((await fetch(`${url}/`, { headers: bearer })).status).to.equal(200);
     expect(await overWebSocket(`${url}/metrics`, bearer)).to.have.property('total_requests');
     expect(await overSocketIo(url, { extraHeaders: bearer })).to.have.property('total_requests');
@@ -336,7 +337,7 @@ describe('secrets', () => {
     const server = new TestServer({ env: embedded });
     const url = await server.url();
     const headers = { authorization: `Bearer ${http}` };
-    for (const path of ['/', '/metrics', '/api/history', '/nowhere']) {
+    for (const path of ['/', '/metrics', '/api/history', '/api/models', '/nowhere']) {
       const response = await fetch(`${url}${path}`, { headers });
       shown.push(await response.text(), JSON.stringify([...response.headers]));
     }

@@ -3,12 +3,15 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import type { ServedModels } from '#src/aggregator/served-models.js';
+import type { ServerStatus } from '#src/control/protocol.js';
 import type { FailedReport, ModelReport } from '#src/tools/inspect/report.js';
 import { temporaryFolder } from '../support/folder.js';
 import { dynamicallyQuantised, writeOnnx } from '../support/onnx-writer.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { blocksOf } from '../support/readmes.js';
-import { cleanEnv } from '../support/server.js';
+import { cleanEnv, TestServer } from '../support/server.js';
+import { until } from '../support/until.js';
 
 const digits = `${root}config/models/digits/model.onnx`;
 
@@ -174,5 +177,80 @@ describe('ml-tcp-server inspect', function () {
     });
     expect((await child.ended(30_000)).code, child.output).to.equal(0);
     expect(readdirSync(folder, { recursive: true })).to.deep.equal(['tmp']);
+  });
+});
+
+describe('the plan of a model that is served', function () {
+  this.timeout(60_000);
+  afterEach(endProcesses);
+
+  it('is in the ready line, in status, and at /api/models, with the reason of one that runs alone', async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'alone.onnx'), writeOnnx(dynamicallyQuantised()));
+    const models = [
+      { name: 'digits', path: digits },
+      { name: 'alone', path: join(folder, 'alone.onnx') },
+    ];
+    const listeners = models.map(({ name }) => ({ host: '127.0.0.1', port: 0, model: name }));
+    const config = configOf(models, { listeners });
+    const server = new TestServer({
+      args: ['--config', config],
+      hasListeners: true,
+      env: { WORKERS: '2', NODE_NAME: 'n1' },
+    });
+    const ready = await server.event('ready');
+    const plans = ready.plans as Record<string, string>;
+    expect(plans.digits).to.equal('pixels float32[batch,64] axis 0 → probabilities float32[batch,10] axis 0');
+    expect(plans.alone).to.match(/^x float32\[batch,4\] .*; one request a run$/);
+    const status = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
+    expect(status.plans.digits?.plan?.inputs[0]).to.deep.include({
+      name: 'pixels',
+      batchAxis: 0,
+      requestDims: [1, 64],
+    });
+    expect(status.plans.alone?.runsAloneBecause).to.match(/^the output y differs/);
+    const text = (await server.operate('status')).output;
+    expect(text).to.match(/^ {2}input {3}pixels +float32 {2}\[batch,64\] +\[1,64\] +axis 0$/m);
+    const { models: told } = await until('both models', async () => {
+      const found = (await (await fetch(`${await server.url()}/api/models`)).json()) as ServedModels;
+      return found.models.length === 2 && found.models.every(({ served }) => served[0]?.workers === 2) && found;
+    });
+    expect(told.map(({ name }) => name)).to.deep.equal(['alone', 'digits']);
+    const [alone, shared] = told.map(({ served }) => served[0]);
+    expect(alone?.runs_alone_because).to.match(/^the output y differs/);
+    expect(alone?.max_rows).to.equal(1);
+    expect(shared).to.deep.include({ version: 'unversioned', nodes: ['n1'], workers: 2, runs_alone_because: null });
+    expect(shared?.plan?.outputs[0]).to.deep.include({ name: 'probabilities', batch_axis: 0, dims: ['batch', 10] });
+  });
+
+  it('is that of the new version after a reload of models, also in its line of the log', async () => {
+    const folder = temporaryFolder();
+    const publish = (version: string, columns: number): void => {
+      mkdirSync(join(folder, version));
+      const shape = ['n', columns];
+      const graph = {
+        inputs: [{ name: 'x', dtype: 'float32', shape }],
+        outputs: [{ name: 'y', dtype: 'float32', shape }],
+        nodes: [{ op: 'Neg', inputs: ['x'], outputs: ['y'] }],
+      } as const;
+      writeFileSync(join(folder, version, 'model.onnx'), writeOnnx(graph));
+    };
+    publish('1', 3);
+    const config = configOf([{ name: 'm', path: folder }], { server: { model: 'm' } });
+    const server = new TestServer({ args: ['--config', config], env: { WORKERS: '2' } });
+    const servedWhen = (version: string) =>
+      until(`version ${version} everywhere`, async () => {
+        const { models } = (await (await fetch(`${await server.url()}/api/models`)).json()) as ServedModels;
+        const [only, other] = models[0]?.served ?? [];
+        return other === undefined && only?.version === version && only.plan !== null && only.workers === 2 && only;
+      });
+    expect((await servedWhen('1')).plan?.inputs[0]?.dims).to.deep.equal(['batch', 3]);
+    publish('2', 5);
+    expect((await server.operate('reload', '--models')).code).to.equal(0);
+    expect((await servedWhen('2')).plan?.inputs[0]?.dims).to.deep.equal(['batch', 5]);
+    const { plan } = await server.event('model reloaded');
+    expect(plan).to.equal('x float32[batch,5] axis 0 → y float32[batch,5] axis 0');
+    const status = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
+    expect(status.plans.m).to.deep.include({ version: '2' });
   });
 });

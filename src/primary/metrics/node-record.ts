@@ -1,5 +1,6 @@
 // What the primary itself publishes: the node, with the counts of its departed workers and of its earlier runs.
 
+import { cutReport, type ModelReport, shareOf } from '../../inference/model-report.js';
 import type { WorkerCounter } from '../../metrics/counters.js';
 import { addCounts, departed, noCounts } from '../../metrics/merge.js';
 import {
@@ -8,6 +9,7 @@ import {
   isFolded,
   type NodeRecord,
   nodeRecordId,
+  type PublishedModel,
   type WorkerCounts,
   withFolded,
 } from '../../metrics/snapshot.js';
@@ -34,13 +36,17 @@ export interface RunCounts {
  */
 const maxContained = 100;
 
+/** JSON of what is published of a model, and of all. */
+const maxModelBytes = 4096;
+const maxModelsBytes = 32_768;
+
 export class NodeRecordKeeper {
   workersWanted = 0;
   restarts = 0;
   reloads = 0;
   isStopping = false;
-  /** By model, its inputs and outputs. */
-  signatures: Readonly<Record<string, string>> = {};
+  #signatures: Readonly<Record<string, string>> = {};
+  #models: Readonly<Record<string, PublishedModel>> = {};
   readonly #identity: NodeIdentity;
   readonly #living = new Set<number>();
   #foldedUpTo = 0;
@@ -58,6 +64,19 @@ export class NodeRecordKeeper {
   /** Milliseconds since the server began to start. */
   get uptimeMs(): number {
     return performance.now() - this.#startedAt;
+  }
+
+  /** The workers have loaded their models. The record goes out several times a second: it has what fits. */
+  learnModels(reports: Readonly<Record<string, ModelReport>>): void {
+    const models = Object.entries(reports);
+    const maxBytes = shareOf(maxModelsBytes, models.length, maxModelBytes);
+    this.#signatures = Object.fromEntries(models.map(([name, { signature }]) => [name, signature]));
+    this.#models = Object.fromEntries(
+      models.map(([name, report]) => {
+        const { signature: _, ...published } = cutReport({ ...report, signature: '' }, maxBytes);
+        return [name, published];
+      }),
+    );
   }
 
   /** Counts what belongs to no worker. */
@@ -129,7 +148,8 @@ export class NodeRecordKeeper {
       restarts: this.restarts,
       reloads: this.reloads,
       isStopping: this.isStopping,
-      signatures: this.signatures,
+      signatures: this.#signatures,
+      models: this.#models,
       departed: this.#departed,
       folded: this.#folded,
       earlierRestarts: this.#earlierRestarts,

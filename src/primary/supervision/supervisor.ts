@@ -9,9 +9,9 @@ import type {
   BootFailed,
   FromWorker,
   ListenAddress,
+  ModelReports,
   ModelVersions,
   ReloadResults,
-  Signatures,
   WorkerBoot,
 } from '../../ipc/messages.js';
 import type { RecordUpdate } from '../../metrics/transport/transport.js';
@@ -46,7 +46,7 @@ export interface SupervisorEvents {
   onExit(worker: WorkerHandle): void;
   onConnectionLost(): void;
   /** The inputs and outputs of a worker's models, as it serves them now. */
-  onSignatures(signatures: Signatures): void;
+  onReports(reports: ModelReports): void;
   onModelsReloaded(worker: WorkerHandle, results: ReloadResults): void;
   /** A worker could not start, with its reason, and no reload is under way. */
   onBootFailed(failure: BootFailed): void;
@@ -290,7 +290,8 @@ export class Supervisor {
   #receive(slot: Slot<WorkerHandle>, worker: WorkerHandle, message: FromWorker, handle: RawHandle | undefined): void {
     switch (message.kind) {
       case 'ready':
-        this.#events.onSignatures(message.signatures);
+        worker.reports = message.reports;
+        this.#events.onReports(message.reports);
         void this.#open(slot, worker, message);
         break;
       case 'boot-failed':
@@ -301,7 +302,8 @@ export class Supervisor {
         for (const [model, result] of Object.entries(message.results)) {
           if (result.outcome === 'loaded') worker.models = { ...worker.models, [model]: result.description };
         }
-        this.#events.onSignatures(message.signatures);
+        worker.reports = message.reports;
+        this.#events.onReports(message.reports);
         this.#events.onModelsReloaded(worker, message.results);
         worker.modelsReloaded(message.results);
         break;

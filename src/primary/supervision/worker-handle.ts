@@ -2,7 +2,14 @@
 
 import type { Worker } from 'node:cluster';
 import { arrivalFrame, trialListener } from '../../ipc/connection-frames.js';
-import type { FromWorker, ListenAddress, ModelVersions, ReloadResults, ToWorker } from '../../ipc/messages.js';
+import type {
+  FromWorker,
+  ListenAddress,
+  ModelReports,
+  ModelVersions,
+  ReloadResults,
+  ToWorker,
+} from '../../ipc/messages.js';
 import type { WorkerRecord } from '../../metrics/snapshot.js';
 import { handleSender, hearOfEnd, type RawHandle } from '../../net/raw-handle.js';
 import type { Connection, Receiver } from '../connections/dispatcher.js';
@@ -22,6 +29,8 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
   addresses: readonly ListenAddress[] = [];
   /** By name, its descriptions of its models. */
   models: Readonly<Record<string, string>> = {};
+  /** By name, what it tells of its models. */
+  reports: ModelReports = {};
   /** Whether it has asked to be replaced. */
   isSpent = false;
   /** The newest record it published. */

@@ -4,6 +4,7 @@ import { findServer, operate, type ServerChoice } from '../../control/client.js'
 import type { Operation, ServerStatus, WorkerStatus } from '../../control/protocol.js';
 import { OperatorError } from '../../errors.js';
 import { bytes, percent, span, table } from '../../format.js';
+import { planTable } from '../../plan-text.js';
 
 export interface OperateFlags extends ServerChoice {
   readonly json?: boolean;
@@ -28,7 +29,11 @@ export function formatStatus(status: ServerStatus): string {
       : [`${status.codeChange}; until then no worker is started, in place of one that dies neither`]),
     `node ${status.node} of cluster ${status.cluster}, pid ${status.pid}`,
     ...status.listeners.map(({ host, port, model }) => `${host}:${port} → ${model}`),
-    ...Object.entries(status.models).map(([name, description]) => `${name}: ${description}`),
+    ...Object.entries(status.models).flatMap(([name, description]) => [
+      `${name}: ${description}`,
+      // A server of an earlier version tells no plans.
+      ...planLines(status.plans?.[name]),
+    ]),
     ...(status.metricsUrl === null ? [] : [`${status.metricsUrl}/metrics`]),
     ...(status.cpuLimitCores === null
       ? []
@@ -40,6 +45,14 @@ export function formatStatus(status: ServerStatus): string {
   const titles = columns.map(([title]) => title);
   return [...lines, ...table(titles, rows)].join('\n');
 }
+
+/** An indented line for each input and output. */
+function planLines(report: ServerStatus['plans'][string] | undefined): readonly string[] {
+  const plan = report?.plan ?? null;
+  return plan === null ? [] : planTable(plan, width - 2).map((line) => `  ${line}`);
+}
+
+const width = 100;
 
 const columns: readonly (readonly [string, (worker: WorkerStatus) => string])[] = [
   ['worker', ({ slot }) => String(slot)],
