@@ -20,14 +20,21 @@ export function roleText(
 const maxLabels = 12;
 const maxLabelLength = 24;
 
-/** The first of them; a classifier may have thousands. */
-export function labelsText(labels: readonly (string | number)[]): string {
+/**
+ * The first of them, and how many there are: a classifier may have thousands.
+ * @param isCut whether there may be more than are given
+ */
+export function labelsText(labels: readonly (string | number)[], isCut = false): string {
   const shown = labels.slice(0, maxLabels).map((label) => cut(oneLine(String(label)), maxLabelLength));
-  return `${shown.join(', ')}${labels.length > maxLabels ? `, … (${labels.length})` : ''}`;
+  return `${shown.join(', ')}${labels.length > maxLabels ? `, …${isCut ? '' : ` (${labels.length})`}` : ''}`;
 }
 
-/** Names come from model files: they may be long, and hold anything. */
-export const nameText = (name: string, length = 40): string => cut(oneLine(name), length);
+/** Names come from model files: they may be long, and hold anything. Names of one model often differ at their ends. */
+export function nameText(name: string, length = 40): string {
+  const text = oneLine(name);
+  const end = Math.floor(length / 3);
+  return text.length > length ? `${text.slice(0, length - end - 1)}…${text.slice(-end)}` : text;
+}
 
 const maxRows = 20;
 const leastName = 12;

@@ -89,7 +89,7 @@ function briefly<Tensor extends InputPlan | OutputPlan>(tensor: Tensor): Tensor 
   const labels = 'labels' in tensor ? { labels: briefLabels(tensor.labels) } : {};
   return {
     ...tensor,
-    name: cut(name, limits.name),
+    name: cutMiddle(name, limits.name),
     dims: briefDims(dims),
     requestDims: briefDims(requestDims),
     ...labels,
@@ -104,5 +104,11 @@ const briefLabels = (labels: OutputPlan['labels']): OutputPlan['labels'] =>
   null;
 
 const cut = (text: string, length: number): string => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+
+/** Names of one model often differ at their ends. */
+function cutMiddle(text: string, length: number): string {
+  const end = Math.floor(length / 3);
+  return text.length > length ? `${text.slice(0, length - end - 1)}…${text.slice(-end)}` : text;
+}
 
 const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));

@@ -4,13 +4,18 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
-import type { WorkerRecord } from '#src/metrics/snapshot.js';
+import { reportOf } from '#src/inference/model-report.js';
+import type { ModelPlan } from '#src/inference/plan.js';
+import { noModelCounts } from '#src/metrics/merge.js';
+import type { NodeRecord, WorkerRecord } from '#src/metrics/snapshot.js';
 import { RedisPublisher } from '#src/metrics/transport/redis.js';
+import { NodeRecordKeeper } from '#src/primary/metrics/node-record.js';
 import { complaintsOf, hasBrowser, openBrowser, screenshots } from '../support/browser.js';
 import { Authority } from '../support/certificates.js';
 import { startNode, TestAggregator } from '../support/cluster.js';
 import { Load } from '../support/load.js';
 import { hasNginx, startNginx } from '../support/nginx.js';
+import { hugePlan, imagesPlan, rowPlan, sileroPlan, textPlan } from '../support/plan-examples.js';
 import { endProcesses, freePort } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { nodeRecord, workerRecord } from '../support/records.js';
@@ -309,6 +314,67 @@ describe('the live page', function () {
     expect(complaints).to.deep.equal([]);
   });
 
+  it('shows what a model takes and gives, along which axes requests share a run, and why they do not', async () => {
+    const redis = await RedisServer.start();
+    const aggregator = await TestAggregator.start({ REDIS_URL: redis.url });
+    const publisher = new RedisPublisher(redisSettings(redis.url, { keyPrefix: 'mltcp' }), 'default', () => {});
+    const plans = { vad: sileroPlan, finder: imagesPlan, city: textPlan, huge: hugePlan, own: null };
+    let sequence = 0;
+    const publish = async (version: string, models: Readonly<Record<string, ModelPlan | null>>): Promise<void> => {
+      sequence++;
+      const record = workerRecord({ node: 'n1', sequence });
+      const gauges = { version, execution: 'inline', queued: 0, maxRows: 256, hungThreads: 0 } as const;
+      const loaded = Object.fromEntries(Object.keys(models).map((name) => [name, gauges]));
+      const counted = Object.fromEntries(Object.keys(models).map((name) => [name, noModelCounts()]));
+      const updates = [
+        { ...nodeOf('n1', version, models), sequence },
+        { ...record, counts: { ...record.counts, models: counted }, gauges: { ...record.gauges, models: loaded } },
+      ];
+      // It fails until Redis is connected.
+      await Promise.allSettled(updates.map((update) => publisher.publish({ record: update, retires: [] })));
+    };
+    let served: Readonly<Record<string, ModelPlan | null>> = plans;
+    let version = '3';
+    const publishing = setInterval(() => void publish(version, served), 100);
+    try {
+      await open(aggregator.url);
+      const row = (name: string) => page.getByRole('button', { name: `Charts of model ${name}` });
+      const plan = (name: string) => page.getByRole('region', { name: `of ${name}` });
+      for (const name of Object.keys(plans)) await row(name).click();
+      await plan('vad').waitFor();
+      const vad = await plan('vad').innerText();
+      expect(vad)
+        .to.match(/^Plan of version 3, on n1\n/)
+        .and.include('Up to 256 requests share a run.');
+      expect(vad).to.match(/input\tstate\tfloat32\t\[2,batch,128\]\t\[2,1,128\]\taxis 1/);
+      expect(vad).to.match(/input\tsr\tint64\t\[\]\t\[\]\tconstant/);
+      expect(await plan('finder').innerText()).to.include(
+        'Each request gets a run of its own: the output boxes has as many rows as it finds.',
+      );
+      expect(await plan('city').innerText())
+        .to.match(/probabilities\t.*\tno, yes, maybe/)
+        .and.match(/hidden\t.*\tnot returned/)
+        .and.include('ZipMap was taken out');
+      const huge = await plan('huge').innerText();
+      expect(huge)
+        .to.match(/and \d{3} more inputs/)
+        .and.include('There is more of it than fits here');
+      expect(await plan('own').innerText()).to.include('only the model knows');
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme });
+        await page.screenshot({ path: `${screenshots}/plans-${colorScheme}.png`, fullPage: true });
+      }
+      [version, served] = ['4', { ...plans, vad: rowPlan }];
+      await until('the plan of the next version', async () =>
+        /^Plan of version 4, on n1\n.*pixels/s.test(await plan('vad').innerText()),
+      );
+      expect(complaints).to.deep.equal([]);
+    } finally {
+      clearInterval(publishing);
+      await publisher.close();
+    }
+  });
+
   it('shows on a phone that tables go on beyond the edge, and on which side', async () => {
     const server = startNode({});
     await open(await server.url(), { viewport: { width: 390, height: 700 } });
@@ -412,6 +478,7 @@ describe('the live page', function () {
         for (const name of [/^Charts of worker 0/, /^Charts of model/])
           await page.getByRole('button', { name }).first().click();
         await page.locator('.row-charts .plot').nth(9).waitFor();
+        await page.locator('.plan').waitFor();
         await page.evaluate(axe);
         const violations = await page.evaluate(async () => {
           const { axe: check } = window as unknown as {
@@ -434,6 +501,16 @@ describe('the live page', function () {
 function shortCount(value: number): string {
   if (value < 10_000) return String(value);
   return value < 1e6 ? `${(value / 1e3).toPrecision(3)}k` : `${(value / 1e6).toPrecision(3)}M`;
+}
+
+function nodeOf(node: string, version: string, plans: Readonly<Record<string, ModelPlan | null>>): NodeRecord {
+  const keeper = new NodeRecordKeeper({ node, run: 'run', version: '0.0.0' });
+  const reports = Object.entries(plans).map(([name, plan]) => {
+    const runsAloneBecause = plan?.runsAloneBecause ?? null;
+    return [name, reportOf({ version, signature: 'onnx …', runsAloneBecause, plan }, 1 << 20)] as const;
+  });
+  keeper.learnModels(Object.fromEntries(reports));
+  return keeper.snapshot();
 }
 
 function fakeWorker(slot: number, sequence: number): WorkerRecord {

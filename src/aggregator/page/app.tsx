@@ -224,7 +224,8 @@ export function App({ state }: { readonly state: FeedState }) {
         <NodeTable nodes={metrics?.nodes ?? []} frame={frame} />
       </main>
       <footer>
-        <a href="metrics">/metrics</a> <a href="api/history">/api/history</a> <a href="readyz">/readyz</a>
+        <a href="metrics">/metrics</a> <a href="api/history">/api/history</a> <a href="api/models">/api/models</a>{' '}
+        <a href="readyz">/readyz</a>
       </footer>
     </>
   );

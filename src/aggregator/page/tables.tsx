@@ -2,6 +2,7 @@
 
 import { bytes, count, duration, percent, span } from '../../format.js';
 import type { ModelMetrics, NodeMetrics, WorkerMetrics } from '../metrics.js';
+import { ModelPlan } from './model-plan.js';
 import {
   ModelCharts,
   modelKey,
@@ -227,7 +228,12 @@ export function ModelTable({ models, frame }: { readonly models: readonly ModelM
       rows={models}
       keyOf={modelKey}
       nameOf={({ name }) => `model ${name}`}
-      detail={(model) => <ModelCharts model={model} frame={frame} />}
+      detail={(model) => (
+        <>
+          <ModelCharts model={model} frame={frame} />
+          <ModelPlan name={model.name} />
+        </>
+      )}
       empty="no model is served"
     />
   );
