@@ -362,6 +362,7 @@ describe('the live page', function () {
       expect(await plan('own').innerText()).to.include('only the model knows');
       for (const colorScheme of ['light', 'dark'] as const) {
         await page.emulateMedia({ colorScheme });
+        expect(await seriousIn(page)).to.deep.equal([]);
         await page.screenshot({ path: `${screenshots}/plans-${colorScheme}.png`, fullPage: true });
       }
       [version, served] = ['4', { ...plans, vad: rowPlan }];
@@ -479,15 +480,7 @@ describe('the live page', function () {
           await page.getByRole('button', { name }).first().click();
         await page.locator('.row-charts .plot').nth(9).waitFor();
         await page.locator('.plan').waitFor();
-        await page.evaluate(axe);
-        const violations = await page.evaluate(async () => {
-          const { axe: check } = window as unknown as {
-            axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
-          };
-          return (await check.run()).violations;
-        });
-        const serious = violations.filter(({ impact }) => ['serious', 'critical'].includes(impact));
-        expect(serious.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).to.deep.equal([]);
+        expect(await seriousIn(page)).to.deep.equal([]);
         await page.screenshot({ path: `${screenshots}/${name}-${scheme}.png`, fullPage: true });
         if (name === 'desktop') await page.close();
       }
@@ -496,6 +489,20 @@ describe('the live page', function () {
     });
   }
 });
+
+/** What an accessibility check calls serious. */
+async function seriousIn(page: Page): Promise<readonly string[]> {
+  await page.evaluate(axe);
+  const violations = await page.evaluate(async () => {
+    const { axe: check } = window as unknown as {
+      axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
+    };
+    return (await check.run()).violations;
+  });
+  return violations
+    .filter(({ impact }) => ['serious', 'critical'].includes(impact))
+    .map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`);
+}
 
 /** Formats a number as the page does. */
 function shortCount(value: number): string {
