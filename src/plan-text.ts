@@ -37,8 +37,10 @@ export function nameText(name: string, length = 40): string {
 }
 
 const maxRows = 20;
+const maxName = 40;
 const leastName = 12;
-const maxDims = 22;
+const maxDims = 40;
+const leastDims = 22;
 
 interface TabledPlan extends Pick<ModelPlan, 'inputs' | 'outputs'> {
   /** How many there are, if that is more. */
@@ -51,31 +53,34 @@ export function planTable(
   { inputs, outputs, inputCount = inputs.length, outputCount = outputs.length }: TabledPlan,
   width: number,
 ): readonly string[] {
-  const shown = [
-    ...inputs.slice(0, maxRows).map((input) => rowOf('input', input)),
+  const rows = (dimsLength: number): readonly (readonly string[])[] => [
+    ...inputs.slice(0, maxRows).map((input) => rowOf('input', input, dimsLength)),
     ...moreOf(inputCount - Math.min(inputs.length, maxRows), 'input'),
-    ...outputs.slice(0, maxRows).map((output) => rowOf('output', output)),
+    ...outputs.slice(0, maxRows).map((output) => rowOf('output', output, dimsLength)),
     ...moreOf(outputCount - Math.min(outputs.length, maxRows), 'output'),
   ];
-  const lines = (nameLength: number): readonly string[] =>
+  const lines = (dimsLength: number, nameLength: number): readonly string[] =>
     table(
       titles,
-      shown.map(([kind = '', name = '', ...others]) => [kind, nameText(name, nameLength), ...others]),
+      rows(dimsLength).map(([kind = '', name = '', ...others]) => [kind, nameText(name, nameLength), ...others]),
       titles.length,
     ).map((line) => line.trimEnd());
-  const longest = Math.max(0, ...lines(width).map(({ length }) => length));
-  const names = Math.max(0, ...shown.map(([, name = '']) => nameText(name, width).length));
-  return lines(Math.max(leastName, Math.min(names, width - (longest - names))));
+  const longest = (of: readonly string[]): number => Math.max(0, ...of.map(({ length }) => length));
+  const whole = lines(maxDims, maxName);
+  if (longest(whole) <= width) return whole;
+  const names = longest(rows(leastDims).map(([, name = '']) => nameText(name, maxName)));
+  const others = longest(lines(leastDims, maxName)) - names;
+  return lines(leastDims, Math.max(leastName, Math.min(names, width - others)));
 }
 
 const titles = ['', 'name', 'dtype', 'in the model', 'of a request', 'batch'];
 
-const rowOf = (kind: string, tensor: InputPlan | OutputPlan): readonly string[] => [
+const rowOf = (kind: string, tensor: InputPlan | OutputPlan, dimsLength: number): readonly string[] => [
   kind,
   tensor.name,
   tensor.dtype,
-  cut(dimsText(tensor.dims), maxDims),
-  cut(dimsText(tensor.requestDims), maxDims),
+  cut(dimsText(tensor.dims), dimsLength),
+  cut(dimsText(tensor.requestDims), dimsLength),
   roleText(tensor),
 ];
 

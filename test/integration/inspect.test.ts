@@ -147,7 +147,7 @@ describe('ml-tcp-server inspect', function () {
     expect(model?.reply.example?.bytes).to.equal(6);
     expect(model?.execution).to.include({ where: 'thread', setting: 'auto' });
     expect(model?.batching[0]?.p50Ms).to.be.within(12, 100);
-    expect(model?.advice.map(({ set }) => Object.keys(set)[0])).to.include('inlineLimitMs');
+    expect(model?.advice.map(({ set }) => Object.keys(set)[0])).to.include('execution');
   });
 
   it('prints JSON alone on stdout, whatever a module prints', async () => {

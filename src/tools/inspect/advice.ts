@@ -28,6 +28,8 @@ export interface Findings {
   readonly batching: readonly BatchSpeed[];
   /** Null: only the model understands its payloads. */
   readonly payload: Layout | null;
+  /** Names of inputs that the requests of a run share. */
+  readonly shared: readonly string[];
 }
 
 /** A size that gives this share of the most rows a second is as good as the size that gives the most. */
@@ -36,7 +38,7 @@ const asGood = 0.95;
 const wellBelow = 4;
 
 export function adviceFor(findings: Findings): readonly Advice[] {
-  const found = [...shapes(findings), ...batchSize(findings), ...inline(findings)];
+  const found = [...shapes(findings), ...constants(findings), ...batchSize(findings), ...inline(findings)];
   const reasons = new Map<string, Advice>();
   for (const { set, because } of found) {
     const key = JSON.stringify(set);
@@ -78,24 +80,36 @@ function batchSize({ batching }: Findings): readonly Advice[] {
   ];
 }
 
+/** Nobody wants an event loop to stand still for longer than so many times the limit. */
+const bearable = 10;
+
 /** What would keep a model on the event loop that goes into threads by its measured time. */
 function inline({ execution, batching }: Findings): readonly Advice[] {
   const { where, setting, inlineLimitMs, fullMs, fullRows, oneMs } = execution;
-  if (where === 'inline' || setting !== 'auto' || fullMs === null || oneMs === null) return [];
-  const smaller = batching.findLast(({ rows, p50Ms }) => p50Ms < 0.8 * inlineLimitMs && rows < (fullRows ?? 0));
-  const limit = Math.ceil(fullMs * 1.25);
+  if (where === 'inline' || setting !== 'auto' || fullMs === null || fullRows === null || oneMs === null) return [];
+  const smaller = batching.findLast(({ rows, p50Ms }) => p50Ms < 0.8 * inlineLimitMs && rows < fullRows);
+  const longest = batching.find(({ rows }) => rows === fullRows)?.p50Ms ?? fullMs;
   return [
-    ...(smaller === undefined || oneMs >= inlineLimitMs
+    ...(smaller === undefined
+      ? []
+      : [
+          { set: { maxBatchSize: smaller.rows }, because: `with runs of ${duration(smaller.p50Ms)} it may run inline` },
+        ]),
+    ...(longest > bearable * inlineLimitMs
       ? []
       : [
           {
-            set: { maxBatchSize: smaller.rows },
-            because: `with runs of ${duration(smaller.p50Ms)} it would run inline`,
+            set: { execution: 'inline' },
+            because: `it would run inline, where a full batch holds all connections of a worker for ${duration(longest)}`,
           },
         ]),
-    {
-      set: { inlineLimitMs: limit },
-      because: `it would run inline, where a full batch holds all connections of a worker for ${duration(fullMs)}`,
-    },
   ];
+}
+
+/** A value that all requests have need not be sent. */
+function constants({ shared }: Findings): readonly Advice[] {
+  return shared.map((name) => ({
+    set: { constants: { [name]: 1 } },
+    because: `config can give ${name} its value (yours in place of 1): then it is no part of a payload, and requests that differed in it share runs`,
+  }));
 }

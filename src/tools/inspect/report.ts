@@ -124,10 +124,16 @@ export function reportOf(
     reply: bytesOf(plan === null ? null : replyLayout(plan), null, replyBytes),
     execution,
     batching,
-    advice: adviceFor({ execution, batching, payload }),
+    advice: adviceFor({ execution, batching, payload, shared: sharedOf(plan) }),
     entry: source.entry,
   };
 }
+
+/** Inputs that the requests of a run share, and that a payload has. */
+export const sharedOf = (plan: ModelPlan | null): readonly string[] =>
+  (plan?.inputs ?? []).flatMap(({ name, batchAxis, isConstant }) =>
+    batchAxis === 'shared' && !isConstant ? [name] : [],
+  );
 
 function bytesOf(layout: Layout | null, known: number | null, example: number | null): BytesReport {
   if (layout === null)

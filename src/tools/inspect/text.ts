@@ -1,8 +1,16 @@
 // What is to be told of a model, for people: lines of at most 100 characters.
 
 import { count, duration, table } from '../../format.js';
+import type { InputPlan } from '../../inference/plan.js';
 import { cut, labelsText, nameText, oneLine, planTable, wrapped } from '../../plan-text.js';
-import type { BytesReport, FailedReport, InspectedModel, ModelReport, PartReport } from './report.js';
+import {
+  type BytesReport,
+  type FailedReport,
+  type InspectedModel,
+  type ModelReport,
+  type PartReport,
+  sharedOf,
+} from './report.js';
 
 const width = 100;
 const maxParts = 20;
@@ -57,8 +65,19 @@ function sharing({ runsAloneBecause, maxRows, plan, backend }: ModelReport): str
   if (fixed !== null)
     return `The file has a batch of ${fixed}: so many requests share a run, and with fewer it takes as long.`;
   const proven = backend === 'onnx' ? '; each gets the answer that it gets alone' : '';
-  return `Up to ${maxRows} requests share a run${proven}.`;
+  const same = [...equalDims(plan?.inputs ?? []), ...sharedOf(plan)].map((name) => nameText(name));
+  const where = same.length === 0 ? '' : ` where they have the same ${same.join(' and ')}`;
+  return `Up to ${maxRows} requests share a run${where}${proven}.`;
 }
+
+/** Dynamic dimensions that requests must have in common to share a run: those along the batch axis they need not. */
+const equalDims = (inputs: readonly InputPlan[]): readonly string[] => [
+  ...new Set(
+    inputs.flatMap(({ requestDims, batchAxis, isConstant }) =>
+      isConstant ? [] : requestDims.filter((dim, axis) => typeof dim === 'string' && axis !== batchAxis),
+    ) as string[],
+  ),
+];
 
 function payload(model: ModelReport): readonly string[] {
   const { payload, plan } = model;

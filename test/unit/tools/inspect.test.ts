@@ -206,7 +206,21 @@ describe('what inspect prints', () => {
     expect(text).to.include('A payload has 8 + 16 × seq bytes, in this order, little-endian:');
     expect(text).to.include('  input_ids       int64 [1,seq]  8 × seq bytes');
     expect(text).to.include('Its length tells seq.');
+    expect(text).to.include('Up to 256 requests share a run where they have the same seq; each gets the answer');
     expect(text).to.include('Example: 120 bytes, where seq 7 (input_ids 56, attention_mask 56, scale 8).');
+    const [audio, state, sr] = sileroPlan.inputs;
+    const sent = modelPlan({
+      ...sileroPlan,
+      inputs: [audio, state, { ...sr, isConstant: false }] as typeof sileroPlan.inputs,
+    });
+    const own = textOf({ plan: sent }).replace(/\s+/g, ' ');
+    expect(own)
+      .to.include('requests share a run where they have the same sr')
+      .and.include('"constants": { "sr": 1 }: config');
+    expect(textOf({ plan: sileroPlan })).not.to.include('constants');
+    const rows = inputPlan({ name: 'x', dims: ['n', 64], requestDims: ['n', 64] });
+    const several = textOf({ plan: { ...rowPlan, inputs: [rows] } });
+    expect(several).to.include('A payload has 256 × n bytes').and.include('Up to 256 requests share a run; each');
     const images = textOf({ plan: imagesPlan });
     expect(images).to.include('Its length cannot tell height and width.');
     expect(images).to.include('"inputs": { "x": { "shape": [ 1, 3, 1, 1 ] } }');
@@ -228,13 +242,15 @@ describe('what inspect prints', () => {
     expect(text).to.include(
       'It would run in a thread of each worker: a run of 256 took 5.3 ms when it was loaded, more than\ninlineLimitMs (2).',
     );
-    expect(slow.advice.map(({ set }) => set)).to.deep.equal([{ maxBatchSize: 64 }, { inlineLimitMs: 7 }]);
+    expect(slow.advice.map(({ set }) => set)).to.deep.equal([{ maxBatchSize: 64 }, { execution: 'inline' }]);
     expect(text.replace(/\s+/g, ' ')).to.include(
       '"maxBatchSize": 64: a run of 64 takes 1.3 ms; one of 256 gives no more rows/s, and takes 5.3 ms; with',
     );
     expect(textOf({ plan: rowPlan, execution: 'inline', loaded: { warmUp } })).to.include(
       'It would run inline, on the event loop of each worker, as execution says; a run of 256 took 5.3 ms',
     );
+    const seconds = { ...loaded, warmUp: { ...warmUp, fullMs: 2100 } };
+    expect(report({ plan: rowPlan, loaded: seconds }).advice, 'not on the event loop').to.deep.equal([]);
     expect(textOf({ plan: null })).to.include('there is no sample to measure it with');
     expect(
       report({ plan: rowPlan, batching: speeds([1, 1], [64, 64 / 150], [128, 128 / 300], [256, 256 / 250]) }).advice,
