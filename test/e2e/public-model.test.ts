@@ -4,11 +4,13 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { InferenceClient } from '#src/client/client.js';
+import { temporaryFolder } from '../support/folder.js';
+import { publicModel } from '../support/models-cache.js';
 import { endProcesses, root } from '../support/processes.js';
 import { type LogLine, TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
 
-const folder = `${root}build/public-models/magika/models/standard_v3_3`;
+const folder = publicModel('magika/magika/models/standard_v3_3');
 
 interface MagikaConfig {
   readonly beg_size: number;
@@ -33,7 +35,7 @@ describe('a public model', () => {
   it('is served as it is, and knows the files of this project', async function () {
     if (!existsSync(join(folder, 'model.onnx'))) skip(this, 'the public model magika could not be fetched');
     const magika = JSON.parse(readFileSync(join(folder, 'config.min.json'), 'utf8')) as MagikaConfig;
-    const config = `${root}build/public-models/server.json`;
+    const config = join(temporaryFolder(), 'server.json');
     const models = [{ name: 'magika', backend: 'onnx', path: folder }];
     writeFileSync(config, JSON.stringify({ models, server: { model: 'magika' } }));
     const server = new TestServer({ args: ['--config', config], env: { WORKERS: '2' } });

