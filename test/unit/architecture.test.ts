@@ -94,7 +94,7 @@ const rules: readonly Rule[] = [
   { of: 'aggregator/page', may: ['aggregator', 'format.ts', 'plan-text.ts'], because: 'it runs in a browser' },
   {
     of: 'tools/inspect',
-    may: ['', 'process', 'config', 'inference', 'worker/models.ts'],
+    may: ['', 'process', 'config', 'inference', 'tensors', 'worker/models.ts'],
     because: 'it loads a model with the settings that a worker would load it with, and serves nothing',
   },
   {

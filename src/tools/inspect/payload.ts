@@ -1,8 +1,8 @@
 // What the bytes of a payload and of a reply are, as the plan of a model says: each tensor one after another, in C order,
 // little-endian. A dynamic dimension that is left is told by the length of the payload.
 
-import { dtypes } from '../../tensors/dtypes.js';
 import type { ModelPlan, TensorPlan } from '../../inference/plan.js';
+import { dtypes } from '../../tensors/dtypes.js';
 
 /** The bytes of one tensor: a factor times the sizes of dynamic dimensions. */
 export interface Part {
