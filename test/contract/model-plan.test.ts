@@ -152,14 +152,28 @@ describe('the plan of a model', () => {
     expect(plan.notes).to.deep.equal([]);
   });
 
-  it('finds the batch behind the time, where the first axis is proved not to be one', async () => {
-    const spec: GraphSpec = {
-      inputs: [float('x', ['', '', 4])],
+  it('finds the batch behind the time where its name or config says so, and takes no other dimension for it', async () => {
+    const overTime = (dims: readonly string[]): GraphSpec => ({
+      inputs: [float('x', [...dims, 4])],
       outputs: [float('y', null)],
       constants: [constant('first', 0)],
       nodes: [node('CumSum', 'x first', 'y')],
+    });
+    const joined = ['x [time,batch,4] 1 [time,1,4]', 'y [time,batch,4] 1 [time,1,4]'];
+    expect(tensors(await planOf(overTime(['time', 'batch'])))).to.deep.equal(joined);
+    const told = await planOf(overTime(['time', 'm']), { inputs: { x: { batchAxis: 1 } } });
+    expect(told.inputs[0]).to.deep.include({ batchAxis: 1, requestDims: ['time', 1, 4] });
+    const alone = await planOf(overTime(['', '']));
+    expect(alone.inputs[0]).to.deep.include({ batchAxis: 'none', requestDims: [1, 'x_1', 4] });
+  });
+
+  it('does not take a width for the batch where the batch is a fixed 1', async () => {
+    const spec: GraphSpec = {
+      inputs: [float('x', [1, 2, 'width'])],
+      outputs: [float('y', null)],
+      nodes: [node('ReduceMean', 'x', 'y', { axes: [1], keepdims: 0 })],
     };
-    expect(tensors(await planOf(spec))).to.deep.equal(['x [x_0,batch,4] 1 [x_0,1,4]', 'y [x_0,batch,4] 1 [x_0,1,4]']);
+    expect((await planOf(spec)).inputs[0]).to.deep.include({ batchAxis: 'none', requestDims: [1, 2, 'width'] });
   });
 
   it('has an output whose batch is not in front', async () =>

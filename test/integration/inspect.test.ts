@@ -50,7 +50,7 @@ describe('ml-tcp-server inspect', function () {
       {
         name: 'pixels',
         dtype: 'float32',
-        dims: ['batch', 64],
+        dims: ['N', 64],
         batchAxis: 0,
         requestDims: [1, 64],
         isConstant: false,
@@ -200,8 +200,8 @@ describe('the plan of a model that is served', function () {
     });
     const ready = await server.event('ready');
     const plans = ready.plans as Record<string, string>;
-    expect(plans.digits).to.equal('pixels float32[batch,64] axis 0 → probabilities float32[batch,10] axis 0');
-    expect(plans.alone).to.match(/^x float32\[batch,4\] .*; one request a run$/);
+    expect(plans.digits).to.equal('pixels float32[N,64] axis 0 → probabilities float32[N,10] axis 0');
+    expect(plans.alone).to.match(/^x float32\[n,4\] .*; one request a run$/);
     const status = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
     expect(status.plans.digits?.plan?.inputs[0]).to.deep.include({
       name: 'pixels',
@@ -210,7 +210,7 @@ describe('the plan of a model that is served', function () {
     });
     expect(status.plans.alone?.runsAloneBecause).to.match(/^the output y differs/);
     const text = (await server.operate('status')).output;
-    expect(text).to.match(/^ {2}input {3}pixels +float32 {2}\[batch,64\] +\[1,64\] +axis 0$/m);
+    expect(text).to.match(/^ {2}input {3}pixels +float32 {2}\[N,64\] +\[1,64\] +axis 0$/m);
     const { models: told } = await until('both models', async () => {
       const found = (await (await fetch(`${await server.url()}/api/models`)).json()) as ServedModels;
       return found.models.length === 2 && found.models.every(({ served }) => served[0]?.workers === 2) && found;
@@ -220,7 +220,7 @@ describe('the plan of a model that is served', function () {
     expect(alone?.runs_alone_because).to.match(/^the output y differs/);
     expect(alone?.max_rows).to.equal(1);
     expect(shared).to.deep.include({ version: 'unversioned', nodes: ['n1'], workers: 2, runs_alone_because: null });
-    expect(shared?.plan?.outputs[0]).to.deep.include({ name: 'probabilities', batch_axis: 0, dims: ['batch', 10] });
+    expect(shared?.plan?.outputs[0]).to.deep.include({ name: 'probabilities', batch_axis: 0, dims: ['N', 10] });
   });
 
   it('is that of the new version after a reload of models, also in its line of the log', async () => {
@@ -244,12 +244,12 @@ describe('the plan of a model that is served', function () {
         const [only, other] = models[0]?.served ?? [];
         return other === undefined && only?.version === version && only.plan !== null && only.workers === 2 && only;
       });
-    expect((await servedWhen('1')).plan?.inputs[0]?.dims).to.deep.equal(['batch', 3]);
+    expect((await servedWhen('1')).plan?.inputs[0]?.dims).to.deep.equal(['n', 3]);
     publish('2', 5);
     expect((await server.operate('reload', '--models')).code).to.equal(0);
-    expect((await servedWhen('2')).plan?.inputs[0]?.dims).to.deep.equal(['batch', 5]);
+    expect((await servedWhen('2')).plan?.inputs[0]?.dims).to.deep.equal(['n', 5]);
     const { plan } = await server.event('model reloaded');
-    expect(plan).to.equal('x float32[batch,5] axis 0 → y float32[batch,5] axis 0');
+    expect(plan).to.equal('x float32[n,5] axis 0 → y float32[n,5] axis 0');
     const status = JSON.parse((await server.operate('status', '--json')).output) as ServerStatus;
     expect(status.plans.m).to.deep.include({ version: '2' });
   });

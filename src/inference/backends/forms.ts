@@ -38,11 +38,23 @@ export function joinedForms(inputs: readonly ModelInput[], overrides: TensorOver
     forms = forms.flatMap((form) => choices.map((choice) => [...form, choice])).slice(0, mostCombinations);
   }
   return forms
-    .filter((form) => form.some(({ axis }) => typeof axis === 'number'))
+    .filter((form) => form.some((choice) => mayHoldBatch(choice, overrides)))
     .map((form) => ({ form, unlikely: unlikelihood(form) }))
     .sort((a, b) => a.unlikely - b.unlikely)
     .slice(0, mostForms)
     .map(({ form }) => form);
+}
+
+/**
+ * Whether an input may be the one that makes its model a model of batches. A fixed 1 in front is a batch of one, and a
+ * dynamic dimension in front that is no batch is a matter of the request: what lies behind them is not the batch either,
+ * though it may look like it, unless another input has its batch where most have it, or config says so.
+ */
+function mayHoldBatch({ input, axis }: FormInput, overrides: TensorOverrides): boolean {
+  if (typeof axis !== 'number') return false;
+  const [first] = input.dims;
+  const isInner = typeof first === 'number' && first !== 1;
+  return isInner || isUsual(input, axis) || overrides.inputs[input.name]?.batchAxis === axis;
 }
 
 /**
