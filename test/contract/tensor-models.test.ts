@@ -6,7 +6,7 @@ import { tensorModel } from '#src/inference/backends/tensor-model.js';
 import { type Model, SharedRunError } from '#src/inference/model.js';
 import type { InputPlan } from '#src/inference/plan.js';
 import { elementsIn, type Tensor } from '#src/tensors/axis.js';
-import type { Dtype } from '#src/tensors/dtypes.js';
+import { type Dtype, dtypes } from '#src/tensors/dtypes.js';
 import { tensorOf } from '#src/tensors/literal.js';
 import { inputPlan, outputPlan, planOf } from '../support/plans.js';
 import { repliesOf, rowsOf } from '../support/rows.js';
@@ -124,25 +124,27 @@ describe('a model of tensors', () => {
     expect(model.accepts?.(Buffer.alloc(7 * 24), 0, 7 * 24)).to.equal(false);
   });
 
-  it('keeps the bits of every NaN, of numbers that are joined and split along any axis', async () => {
-    const identity: Kind = {
-      graph: {
-        inputs: [{ name: 'x', dtype: 'float32', shape: [2, 'b'] }],
-        outputs: [{ name: 'y', dtype: 'float32', shape: [2, 'b'] }],
-        nodes: [node('Identity', 'x', 'y')],
-      },
-      plan: planOf([inputPlan('x', 'float32', [2, 'b'])], [outputPlan('y', 'float32', [2, 'b'])]),
-    };
-    const { model } = await open(identity);
-    const payloads = [0x7fc00001, 0x7f800001, 0xffc12345, 1].map((bits) => {
-      const row = Buffer.alloc(8);
-      row.writeUInt32LE(bits >>> 0, 0);
-      row.writeUInt32LE((bits ^ 3) >>> 0, 4);
-      return row;
+  for (const dtype of Object.keys(dtypes) as readonly Dtype[])
+    it(`keeps every bit of ${dtype} that is joined and split, those of NaNs too`, async () => {
+      const shape = { name: 'x', dtype, shape: [2, 'b'] } as const;
+      const identity: Kind = {
+        graph: { inputs: [shape], outputs: [{ ...shape, name: 'y' }], nodes: [node('Identity', 'x', 'y')] },
+        plan: planOf([inputPlan('x', dtype, [2, 'b'])], [outputPlan('y', dtype, [2, 'b'])]),
+      };
+      const { model, session } = await open(identity);
+      const length = 2 * dtypes[dtype].bytes;
+      const bytes = dtype === 'bool' ? fc.nat({ max: 1 }) : fc.constantFrom(0, 1, 0x7f, 0x80, 0xc0, 0xff);
+      const payload = fc.array(bytes, { minLength: length, maxLength: length }).map((row) => Buffer.from(row));
+      await fc.assert(
+        fc.asyncProperty(fc.array(payload, { minLength: 2, maxLength: 6 }), async (payloads) => {
+          session.runs.length = 0;
+          const replies = repliesOf(await model.run(rowsOf(payloads)), payloads.length);
+          expect(replies).to.deep.equal(payloads.map((row) => row.toString('hex')));
+          expect(session.runs).to.deep.equal([`2,${payloads.length}`]);
+        }),
+        { numRuns: 20 },
+      );
     });
-    const replies = repliesOf(await model.run(rowsOf(payloads)), 4);
-    expect(replies).to.deep.equal(payloads.map((payload) => payload.toString('hex')));
-  });
 
   it('fails the requests of a run that fails, and no others, and says that alone they may succeed', async () => {
     const gather: Kind = {

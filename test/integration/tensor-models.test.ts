@@ -12,18 +12,20 @@ import { writeOnnx } from '../support/onnx-writer.js';
 import { endProcesses } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type LogLine, TestServer } from '../support/server.js';
-import { dimsOf, inputsOf, type Kind, kinds, payloadOf, reference } from '../support/tensor-kinds.js';
+import { dimsOf, inputsOf, type Kind, kinds, node, payloadOf, reference } from '../support/tensor-kinds.js';
 import { openSession } from '../support/tensor-session.js';
 
 const folder = temporaryFolder();
 let files = 0;
 
+type Served = Pick<Kind, 'graph' | 'constants' | 'inputs'> & { readonly settings?: Readonly<Record<string, unknown>> };
+
 class KindServer extends TestServer {
-  constructor(execution: string, served: Readonly<Record<string, Kind>>, more: Record<string, unknown> = {}) {
-    const models = Object.entries(served).map(([name, { graph, constants = {}, inputs = {} }]) => {
+  constructor(execution: string, served: Readonly<Record<string, Served>>) {
+    const models = Object.entries(served).map(([name, { graph, settings = {}, constants = {}, inputs = {} }]) => {
       const path = join(folder, `${files++}.onnx`);
       writeFileSync(path, writeOnnx(graph));
-      return { name, path, constants, inputs, execution, maxBatchSize: 8, ...more };
+      return { name, path, constants, inputs, execution, maxBatchSize: 8, ...settings };
     });
     const listeners = models.map(({ name }) => ({ host: '127.0.0.1', port: 0, model: name }));
     const config = join(folder, `config-${files++}.json`);
@@ -102,5 +104,56 @@ describe('a model of tensors, behind a server', () => {
         expect(model, name).to.include({ answered: 240, failed: 0, retried_rows: 0 });
         expect(model.refused, name).to.include({ bad_input: 4 });
       }
+    });
+
+  /** i int64[b, n] → the numbers of a table of 3 at these places; and their negatives, which are not returned. */
+  const looked: Served = {
+    graph: {
+      inputs: [{ name: 'i', dtype: 'int64', shape: ['b', 'n'] }],
+      outputs: [
+        { name: 'negative', dtype: 'float32', shape: ['b', 'n'] },
+        { name: 'y', dtype: 'float32', shape: ['b', 'n'] },
+      ],
+      nodes: [node('Gather', 'table i', 'y'), node('Neg', 'y', 'negative')],
+      constants: [{ name: 'table', shape: [3], values: Float32Array.of(5, 6, 7) }],
+    },
+    settings: { outputs: ['y'] },
+  };
+  /** x float32[b, n] → not below 0; padded up to 4 or 16. */
+  const padded: Served = {
+    graph: {
+      inputs: [{ name: 'x', dtype: 'float32', shape: ['b', 'n'] }],
+      outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 'n'] }],
+      nodes: [node('Relu', 'x', 'y')],
+    },
+    settings: { pad: { axis: 1, inputs: ['x'], buckets: [4, 16], outputs: { y: 1 } } },
+  };
+  const places = (...numbers: readonly number[]): Buffer => Buffer.from(BigInt64Array.from(numbers, BigInt).buffer);
+  const floats = (...numbers: readonly number[]): Buffer => Buffer.from(Float32Array.from(numbers).buffer);
+
+  for (const execution of ['inline', 'thread'])
+    it(`fails the request that the model throws for, and no other, in whatever run it was (${execution})`, async () => {
+      const server = new KindServer(execution, { looked, padded });
+      const client = await server.client('looked');
+      client.send(places(0, 1), places(9, 0), places(2), places(1, 1), Buffer.alloc(7), places(2, 1, 0));
+      const empty = Buffer.alloc(0);
+      expect(await client.replied(6)).to.deep.equal([
+        floats(5, 6),
+        empty,
+        floats(7),
+        floats(6, 6),
+        empty,
+        floats(7, 6, 5),
+      ]);
+      const model = await server.modelWhen('looked', ({ answered, failed }) => answered + failed === 5);
+      expect(model).to.include({ requests: 6, answered: 4, failed: 1 });
+      expect(model.refused).to.include({ bad_input: 1 });
+
+      const other = await server.client('padded');
+      const rows = [1, 7, 3, 2, 16, 40, 5].map((length) => Array.from({ length }, (_, i) => (i % 2 ? -i : i) + length));
+      other.send(...rows.map((row) => floats(...row)));
+      expect(await other.replied(rows.length)).to.deep.equal(
+        rows.map((row) => floats(...row.map((value) => Math.max(0, value)))),
+      );
     });
 });
