@@ -21,6 +21,8 @@ export interface Run {
   /** The size that the open dimension has in it; requests are padded up to it. */
   readonly size: number;
   readonly isPadded: boolean;
+  /** The bytes of the inputs that all of its requests share. */
+  readonly shared: string;
   readonly rows: number;
   /** Rows of requests; those beyond fill up a fixed batch. */
   readonly filledRows: number;

@@ -20,8 +20,8 @@ export class RunOutputs {
   readonly #pad: PadSettings | null;
   /** Sizes that dimensions have in every request, by name. */
   readonly #sizes: ReadonlyMap<string, number>;
-  /** The dimensions that outputs had for a shape, where the plan does not tell them. */
-  readonly #seen = new Map<number, readonly string[]>();
+  /** The dimensions that outputs had for a shape and the shared inputs, where the plan does not tell them. */
+  readonly #seen = new Map<string, readonly string[]>();
 
   /** @param open the dimension whose size a payload tells, if there is one */
   constructor(plan: ModelPlan, open: string | null, pad: PadSettings | null) {
@@ -67,12 +67,13 @@ export class RunOutputs {
     });
   }
 
-  /** Dimensions that only outputs have depend on the shape alone: otherwise requests would not share a run. */
+  /** Dimensions that only outputs have depend on what the requests of a run have in common: else none would share it. */
   #checkUntold(untold: readonly string[], run: Run): void {
-    const seen = this.#seen.get(run.size);
+    const common = `${run.size}${run.shared}`;
+    const seen = this.#seen.get(common);
     if (seen === undefined) {
       if (this.#seen.size >= mostShapes) this.#seen.clear();
-      this.#seen.set(run.size, untold);
+      this.#seen.set(common, untold);
     } else if (isShared(run) && String(seen) !== String(untold)) {
       const k = untold.findIndex((sizes, i) => sizes !== seen[i]);
       throw new Error(

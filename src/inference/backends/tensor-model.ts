@@ -83,6 +83,8 @@ interface Group {
   readonly requests: Request[];
   /** The bucket that they are padded up to when they differ in length; null: they have one shape. */
   readonly bucket: number | null;
+  /** The bytes of the inputs that they share. */
+  readonly shared: string;
   totalRows: number;
 }
 
@@ -141,35 +143,40 @@ class TensorRunner {
       }
       const request: Request = { ...parsed, index, rows: this.layout.rowsFor(parsed.size) };
       const bucket = this.#buckets.find((size) => size >= request.size) ?? null;
-      const key = this.#isAlone ? null : this.#keyOf(payload, request, bucket);
+      const shared = this.#isAlone ? '' : this.#sharedBytes(payload, request);
+      const key = this.#isAlone || shared === null ? null : this.#keyOf(request, bucket, shared);
       const group = key === null ? undefined : open.get(key);
       if (group !== undefined && group.totalRows + request.rows <= this.#mostRows) {
         group.requests.push(request);
         group.totalRows += request.rows;
         continue;
       }
-      const begun: Group = { requests: [request], bucket, totalRows: request.rows };
+      const begun: Group = { requests: [request], bucket, shared: shared ?? '', totalRows: request.rows };
       groups.push(begun);
       if (key !== null) open.set(key, begun);
     }
     return groups;
   }
 
-  /** Requests with the same key may share a run; null: none may. */
-  #keyOf(payload: Buffer, { size, offsets }: Request, bucket: number | null): number | string | null {
+  /** Requests with the same key may share a run. */
+  #keyOf({ size }: Request, bucket: number | null, shared: string): number | string {
     const shape = bucket ?? (this.layout.isOpenRows ? 0 : size);
-    if (this.#sharedFields.length === 0) return shape;
-    let key = `${shape}`;
+    return shared === '' ? shape : `${shape}${shared}`;
+  }
+
+  /** The bytes of the inputs that a run has once for all of its requests; null when they are too many to compare. */
+  #sharedBytes(payload: Buffer, { offsets }: Request): string | null {
+    let shared = '';
     for (const k of this.#sharedFields) {
       const begin = offsets[k] as number;
       const end = offsets[k + 1] ?? payload.length;
       if (end - begin > mostSharedBytes) return null;
-      key += `:${payload.toString('latin1', begin, end)}`;
+      shared += `:${payload.toString('latin1', begin, end)}`;
     }
-    return key;
+    return shared;
   }
 
-  async #runGroup(source: RowSource, { requests, bucket, totalRows }: Group): Promise<Replies> {
+  async #runGroup(source: RowSource, { requests, bucket, shared, totalRows }: Group): Promise<Replies> {
     const { plan, constants, pad = null } = this.#options;
     const [{ size }] = requests as [Request];
     // One length alone is cheaper as it is.
@@ -178,6 +185,7 @@ class TensorRunner {
       requests,
       size: isPadded ? bucket : size,
       isPadded,
+      shared,
       rows: plan.fixedBatch ?? totalRows,
       filledRows: totalRows,
     };

@@ -1,11 +1,10 @@
 // The whole matrix, for scripts/matrix.mjs: a server for each model, so that one that is refused keeps none from running.
 
-import type { Metrics, ModelMetrics } from '#src/aggregator/metrics.js';
 import { endProcesses } from '../processes.js';
 import { answersOfNode, answersOfPython, type Case, ownCases, teamCase, wheelCase } from './cases.js';
 import { differenceOf } from './compare.js';
 import { Python, teamModels, whyNoPython } from './python.js';
-import { ask, labelOf, MatrixServer, type Served } from './serve.js';
+import { ask, MatrixServer, type Served } from './serve.js';
 import { bytesOf } from './tensors.js';
 import { isThere, wheelModels } from './wheel-models.js';
 
@@ -136,7 +135,7 @@ async function fares(all: readonly Answered[], checkout: string | undefined): Pr
 async function fare(server: MatrixServer, { model, inNode }: Answered): Promise<Fare> {
   try {
     const outcome = await ask(server, model);
-    const { signatures, max_rows, retried_rows } = await metricsOf(server, labelOf(model.name));
+    const { signatures, max_rows, retried_rows } = await server.modelAfter(model.name, outcome.replies);
     const plan = `${signatures.join()}${max_rows === 1 ? ', alone' : ''}`;
     const exact = inNode === null || max_rows !== 1 ? null : await ask(server, { ...inNode, tolerance: 'exact' });
     const faults = [...outcome.faults, ...(exact?.faults ?? [])];
@@ -163,11 +162,4 @@ function refusalOf(server: MatrixServer): string {
   const fatal = server.log.find(({ level }) => level === 'error' || level === 'fatal') ?? server.log.at(-1);
   const { err } = (fatal ?? {}) as { err?: { message?: string } };
   return (err?.message ?? fatal?.msg ?? server.output).slice(0, 400);
-}
-
-async function metricsOf(server: MatrixServer, name: string): Promise<ModelMetrics> {
-  const find = ({ models }: Metrics) => models.find((model) => model.name === name);
-  return find(
-    await server.metricsWhen(`model ${name}`, (all) => (find(all)?.signatures.length ?? 0) > 0),
-  ) as ModelMetrics;
 }

@@ -3,6 +3,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Metrics, ModelMetrics } from '#src/aggregator/metrics.js';
 import { temporaryFolder } from '../folder.js';
 import { RawClient } from '../raw-client.js';
 import { type LogLine, TestServer } from '../server.js';
@@ -58,6 +59,13 @@ export class MatrixServer extends TestServer {
     const isReady = (): boolean => this.count('ready') > 0;
     await Promise.race([this.exited, until('the server', isReady, { timeoutMs: 300_000 })]);
     return isReady();
+  }
+
+  /** The metrics of a model, once it has counted this many requests. */
+  async modelAfter(model: string, requests: number): Promise<ModelMetrics> {
+    const find = ({ models }: Metrics) => models.find(({ name }) => name === labelOf(model));
+    const areCounted = (all: Metrics): boolean => (find(all)?.requests ?? 0) >= requests;
+    return find(await this.metricsWhen(`${requests} requests to ${model}`, areCounted)) as ModelMetrics;
   }
 
   async connect(model: string): Promise<RawClient> {
