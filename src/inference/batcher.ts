@@ -105,8 +105,12 @@ export class Batcher {
 
   /** Whether the model that gets the next row accepts `source[start, end)`. */
   admits(source: Buffer, start: number, end: number): boolean {
+    const { inputBytes } = this.#lease.model;
+    return end - start === inputBytes || (inputBytes === null && this.#accepts(source, start, end));
+  }
+
+  #accepts(source: Buffer, start: number, end: number): boolean {
     const { model } = this.#lease;
-    if (model.inputBytes !== null) return end - start === model.inputBytes;
     return model.accepts === undefined || model.accepts(source, start, end);
   }
 
