@@ -52,6 +52,7 @@ const elsewhere: readonly Elsewhere[] = [
   { heading: 'Speed', command: 'npm run bench', because: 'it takes minutes of all cores' },
   { heading: 'Speed', command: 'npm run docs', because: 'it comes after npm run bench' },
   { heading: 'Chaos', command: 'npm run chaos', because: 'it takes a minute', test: ['e2e/chaos.test.ts', 'chaos'] },
+  { heading: 'The matrix of models', command: 'npm run matrix', because: 'it takes minutes and a gigabyte of Python' },
   { heading: 'The shipped digit classifier', command: 'python3 -m venv', because: 'it fetches what it trains with' },
   { heading: 'The shipped digit classifier', command: '/tmp/train/', because: 'it needs what was fetched' },
 ];

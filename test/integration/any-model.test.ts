@@ -2,11 +2,14 @@
 // alone. `npm run matrix` asks more models, among them large ones.
 
 import { expect } from 'chai';
+import { loadOnnxModel } from '#src/inference/backends/onnx.js';
+import { noOverrides } from '#src/inference/overrides.js';
 import { answersOfNode, answersOfPython, type Case, ownCases, teamCase, wheelCase } from '../support/matrix/cases.js';
 import { Python, teamModels, whyNoPython } from '../support/matrix/python.js';
 import { ask, MatrixServer, type Served } from '../support/matrix/serve.js';
 import { isThere, wheelModels } from '../support/matrix/wheel-models.js';
 import { endProcesses } from '../support/processes.js';
+import { session } from '../support/session.js';
 import { skip } from '../support/skip.js';
 
 const own = ownCases();
@@ -48,6 +51,21 @@ for (const [execution, cases] of [
       }
     });
   });
+
+describe('the plan of a model', () => {
+  for (const { name, file, config, own: expected } of own)
+    it(`tells the batch axis of each tensor, with ${name}`, async () => {
+      const overrides = { ...noOverrides, ...config };
+      const model = await loadOnnxModel(file, session, { maxBatchSize: 256, tolerance, overrides });
+      await model.close();
+      const { inputs = [], outputs = [], runsAloneBecause } = model.plan ?? {};
+      const tensors = [...inputs, ...outputs.filter(({ isReturned }) => isReturned)];
+      const axes = Object.fromEntries(tensors.map((one) => [one.name, one.batchAxis]));
+      expect(axes).to.deep.equal(expected.axes);
+      const isJoined = Object.values(axes).some((axis) => typeof axis === 'number');
+      expect(runsAloneBecause === null, String(runsAloneBecause)).to.equal(isJoined);
+    });
+});
 
 describe('a model that others made', () => {
   const missing = whyNoPython();

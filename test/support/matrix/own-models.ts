@@ -13,7 +13,7 @@ export interface OwnModel {
   readonly config?: Readonly<Record<string, unknown>>;
   /** The outputs that a reply holds, if not all. */
   readonly returned?: readonly string[];
-  /** The batch axis of every input and output. */
+  /** The batch axis of every input and of the outputs that a reply holds. */
   readonly axes: Readonly<Record<string, number | 'shared' | 'none'>>;
   /** Request `i`: no two are alike. */
   request(i: number, random: () => number): Tensors;
@@ -44,8 +44,8 @@ const whole = (name: string, ...values: readonly number[]) => ({
   values: BigInt64Array.from(values, BigInt),
 });
 
-/** Sizes of a dynamic dimension, request by request: some are alike. */
-const sizeFor = (i: number): number => [1, 3, 8, 3, 5, 1][i % 6] as number;
+/** Sizes of a dynamic dimension, request by request: some are alike, and one is larger than a batch. */
+const sizeFor = (i: number): number => [1, 3, 8, 3, 300, 1][i % 6] as number;
 const words = ['', 'ja', 'né', '漢字', '🙂🙂', 'a longer text, of more than 23 bytes'];
 const texts = (dims: readonly number[], random: () => number): Tensor =>
   tensor('string', dims, () => words[Math.floor(random() * words.length)] as string);
@@ -277,7 +277,8 @@ export const ownModels: Readonly<Record<string, OwnModel>> = {
       nodes: [node('Relu', 'x', 'y'), node('Identity', 'table', 'anchors')],
       constants: [numbers('table', 1, 3)],
     },
-    axes: { x: 0, y: 0, anchors: 'shared' },
+    // An output without a batch could not be told from one that depends on the batch: its requests run alone.
+    axes: { x: 'none', y: 'none', anchors: 'none' },
     request: (i, random) => ({ x: noise([1, sizeFor(i)], random) }),
   },
   'places that depend on the data': {
@@ -376,7 +377,7 @@ export const ownModels: Readonly<Record<string, OwnModel>> = {
     classes: classesOf.string,
     config: { outputs: ['label'] },
     returned: ['label'],
-    axes: { x: 0, label: 0, scores: 0 },
+    axes: { x: 0, label: 0 },
     request: (_, random) => ({ x: noise([1, 3], random) }),
   },
   'a constant that config gives': {
@@ -409,7 +410,8 @@ export const ownModels: Readonly<Record<string, OwnModel>> = {
     },
     config: { inputs: { x: { shape: ['rows', 4] } } },
     axes: { x: 0, y: 0, sum: 0 },
-    request: (i, random) => ({ x: noise([sizeFor(i), 4], random) }),
+    // No more than a batch may have.
+    request: (i, random) => ({ x: noise([Math.min(sizeFor(i), 256), 4], random) }),
   },
   'rows that config keeps apart': {
     graph: {
