@@ -171,19 +171,26 @@ describe('a model of tensors', () => {
   });
 
   it('takes no answer of a shared run that is not what the plan says', async () => {
-    /** Rows with a number of 1000 or more are left out. */
+    /** Rows with a number of 1000 or more are left out of y; `same` has all. */
     const bounded: Kind = {
       graph: {
         inputs: [{ name: 'x', dtype: 'float32', shape: ['b', 'n'] }],
-        outputs: [{ name: 'y', dtype: 'float32', shape: null }],
+        outputs: [
+          { name: 'y', dtype: 'float32', shape: null },
+          { name: 'same', dtype: 'float32', shape: ['b', 'n'] },
+        ],
         constants: [{ name: 'limit', shape: [1], values: Float32Array.of(1000) }],
         nodes: [
           node('ReduceMax', 'x', 'most', { axes: [1], keepdims: 0 }),
           node('Less', 'most limit', 'isSmall'),
           node('Compress', 'x isSmall', 'y', { axis: 0 }),
+          node('Identity', 'x', 'same'),
         ],
       },
-      plan: planOf([inputPlan('x', 'float32', ['b', 'n'])], [outputPlan('y', 'float32', ['b', 'n'])]),
+      plan: planOf(
+        [inputPlan('x', 'float32', ['b', 'n'])],
+        [outputPlan('y', 'float32', ['b', 'n']), outputPlan('same', 'float32', ['b', 'n'])],
+      ),
     };
     const { model } = await open(bounded);
     const row = (...numbers: readonly number[]): Buffer => Buffer.from(Float32Array.from(numbers).buffer);
@@ -192,9 +199,9 @@ describe('a model of tensors', () => {
     };
     expect(replies[0]).to.be.instanceOf(SharedRunError);
     expect((replies[2] as Error).message).to.match(/output y has the shape \[1,2\] in a run of 2 rows, not \[2,2\]/);
-    expect(Buffer.from(replies[1] as Uint8Array)).to.deep.equal(row(3));
+    expect(Buffer.from(replies[1] as Uint8Array)).to.deep.equal(row(3, 3));
     const single = await model.run(rowsOf([row(4, 2000)]));
-    expect(repliesOf(single, 1)).to.deep.equal(['']);
+    expect(repliesOf(single, 1)).to.deep.equal([row(4, 2000).toString('hex')]);
   });
 
   it('of zero elements is answered', async () => {
