@@ -213,7 +213,11 @@ describe('the plan of a model that is served', function () {
     expect(text).to.match(/^ {2}input {3}pixels +float32 {2}\[N,64\] +\[1,64\] +axis 0$/m);
     const { models: told } = await until('both models', async () => {
       const found = (await (await fetch(`${await server.url()}/api/models`)).json()) as ServedModels;
-      return found.models.length === 2 && found.models.every(({ served }) => served[0]?.workers === 2) && found;
+      return (
+        found.models.length === 2 &&
+        found.models.every(({ served }) => served[0]?.workers === 2 && served[0].plan !== null) &&
+        found
+      );
     });
     expect(told.map(({ name }) => name)).to.deep.equal(['alone', 'digits']);
     const [alone, shared] = told.map(({ served }) => served[0]);
