@@ -4,7 +4,7 @@
 // The outputs of each run are checked against those that were proved (proof.ts): the batch is the first dimension of
 // every output, and each row has the expected number of bytes.
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '../../tensors/axis.js';
 import { type Dtype, dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
@@ -13,6 +13,7 @@ import type { Model } from '../model.js';
 import { noOverrides, type TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
 import { findPlan, type Runnable } from './find-plan.js';
+import { holdsText } from './onnx-file/bytes.js';
 import { type ModelFile, openModelFile } from './onnx-file/open.js';
 import ort from './onnx-runtime.js';
 import { noteOfPad, provePad } from './pad.js';
@@ -52,7 +53,7 @@ export async function loadOnnxModel(
   const session = await createSession(file, settings);
   try {
     // Names of operators are plain text in the file.
-    const hasBatchScale = () => readFileSync(pathOfFile).includes('DynamicQuantizeLinear');
+    const hasBatchScale = () => holdsText(pathOfFile, 'DynamicQuantizeLinear');
     return await provenModel(session, { ...file, hasBatchScale }, proving);
   } catch (error) {
     await session.release();

@@ -2,7 +2,7 @@ import { closeSync, ftruncateSync, mkdirSync, openSync, truncateSync, writeFileS
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { FileBytes, MalformedFile } from '#src/inference/backends/onnx-file/bytes.js';
+import { FileBytes, holdsText, MalformedFile } from '#src/inference/backends/onnx-file/bytes.js';
 import { type OpenOptions, openModelFile } from '#src/inference/backends/onnx-file/open.js';
 import { field, header, message } from '#src/inference/backends/onnx-file/protobuf.js';
 import { readModel } from '#src/inference/backends/onnx-file/read.js';
@@ -418,5 +418,26 @@ describe('the classes of a classifier without ZipMap', () => {
     expect(labels(classifier({ nodes: [classify, normalise, mixed] }))).to.deep.equal([]);
     expect(labels(classifier({ outputs: [{ name: 'p', dtype: 'float32', shape: ['n', 2] }] }))).to.deep.equal([]);
     expect(labels(classifier({ outputs: [{ name: 'p', dtype: 'float32', shape: null }] }))).to.deep.equal([]);
+  });
+});
+
+describe('a text in a file', () => {
+  const text = 'DynamicQuantizeLinear';
+  const piece = 1 << 20;
+
+  it('is found wherever it lies, also across two of the pieces that are read', () => {
+    const last = 2 * piece + 100 - text.length;
+    for (const at of [0, piece - text.length, piece - text.length + 1, piece - 1, piece, last]) {
+      const bytes = Buffer.alloc(2 * piece + 100);
+      bytes.write(text, at, 'latin1');
+      expect(holdsText(write(bytes), text), String(at)).to.equal(true);
+    }
+  });
+
+  it('is not found where it is not whole', () => {
+    const bytes = Buffer.alloc(piece + 10);
+    bytes.write(text, bytes.length - text.length + 1, 'latin1');
+    expect(holdsText(write(bytes), text)).to.equal(false);
+    expect(holdsText(write(Buffer.alloc(0)), text)).to.equal(false);
   });
 });

@@ -82,3 +82,21 @@ export class FileBytes implements ByteSource {
     closeSync(this.#descriptor);
   }
 }
+
+/** What a search reads at once. */
+const pieceBytes = 1 << 20;
+
+/** Whether a file holds this text anywhere. @param text of ASCII */
+export function holdsText(path: string, text: string): boolean {
+  const source = new FileBytes(path);
+  try {
+    // The pieces overlap, so that a text which lies across two of them is whole in one.
+    for (let from = 0; from < source.length; from += pieceBytes) {
+      const to = Math.min(source.length, from + pieceBytes + text.length - 1);
+      if (source.copy(from, to).includes(text)) return true;
+    }
+    return false;
+  } finally {
+    source.close();
+  }
+}
