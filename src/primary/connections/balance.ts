@@ -15,5 +15,10 @@ export function surplus(loads: readonly number[]): readonly number[] {
   // One connection more or less is no imbalance.
   const tolerated = Math.max(1, mean * toleratedShare);
   const isEven = loads.every((load) => Math.abs(load - mean) <= tolerated);
-  return loads.map((load) => (isEven ? 0 : Math.max(0, load - Math.ceil(mean))));
+  if (isEven) return loads.map(() => 0);
+  // What cannot be shared evenly stays with those that have the most: every load is then one of two neighbours.
+  const fullest = loads.map((load, i) => ({ load, i })).sort((a, b) => b.load - a.load);
+  const target = loads.map(() => Math.floor(mean));
+  for (const { i } of fullest.slice(0, total % loads.length)) target[i] = Math.ceil(mean);
+  return loads.map((load, i) => Math.max(0, load - (target[i] ?? load)));
 }
