@@ -21,9 +21,15 @@ function masked(secret: string): string {
   return secret === '' || secret.includes('//') ? maskUrl(secret) : '***';
 }
 
-/** A URL with everything between the user's name and the @ masked. */
+/**
+ * A URL with everything between the user's name and the @ masked; a name without a password is masked too, since many
+ * who write one mean a password.
+ */
 export function maskUrl(url: string): string {
-  return url.replace(/\/\/([^/]*)@/, (_, userInfo: string) => `//${userInfo.split(':')[0]}:***@`);
+  return url.replace(/\/\/([^/]*)@/, (_, userInfo: string) => {
+    const [user, ...password] = userInfo.split(':');
+    return password.length === 0 ? '//***@' : `//${user}:***@`;
+  });
 }
 
 /** Where Redis is, for logs, without secrets. */

@@ -234,6 +234,7 @@ describe('a URL with a password', () => {
   it('is shown without it, whatever is in it', () => {
     expect(maskUrl('redis://app:pa@ss@w0rd@db:6379/1')).to.equal('redis://app:***@db:6379/1');
     expect(maskUrl('rediss://:secret@db')).to.equal('rediss://:***@db');
+    expect(maskUrl('redis://secret@db')).to.equal('redis://***@db');
     expect(maskUrl('redis://db:6379')).to.equal('redis://db:6379');
   });
 });
