@@ -1,6 +1,8 @@
 // A model as it is served: its version, its threads and its batcher; and how one version replaces another.
 
 import { loadModel, type ModelSource } from './backends/load.js';
+import { BatchCost } from './batch-cost.js';
+import { type BatchSize, fixedBatchSize } from './batch-size.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
 import type { Model } from './model.js';
 import type { ModelPlan } from './plan.js';
@@ -12,6 +14,8 @@ export type Execution = 'inline' | 'thread' | 'auto';
 
 export interface ServingSettings extends BatcherLimits {
   readonly source: Omit<ModelSource, 'path' | 'identity'>;
+  /** Rows in one call of the model. */
+  readonly maxBatchSize: number;
   readonly execution: Execution;
   readonly threads: number;
   /** With `auto`, a model whose full batch takes longer than this runs in threads. */
@@ -52,7 +56,7 @@ export class ServedModel {
     this.#events = events;
     this.#version = version;
     this.#loaded = loaded;
-    this.batcher = new Batcher(loaded.model, settings, events.onBatch, loaded.warmUp?.maxRows);
+    this.batcher = new Batcher(loaded.model, settings, events.onBatch, sizeOf(settings, loaded));
   }
 
   /** Loads the model and warms it up. When it cannot be served, rejects with an error that says how to fix it. */
@@ -125,7 +129,7 @@ export class ServedModel {
     const old = this.#loaded;
     this.#loaded = await load(this.#settings, version, this.#events, old.execution);
     this.#version = version;
-    await this.batcher.swap(this.#loaded.model, this.#loaded.warmUp?.maxRows);
+    await this.batcher.swap(this.#loaded.model, sizeOf(this.#settings, this.#loaded));
     await old.model.close();
     return true;
   }
@@ -137,6 +141,16 @@ export class ServedModel {
 
 const fullBatchTime = ({ fullMs, maxRows }: WarmUp): string =>
   maxRows === 1 ? '' : `, ${fullMs.toFixed(3)} ms a full batch of ${maxRows}`;
+
+function sizeOf({ maxBatchSize }: ServingSettings, { warmUp: measured }: Loaded): BatchSize {
+  if (measured === null) return fixedBatchSize(maxBatchSize);
+  const { oneMs, maxRows, fullMs } = measured;
+  const cost = new BatchCost([
+    { rows: 1, ms: oneMs },
+    { rows: maxRows, ms: fullMs },
+  ]);
+  return fixedBatchSize(Math.min(maxBatchSize, maxRows), cost);
+}
 
 /** @param before where the previous version runs, if there is one */
 async function load(

@@ -2,7 +2,8 @@
 
 import type { WorkerConfig } from '../config/slices.js';
 import { messageOf, OperatorError } from '../errors.js';
-import type { BatchObserver, CloseReason, FinishedBatch } from '../inference/batcher.js';
+import type { CloseReason } from '../inference/batch-queue.js';
+import type { BatchObserver, FinishedBatch } from '../inference/batcher.js';
 import { reportOf, shareOf } from '../inference/model-report.js';
 import { ServedModel, type ServingEvents, type ServingSettings } from '../inference/served-model.js';
 import type { ModelReports, ModelVersions, ReloadResult, ReloadResults } from '../ipc/messages.js';

@@ -4,7 +4,6 @@ import { type AddressInfo, createConnection, createServer, type Server, type Soc
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { Batcher, type BatcherLimits } from '#src/inference/batcher.js';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { BufferPool } from '#src/protocol/buffer-pool.js';
@@ -13,6 +12,7 @@ import { MemoryBudget } from '#src/serving/memory-budget.js';
 import { ModelEndpoint } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
 import { type OpenConnection, protocolOf, type ServedConnection } from '#src/worker/protocols.js';
+import { type Batching, batcherOf } from '../support/batchers.js';
 import { LineConnection } from '../support/line-protocol.js';
 import { endProcesses, workersOf } from '../support/processes.js';
 import { TestServer } from '../support/server.js';
@@ -142,7 +142,7 @@ const limits = {
 
 const batching = { maxBatchSize: 8, maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
 
-type Changes = Partial<BatcherLimits & { maxInFlight: number; inputBytes: number }>;
+type Changes = Partial<Batching & { maxInFlight: number; inputBytes: number }>;
 
 /** Nothing but the protocol, on a port, in front of a model. */
 class Rig {
@@ -156,15 +156,12 @@ class Rig {
   /** How many requests were counted as answered when replies were last released. */
   safelyAnswered = 0;
 
-  private constructor(
-    protocol: Protocol,
-    changes: Partial<BatcherLimits & { maxInFlight: number; inputBytes: number }>,
-  ) {
+  private constructor(protocol: Protocol, changes: Partial<Batching & { maxInFlight: number; inputBytes: number }>) {
     this.#protocol = protocol;
     this.model = new GatedModel(changes.inputBytes ?? null);
     const served = { ...limits, ...changes };
     const endpoint = new ModelEndpoint({
-      batcher: new Batcher(this.model, { ...batching, ...changes }),
+      batcher: batcherOf(this.model, { ...batching, ...changes }),
       recorder: this.#recorder.model('m'),
       limits: served,
       budget: this.budget,

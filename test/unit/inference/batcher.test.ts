@@ -1,11 +1,13 @@
 import { expect } from 'chai';
 import type { Batch, BatchEntry, BatchOutcome, Replies, RowSource } from '#src/inference/batch.js';
-import { Batcher, type BatcherLimits, type FinishedBatch } from '#src/inference/batcher.js';
+import { fixedBatchSize } from '#src/inference/batch-size.js';
+import type { Batcher, FinishedBatch } from '#src/inference/batcher.js';
 import { type Model, SharedRunError, ThreadCrashedError } from '#src/inference/model.js';
 import { longestHoldMs } from '#src/inference/outcome.js';
+import { type Batching, batcherOf } from '../../support/batchers.js';
 import { withClock } from '../../support/clock.js';
 
-const limits: BatcherLimits = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
+const limits: Batching = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: false };
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const payloadsOf = (rows: RowSource): Buffer[] => Array.from({ length: rows.rows }, (_, i) => rows.payload(i));
@@ -120,7 +122,7 @@ const askAll = (batcher: Batcher, texts: string): Promise<string[]> =>
 describe('the batcher', () => {
   it('makes one call of all rows that came in one turn', async () => {
     const model = new Recorded();
-    const batcher = new Batcher(model, limits);
+    const batcher = batcherOf(model, limits);
     expect(await askAll(batcher, 'abc')).to.deep.equal(['a', 'b', 'c']);
     await askAll(batcher, 'd');
     expect(model.calls).to.deep.equal(['abc', 'd']);
@@ -128,13 +130,13 @@ describe('the batcher', () => {
 
   it('runs at the end of the callback what nobody can add to, and yields to the event loop all the same', async () => {
     const model = new Recorded();
-    const batcher = new Batcher(model, limits);
+    const batcher = batcherOf(model, limits);
     batcher.setHasOtherSources(false);
     const isFirst = Promise.race([askAll(batcher, 'abc'), turn().then(() => 'the turn was over before')]);
     expect(await isFirst).to.deep.equal(['a', 'b', 'c']);
     expect(model.calls).to.deep.equal(['abc']);
 
-    const slow = new Batcher(new Recorded(holding(longestHoldMs * 2)), { ...limits, maxBatchSize: 1 });
+    const slow = batcherOf(new Recorded(holding(longestHoldMs * 2)), { ...limits, maxBatchSize: 1 });
     slow.setHasOtherSources(false);
     let turns = 0;
     const all = askAll(slow, 'abc');
@@ -146,13 +148,13 @@ describe('the batcher', () => {
 
   it('cuts a batch when it is full', async () => {
     const model = new Recorded();
-    await askAll(new Batcher(model, limits), 'abcdefghi');
+    await askAll(batcherOf(model, limits), 'abcdefghi');
     expect(model.calls).to.deep.equal(['abcd', 'efgh', 'i']);
   });
 
   it('collects the next batch while one runs', async () => {
     const model = Recorded.held();
-    const batcher = new Batcher(model, limits);
+    const batcher = batcherOf(model, limits);
     const first = ask(batcher, 'a').reply;
     await turn();
     const rest = askAll(batcher, 'bc');
@@ -169,7 +171,7 @@ describe('the batcher', () => {
 
   it('has as many batches run at once as the model takes', async () => {
     const model = Recorded.held(2);
-    const batcher = new Batcher(model, limits);
+    const batcher = batcherOf(model, limits);
     const all = askAll(batcher, 'abcdefghi');
     await turn();
     expect(model.calls).to.deep.equal(['abcd', 'efgh']);
@@ -182,7 +184,7 @@ describe('the batcher', () => {
   });
 
   it('refuses a row when the queue is full, and takes rows again afterwards', async () => {
-    const batcher = new Batcher(new Recorded(), limits);
+    const batcher = batcherOf(new Recorded(), limits);
     const asked = askAll(batcher, 'abcdefghij');
     expect(batcher.openBatch()).to.equal(null);
     await asked;
@@ -191,7 +193,7 @@ describe('the batcher', () => {
 
   it('gives the place of a client that has gone to others, and spares the run', async () => {
     const model = Recorded.held();
-    const batcher = new Batcher(model, limits);
+    const batcher = batcherOf(model, limits);
     const first = ask(batcher, 'a').reply;
     await turn();
     const gone = [...'bcdefghijk'].map((text) => ask(batcher, text));
@@ -210,7 +212,7 @@ describe('the batcher', () => {
 
   it('answers nobody twice and frees no place twice when a client goes during the run', async () => {
     const model = Recorded.held();
-    const batcher = new Batcher(model, limits);
+    const batcher = batcherOf(model, limits);
     const asker = ask(batcher, 'a');
     await turn();
     batcher.cancel(asker.batch, asker);
@@ -224,7 +226,7 @@ describe('the batcher', () => {
       },
       () => Promise.reject(new Error('no luck')),
     ]) {
-      const batcher = new Batcher(new Recorded((rows, call) => (call === 1 ? fail() : echoed(rows))), limits);
+      const batcher = batcherOf(new Recorded((rows, call) => (call === 1 ? fail() : echoed(rows))), limits);
       expect(await askAll(batcher, 'ab')).to.deep.equal(['failed: no luck', 'failed: no luck']);
       expect(await askAll(batcher, 'c')).to.deep.equal(['c']);
     }
@@ -232,7 +234,7 @@ describe('the batcher', () => {
 
   it('fails a batch whose model throws what no text can be made of, and goes on', async () => {
     const fail = () => Promise.reject(Object.create(null));
-    const batcher = new Batcher(new Recorded((rows, call) => (call === 1 ? fail() : echoed(rows))), limits);
+    const batcher = batcherOf(new Recorded((rows, call) => (call === 1 ? fail() : echoed(rows))), limits);
     const [failed] = await askAll(batcher, 'a');
     expect(failed).to.match(/^failed: a value that is no Error/);
     expect(await askAll(batcher, 'b')).to.deep.equal(['b']);
@@ -244,14 +246,14 @@ describe('the batcher', () => {
       { kind: 'rows', rows: undefined as never },
       { kind: 'uniform', bytes: Buffer.alloc(7), rowBytes: 4, stride: 4 },
     ] satisfies Replies[]) {
-      const batcher = new Batcher(new Recorded(() => replies), limits);
+      const batcher = batcherOf(new Recorded(() => replies), limits);
       expect((await askAll(batcher, 'ab'))[0]).to.match(/failed: the model returned .* 2 (replies|payloads)/);
     }
   });
 
   it('tells the observer of every batch and why it was closed', async () => {
     const seen: FinishedBatch[] = [];
-    const batcher = new Batcher(new Recorded(), limits, (finished) => void seen.push(finished));
+    const batcher = batcherOf(new Recorded(), limits, (finished) => void seen.push(finished));
     await askAll(batcher, 'abcde');
     expect(seen.map(({ batch, closedBy }) => [batch.rows, closedBy])).to.deep.equal([
       [4, 'full'],
@@ -271,7 +273,7 @@ describe('the batcher: waiting for fuller batches', () => {
   it('waits from the first row on, and no longer', async () => {
     const seen: FinishedBatch[] = [];
     const model = new Recorded();
-    const batcher = new Batcher(model, patient, (finished) => void seen.push(finished));
+    const batcher = batcherOf(model, patient, (finished) => void seen.push(finished));
     const first = ask(batcher, 'a');
     await turn();
     await turn();
@@ -287,14 +289,14 @@ describe('the batcher: waiting for fuller batches', () => {
 
   it('does not wait when the batch is full', async () => {
     const seen: FinishedBatch[] = [];
-    const batcher = new Batcher(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
+    const batcher = batcherOf(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
     await askAll(batcher, 'abcd');
     expect(seen.map(({ closedBy }) => closedBy)).to.deep.equal(['full']);
   });
 
   it('does not wait when it drains', async () => {
     const seen: FinishedBatch[] = [];
-    const batcher = new Batcher(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
+    const batcher = batcherOf(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
     const waiting = askAll(batcher, 'a');
     await turn();
     batcher.drain();
@@ -309,7 +311,7 @@ describe('the batcher: deadlines', () => {
 
   it('drops what is past its deadline before it costs a run', async () => {
     const model = Recorded.held();
-    const batcher = new Batcher(model, { ...limits, deadlineMs: 40 });
+    const batcher = batcherOf(model, { ...limits, deadlineMs: 40 });
     const first = ask(batcher, 'a').reply;
     await turn();
     const late = ask(batcher, 'b').reply;
@@ -327,7 +329,7 @@ describe('the batcher: deadlines', () => {
   });
 
   it('tells them at their deadline even when the run before them never ends', async () => {
-    const batcher = new Batcher(Recorded.held(), { ...limits, deadlineMs: 40 });
+    const batcher = batcherOf(Recorded.held(), { ...limits, deadlineMs: 40 });
     void ask(batcher, 'a');
     await turn();
     const late = askAll(batcher, 'bcdefg');
@@ -349,7 +351,7 @@ describe('the batcher: overload', () => {
   ] as const)
     it(`does not make batches smaller: rows that have expired, found ${found}, are replaced by the next`, async () => {
       const model = Recorded.held();
-      const batcher = new Batcher(model, { ...limits, maxQueue: 100, deadlineMs: 400 });
+      const batcher = batcherOf(model, { ...limits, maxQueue: 100, deadlineMs: 400 });
       const first = ask(batcher, 'a').reply;
       await turn();
       const late = askAll(batcher, 'bcdefg');
@@ -373,7 +375,7 @@ describe('the batcher: overload', () => {
       clock().tick(60);
       return echoed(rows);
     });
-    const batcher = new Batcher(model, { ...limits, deadlineMs: 20 });
+    const batcher = batcherOf(model, { ...limits, deadlineMs: 20 });
     for (const text of 'abcdefghij') expect(await ask(batcher, text).reply).to.equal(text);
   });
 });
@@ -389,7 +391,7 @@ describe('the batcher: rows that poison their batch', () => {
   it('fail alone: the others are run again row by row, once', async () => {
     const seen: FinishedBatch[] = [];
     const model = new Recorded(poisonous);
-    const batcher = new Batcher(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
+    const batcher = batcherOf(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
     expect(await askAll(batcher, 'axb')).to.deep.equal(['a', 'failed: poison', 'b']);
     expect(model.calls).to.deep.equal(['axb', 'a', 'x', 'b']);
     expect(seen.map(({ retriedRows }) => retriedRows)).to.deep.equal([3]);
@@ -397,8 +399,8 @@ describe('the batcher: rows that poison their batch', () => {
 
   it('fail their batch when the setting is off, or when they are all of it', async () => {
     const model = new Recorded(poisonous);
-    expect(await askAll(new Batcher(model, limits), 'ax')).to.deep.equal(['failed: poison', 'failed: poison']);
-    expect(await askAll(new Batcher(model, { ...limits, retryRows: true }), 'x')).to.deep.equal(['failed: poison']);
+    expect(await askAll(batcherOf(model, limits), 'ax')).to.deep.equal(['failed: poison', 'failed: poison']);
+    expect(await askAll(batcherOf(model, { ...limits, retryRows: true }), 'x')).to.deep.equal(['failed: poison']);
     expect(model.calls).to.deep.equal(['ax', 'x']);
   });
 
@@ -415,11 +417,11 @@ describe('the batcher: rows that poison their batch', () => {
       return Promise.resolve({ kind: 'rows', rows: answers });
     });
     const seen: FinishedBatch[] = [];
-    const batcher = new Batcher(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
+    const batcher = batcherOf(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
     expect(await askAll(batcher, 'AxBa')).to.deep.equal(['A', 'failed: poison', 'B', 'a']);
     expect(model.calls).to.deep.equal(['AxBa', 'x', 'a']);
     expect(seen.map(({ retriedRows }) => retriedRows)).to.deep.equal([2]);
-    const off = new Batcher(model, limits);
+    const off = batcherOf(model, limits);
     expect(await askAll(off, 'Axa')).to.deep.equal(['A', 'failed: poison', 'failed: poison']);
   });
 
@@ -428,7 +430,7 @@ describe('the batcher: rows that poison their batch', () => {
       clock().tick(30);
       throw new Error('slow poison');
     });
-    const batcher = new Batcher(model, { ...limits, retryRows: true, deadlineMs: 50 });
+    const batcher = batcherOf(model, { ...limits, retryRows: true, deadlineMs: 50 });
     expect(await askAll(batcher, 'abcd')).to.deep.equal(Array(4).fill('failed: slow poison'));
     expect(model.calls).to.deep.equal(['abcd', 'a']);
   });
@@ -439,18 +441,14 @@ describe('the batcher: rows that poison their batch', () => {
     };
     const model = new Recorded(crash);
     const crashed = 'failed: the thread of the model crashed: segmentation fault';
-    expect(await askAll(new Batcher(model, { ...limits, retryRows: true }), 'abc')).to.deep.equal(
-      Array(3).fill(crashed),
-    );
+    expect(await askAll(batcherOf(model, { ...limits, retryRows: true }), 'abc')).to.deep.equal(Array(3).fill(crashed));
     expect(model.calls).to.deep.equal(['abc']);
     // A row that crashes the thread while the batch is run again ends that run too.
     const later = new Recorded((_, call) => {
       if (call === 1) throw new Error('poison');
       return crash();
     });
-    expect(await askAll(new Batcher(later, { ...limits, retryRows: true }), 'abc')).to.deep.equal(
-      Array(3).fill(crashed),
-    );
+    expect(await askAll(batcherOf(later, { ...limits, retryRows: true }), 'abc')).to.deep.equal(Array(3).fill(crashed));
     expect(later.calls).to.deep.equal(['abc', 'a']);
   });
 });
@@ -459,7 +457,7 @@ describe('the batcher: payloads of a model', () => {
   it('are those of its one length, or those that it accepts itself', async () => {
     const bytes = Buffer.from('abcd');
     const admitted = (model: Partial<Model>): readonly boolean[] => {
-      const batcher = new Batcher(Object.assign(new Recorded(), model), limits);
+      const batcher = batcherOf(Object.assign(new Recorded(), model), limits);
       return [0, 1, 2, 3, 4].map((end) => batcher.admits(bytes, 1, Math.max(1, end)));
     };
     expect(admitted({})).to.deep.equal([true, true, true, true, true]);
@@ -471,7 +469,7 @@ describe('the batcher: payloads of a model', () => {
   it('may have several rows each: these are counted', async () => {
     const seen: number[] = [];
     const model = Object.assign(new Recorded(), { rowsIn: (payload: Buffer) => Number(String(payload)) });
-    const batcher = new Batcher(model, limits, ({ batch, modelRows }) => void seen.push(batch.rows, modelRows));
+    const batcher = batcherOf(model, limits, ({ batch, modelRows }) => void seen.push(batch.rows, modelRows));
     await askAll(batcher, '315');
     expect(seen).to.deep.equal([3, 9]);
   });
@@ -481,12 +479,12 @@ describe('the batcher: one model after another', () => {
   it('runs what was queued for the old one on the old one, and tells when that is done', async () => {
     const old = Recorded.held();
     const young = new Recorded();
-    const batcher = new Batcher(old, limits);
+    const batcher = batcherOf(old, limits);
     const first = ask(batcher, 'a').reply;
     await turn();
     const second = ask(batcher, 'b').reply;
     let isFree = false;
-    const swapped = batcher.swap(young).then(() => {
+    const swapped = batcher.swap(young, fixedBatchSize(4)).then(() => {
       isFree = true;
     });
     const third = ask(batcher, 'c').reply;
@@ -502,19 +500,19 @@ describe('the batcher: one model after another', () => {
   });
 
   it('waits for nobody when the old one is idle', async () => {
-    const batcher = new Batcher(Recorded.held(), limits);
-    await batcher.swap(new Recorded());
+    const batcher = batcherOf(Recorded.held(), limits);
+    await batcher.swap(new Recorded(), fixedBatchSize(4));
     expect(await askAll(batcher, 'a')).to.deep.equal(['a']);
   });
 
   it('lets go of the old one when the last that waited for it has gone', async () => {
     const old = Recorded.held();
-    const batcher = new Batcher(old, limits);
+    const batcher = batcherOf(old, limits);
     const first = ask(batcher, 'a').reply;
     await turn();
     const gone = ask(batcher, 'b');
     batcher.cancel(gone.batch, gone);
-    const swapped = batcher.swap(new Recorded());
+    const swapped = batcher.swap(new Recorded(), fixedBatchSize(4));
     await old.release(0);
     await Promise.all([first, swapped]);
     expect(old.calls).to.deep.equal(['a']);
@@ -528,7 +526,7 @@ describe('the batcher: the event loop', () => {
       while (performance.now() < until);
       return echoed(rows);
     });
-    const batcher = new Batcher(busy, { ...limits, maxBatchSize: 1 });
+    const batcher = batcherOf(busy, { ...limits, maxBatchSize: 1 });
     let turns = 0;
     const count = (): void => {
       turns++;

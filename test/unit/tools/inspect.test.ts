@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { fixedBatchSize } from '#src/inference/batch-size.js';
 import { Batcher } from '#src/inference/batcher.js';
 import type { Model } from '#src/inference/model.js';
 import type { ModelPlan } from '#src/inference/plan.js';
@@ -111,8 +112,8 @@ describe('what batching gains', () => {
 
   const batcherOf = (model: Partial<Model>, runner: BatchRunner, maxBatchSize = 8): Batcher => {
     const whole = { inputBytes: null, concurrency: 1, mayReplyWithInput: false, ...model } as Model;
-    const limits = { maxBatchSize, maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true };
-    return new Batcher(whole, limits, runner.observe);
+    const limits = { maxQueue: 100, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true };
+    return new Batcher(whole, limits, runner.observe, fixedBatchSize(maxBatchSize));
   };
 
   it('is measured in one run of all rows', async () => {

@@ -1,7 +1,6 @@
 import { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { Batcher } from '#src/inference/batcher.js';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { BufferPool } from '#src/protocol/buffer-pool.js';
@@ -11,6 +10,7 @@ import { ModelEndpoint, type RequestLimits } from '#src/serving/model-endpoint.j
 import { ReplyFlush } from '#src/serving/reply-flush.js';
 import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/framed/connection.js';
 import { SharedSecret } from '#src/worker/framed/shared-secret.js';
+import { batcherOf } from '../../../support/batchers.js';
 import { withClock } from '../../../support/clock.js';
 
 const limits: ConnectionLimits & RequestLimits = {
@@ -87,7 +87,7 @@ function serve(
   };
   const served = { ...limits, ...changes };
   const endpoint = new ModelEndpoint({
-    batcher: new Batcher(echo, batching),
+    batcher: batcherOf(echo, batching),
     recorder: recorder.model('m'),
     limits: served,
     budget,

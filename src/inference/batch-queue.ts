@@ -1,0 +1,202 @@
+// The rows that wait for a model, in batches: the open one takes the next row; those that are closed wait for their run,
+// the oldest first. A row that could only be answered after its deadline, or whose client has gone, never costs a run.
+// What was queued for a model that was replaced since is run by that model.
+
+import { Batch, type BatchEntry } from './batch.js';
+import type { Lease } from './lease.js';
+import { SpareMemory } from './spare-memory.js';
+
+/** Why a batch was closed. */
+export type CloseReason = 'full' | 'turn' | 'delay' | 'drain';
+
+/** A batch on its way to its run. */
+export interface Queued {
+  readonly batch: Batch;
+  readonly lease: Lease;
+  readonly closedBy: CloseReason;
+}
+
+export interface QueueLimits {
+  /** How long an open batch waits for more rows; 0: until the end of the event-loop turn. */
+  readonly maxQueueDelayMs: number;
+  /** The longest time from a request's arrival to its reply, beyond which it is not worth a run; 0: no limit. */
+  readonly deadlineMs: number;
+}
+
+export class BatchQueue {
+  /** Rows that wait. */
+  rows = 0;
+  /** The most rows of the batch that takes the next row. */
+  openRows: number;
+  /** Whether nothing waits for more rows. */
+  isDraining = false;
+  readonly #limits: QueueLimits;
+  readonly #onDelayOver: () => void;
+  readonly #closed: Queued[] = [];
+  readonly #memory = new SpareMemory();
+  #lease: Lease;
+  #open: Batch;
+  #delayTimer: NodeJS.Timeout | undefined;
+  #isDelayOver = false;
+  #sweepTimer: NodeJS.Timeout | undefined;
+
+  /** @param onDelayOver called when the open batch has waited long enough */
+  constructor(lease: Lease, limits: QueueLimits, onDelayOver: () => void) {
+    this.#lease = lease;
+    this.#limits = limits;
+    this.#onDelayOver = onDelayOver;
+    this.#open = new Batch(lease.model.inputBytes);
+    this.openRows = lease.size.rows;
+  }
+
+  /** Of the model that gets the next row. */
+  get lease(): Lease {
+    return this.#lease;
+  }
+
+  /** What comes from now on is for another model. */
+  set lease(lease: Lease) {
+    if (this.#open.rows > 0) this.#closed.push(this.#close('drain'));
+    this.#lease = lease;
+    this.#open = new Batch(lease.model.inputBytes);
+  }
+
+  /** The batch that takes the next row: it counts as waiting from here on. */
+  openBatch(): Batch {
+    if (this.#open.rows >= this.openRows) this.#closed.push(this.#close('full'));
+    if (this.#open.rows === 0) this.openRows = this.#lease.size.rows;
+    this.rows++;
+    return this.#open;
+  }
+
+  /** Has the open batch, which gets its first row, wait for more. */
+  startDelay(): void {
+    this.#delayTimer ??= setTimeout(this.#delayOver, this.#limits.maxQueueDelayMs);
+  }
+
+  readonly #delayOver = (): void => {
+    this.#delayTimer = undefined;
+    this.#isDelayOver = true;
+    this.#onDelayOver();
+  };
+
+  /** Drops an entry of `batch` whose client has gone, and frees its place. */
+  cancel(batch: Batch, entry: BatchEntry): void {
+    if (batch.isTaken) return;
+    batch.cancel(entry);
+    this.rows -= entry.rows;
+  }
+
+  /** Takes the next batch that is due, without cancelled and expired rows; null when there is none. */
+  take(now: number): Queued | null {
+    for (;;) {
+      const queued = this.#nextDue();
+      if (queued === null) return null;
+      const batch = this.#withoutStale(queued, now);
+      if (batch.rows === 0) queued.lease.release();
+      else {
+        batch.isTaken = true;
+        this.#fill(batch, queued.lease, now);
+        this.rows -= batch.rows;
+        return batch === queued.batch ? queued : { ...queued, batch };
+      }
+    }
+  }
+
+  /** The batch has been run: its memory may hold another. */
+  reuse({ memory }: Batch): void {
+    this.#memory.keep(memory);
+  }
+
+  /** Makes rows behind a run that does not end expire at their deadline, not when the run ends. */
+  watchDeadlines(): void {
+    const { deadlineMs } = this.#limits;
+    if (deadlineMs === 0 || this.#sweepTimer !== undefined || this.rows === 0) return;
+    this.#sweepTimer = setTimeout(this.#sweep, deadlineMs / 4);
+    this.#sweepTimer.unref();
+  }
+
+  readonly #sweep = (): void => {
+    this.#sweepTimer = undefined;
+    const now = performance.now();
+    const arrivedBefore = now - this.#limits.deadlineMs;
+    for (;;) {
+      if (this.#closed.length === 0 && this.#open.newestAt < arrivedBefore) this.#closed.push(this.#close('turn'));
+      const [queued] = this.#closed;
+      if (queued === undefined || queued.batch.newestAt >= arrivedBefore) break;
+      this.#closed.shift();
+      this.#withoutStale(queued, now);
+      queued.lease.release();
+    }
+    this.watchDeadlines();
+  };
+
+  /** Fills a batch that has lost rows with those of the next ones: overload must not make batches smaller. */
+  #fill(batch: Batch, lease: Lease, now: number): void {
+    const maxRows = lease.size.rows;
+    while (batch.rows < maxRows) {
+      const next = this.#nextDue();
+      if (next === null) return;
+      if (next.lease !== lease) {
+        this.#closed.unshift(next);
+        return;
+      }
+      const rest = batch.absorb(this.#withoutStale(next, now), maxRows);
+      if (rest === null) lease.release();
+      else {
+        this.#closed.unshift({ ...next, batch: rest });
+        return;
+      }
+    }
+  }
+
+  /** Takes the oldest batch that may run out of the queue; null when there is none. */
+  #nextDue(): Queued | null {
+    const queued = this.#closed.shift();
+    if (queued !== undefined) return queued;
+    const reason = this.#reasonToClose();
+    return reason === null ? null : this.#close(reason);
+  }
+
+  #reasonToClose(): CloseReason | null {
+    const { rows } = this.#open;
+    if (rows === 0) return null;
+    if (rows >= this.openRows) return 'full';
+    if (this.isDraining) return 'drain';
+    if (this.#limits.maxQueueDelayMs === 0) return 'turn';
+    return this.#isDelayOver ? 'delay' : null;
+  }
+
+  /** Begins a new batch; returns the one that was open, which is in no queue then. */
+  #close(closedBy: CloseReason): Queued {
+    const queued = { batch: this.#open, lease: this.#lease, closedBy };
+    this.#lease.take();
+    this.#open = new Batch(this.#lease.model.inputBytes, this.#memory.take());
+    this.#isDelayOver = false;
+    clearTimeout(this.#delayTimer);
+    this.#delayTimer = undefined;
+    return queued;
+  }
+
+  /** The rows of a batch that are still worth a run; the entries that are too late expire. */
+  #withoutStale({ batch, lease }: Queued, now: number): Batch {
+    const arrivedBefore = this.#arrivedTooEarly(lease, now);
+    if (!batch.hasCancelled && batch.oldestAt >= arrivedBefore) return batch;
+    const { batch: live, expired } = batch.withoutStale(arrivedBefore);
+    batch.isTaken = true;
+    for (const entry of expired) this.rows -= entry.rows;
+    for (const entry of expired) entry.expired();
+    return live;
+  }
+
+  /**
+   * A request that arrived before this time would be answered too late: the run and the way to the client take time. A
+   * fresh request is tried, however slow the last runs were.
+   */
+  #arrivedTooEarly({ size }: Lease, now: number): number {
+    const { deadlineMs } = this.#limits;
+    if (deadlineMs === 0) return Number.NEGATIVE_INFINITY;
+    const runMs = size.cost.highMsOf(Math.min(this.rows, size.rows));
+    return now - deadlineMs + Math.min(runMs + deadlineMs / 20, deadlineMs / 2);
+  }
+}
