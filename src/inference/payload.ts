@@ -31,6 +31,32 @@ export interface ParsedPayload {
   readonly strings: readonly (readonly string[] | null)[];
 }
 
+/** Bytes that depend on the open dimension. */
+export interface OpenBytes {
+  /** How often it is a dimension of theirs. */
+  readonly power: number;
+  /** Bytes for a size of 1. */
+  readonly bytes: number;
+}
+
+/** The size of the open dimension for which all of them together have so many bytes; NaN when there is none. */
+export function sizeOfOpen(powers: readonly OpenBytes[], bytes: number): number {
+  const [only] = powers;
+  if (powers.length === 1 && only?.power === 1) {
+    const size = bytes / only.bytes;
+    return Number.isInteger(size) ? size : Number.NaN;
+  }
+  const bytesFor = (size: number): number => powers.reduce((sum, one) => sum + one.bytes * size ** one.power, 0);
+  let low = 0;
+  let high = Math.max(1, bytes);
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if (bytesFor(middle) < bytes) low = middle + 1;
+    else high = middle;
+  }
+  return bytesFor(low) === bytes ? low : Number.NaN;
+}
+
 type Limits = { readonly maxRows: number };
 
 export class PayloadLayout {
@@ -47,7 +73,7 @@ export class PayloadLayout {
   #last: ParsedPayload | null = null;
   /** Of numbers: bytes that do not depend on the open dimension, and bytes for a size of 1 by power. */
   readonly #fixedBytes: number;
-  readonly #powers: readonly { readonly power: number; readonly bytes: number }[];
+  readonly #powers: readonly OpenBytes[];
 
   /**
    * @param limits maxRows: the most rows that a request may have
@@ -101,10 +127,8 @@ export class PayloadLayout {
 
   /** The size for which the numbers that depend on it have this many bytes; -1 when there is none. */
   #openSize(bytes: number): number {
-    const [only] = this.#powers;
-    const isLinear = this.#powers.length === 1 && only?.power === 1;
-    const size = isLinear ? bytes / only.bytes : this.#root(bytes);
-    return Number.isInteger(size) && size >= 1 && size <= this.#mostOpen ? size : -1;
+    const size = sizeOfOpen(this.#powers, bytes);
+    return size >= 1 && size <= this.#mostOpen ? size : -1;
   }
 
   /** A payload of numbers; most often it has the size of the one before. */
@@ -134,19 +158,6 @@ export class PayloadLayout {
   /** The dimensions of one input of a request. */
   dimsOf({ requestDims }: Pick<InputPlan, 'requestDims'>, size: number): readonly number[] {
     return requestDims.map((dim) => (typeof dim === 'number' ? dim : size));
-  }
-
-  #root(bytes: number): number {
-    const bytesFor = (size: number): number =>
-      this.#powers.reduce((sum, one) => sum + one.bytes * size ** one.power, 0);
-    let low = 1;
-    let high = Math.max(1, bytes);
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      if (bytesFor(middle) < bytes) low = middle + 1;
-      else high = middle;
-    }
-    return bytesFor(low) === bytes ? low : Number.NaN;
   }
 
   /**

@@ -1,6 +1,7 @@
 // What the bytes of a payload and of a reply are, as the plan of a model says: each tensor one after another, in C order,
 // little-endian. A dynamic dimension that is left is told by the length of the payload.
 
+import { sizeOfOpen } from '../../inference/payload.js';
 import type { ModelPlan, TensorPlan } from '../../inference/plan.js';
 import { dtypes } from '../../tensors/dtypes.js';
 
@@ -73,17 +74,16 @@ export function partBytes({ elements, elementBytes, dynamic }: Part, sizes: Size
 export function sizesFor({ parts, dynamic, hasStrings }: Layout, length: number): Sizes | null {
   const [name] = dynamic;
   if (name === undefined || dynamic.length > 1 || hasStrings) return null;
-  const bytesAt = (size: number): number =>
-    parts.reduce((sum, part) => sum + (partBytes(part, { [name]: size }) ?? 0), 0);
-  let most = 1;
-  while (bytesAt(most) < length && most < Number.MAX_SAFE_INTEGER / 4) most *= 2;
-  let least = 0;
-  while (least < most) {
-    const middle = Math.floor((least + most) / 2);
-    if (bytesAt(middle) < length) least = middle + 1;
-    else most = middle;
-  }
-  return bytesAt(least) === length ? { [name]: least } : null;
+  const powers = parts.map(({ dynamic: own, ...part }) => ({
+    power: own.length,
+    bytes: partBytes({ ...part, dynamic: [] }, {}) ?? 0,
+  }));
+  const fixed = powers.reduce((sum, { power, bytes }) => sum + (power === 0 ? bytes : 0), 0);
+  const size = sizeOfOpen(
+    powers.filter(({ power }) => power > 0),
+    length - fixed,
+  );
+  return Number.isNaN(size) ? null : { [name]: size };
 }
 
 /** As `8 + 16 × seq`; parts with the same dynamic dimensions are added up. */
