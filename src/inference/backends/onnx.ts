@@ -12,7 +12,7 @@ import type { Replies, RowSource } from '../batch.js';
 import type { Model } from '../model.js';
 import { noOverrides, type TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
-import { findPlan, type Runnable } from './find-plan.js';
+import { findPlan } from './find-plan.js';
 import { holdsText } from './onnx-file/bytes.js';
 import { type ModelFile, openModelFile } from './onnx-file/open.js';
 import ort from './onnx-runtime.js';
@@ -22,6 +22,7 @@ import { payloadOf } from './samples.js';
 import { signatureOf, type TensorMetadata } from './signature.js';
 import { describeRow, type RowSpec, rowSpec } from './tensor.js';
 import { tensorModel } from './tensor-model.js';
+import type { Runnable } from './trials.js';
 
 interface Signature {
   readonly inputs: readonly RowSpec[];
