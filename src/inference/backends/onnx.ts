@@ -1,8 +1,12 @@
-// ONNX Runtime. A payload is one row of the batch: every input's row, in the model's order, little-endian, in the
-// model's own dtype and shape without the batch dimension. A reply is every output's row likewise.
-// `InferenceSession.run` blocks the calling thread as long as the model runs.
-// The outputs of each run are checked against those that were proved (proof.ts): the batch is the first dimension of
-// every output, and each row has the expected number of bytes.
+// ONNX Runtime: loads a model file, finds how its requests may share a run and proves it (find-plan.ts), and serves what
+// was found in one of two forms.
+//
+//   every tensor is rows of a fixed size, batch in front ─▶ rows, joined and cut as bytes (here: the quickest way)
+//   all else: dynamic dimensions, other axes, strings …  ─▶ tensors (tensor-model.ts)
+//
+// A payload is the inputs of one request, in the model's order, little-endian, in the model's own dtypes; a reply is its
+// outputs likewise. `InferenceSession.run` blocks the calling thread as long as the model runs. The outputs of each run
+// are checked against what was proved: another shape would give clients the replies of others.
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -87,7 +91,7 @@ async function provenModel(
   );
   const fetches = signature.outputs.filter(({ isReturned }) => isReturned).map(({ name }) => name);
   const runTensors: Runnable['run'] = async (inputs) =>
-    tensorsOf(await session.run(tensorFeeds(inputs), fetches, quietly), fetches);
+    tensorsOf(await session.run(tensorFeeds(inputs), fetches), fetches);
   const { hasBatchScale } = file;
   const found = await findPlan({ ...signature, run: runTensors, hasBatchScale }, overrides, proving);
   const { sample, reachOf } = found;
@@ -186,9 +190,6 @@ function rowsIn(
     })),
   };
 }
-
-/** A run that fails during the proof is not an error: ONNX Runtime must not write it to stderr. */
-const quietly = { logSeverityLevel: 4 } as const;
 
 /** The outputs with a dimension, besides the batch, that may depend on the data, as the model does not state it. */
 function openOutputsOf(session: ort.InferenceSession): ReadonlySet<string> {
