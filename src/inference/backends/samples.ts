@@ -95,12 +95,16 @@ function drawn(
 
 function drawnFloat(reach: Exclude<Reach, number>, random: () => number, index: number): () => number {
   if (reach === 'few' || reach === 'bits') return random;
-  if (reach === 'data') return () => normal(random) * (scales[index % scales.length] as number);
+  if (reach === 'data') return scaled(normals(random), scales[index % scales.length] as number);
   const size = reach === 'far' ? 100 : 1;
   if (index % 2 === 1) return () => random() * 255 * size;
-  const scale = (scales[(index / 2) % scales.length] as number) * size;
-  return () => normal(random) * scale;
+  return scaled(normals(random), (scales[(index / 2) % scales.length] as number) * size);
 }
+
+const scaled =
+  (next: () => number, scale: number): (() => number) =>
+  () =>
+    next() * scale;
 
 /** Mulberry32: uniform in [0, 1), the same for the same seed on every machine. */
 export function generator(seed: number): () => number {
@@ -113,9 +117,20 @@ export function generator(seed: number): () => number {
   };
 }
 
-/** Normally distributed, with mean 0 and deviation 1 (Box and Muller). */
-function normal(random: () => number): number {
-  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+/** Normally distributed, with mean 0 and deviation 1: two of two uniform ones (Box and Muller). */
+function normals(random: () => number): () => number {
+  let next: number | null = null;
+  return () => {
+    if (next !== null) {
+      const value = next;
+      next = null;
+      return value;
+    }
+    const radius = Math.sqrt(-2 * Math.log(1 - random()));
+    const angle = 2 * Math.PI * random();
+    next = radius * Math.sin(angle);
+    return radius * Math.cos(angle);
+  };
 }
 
 /** The 16 bits of a number as IEEE 754 half, rounded towards 0; too small becomes 0, too large becomes 65504. */

@@ -3,7 +3,15 @@
 
 import { elementsIn, filled, type Tensor } from '../../tensors/axis.js';
 import { type Form, namesIn } from './forms.js';
-import { type Alone, type JoinedInput, type OutputTensor, type Provable, runAlone, runRequests } from './proof.js';
+import {
+  type Alone,
+  isSlow,
+  type JoinedInput,
+  type OutputTensor,
+  type Provable,
+  runAlone,
+  runRequests,
+} from './proof.js';
 import { type Reach, sampleRequest, usualNumbers } from './samples.js';
 import type { Dim, Signature } from './signature.js';
 
@@ -236,12 +244,12 @@ export class Trials {
 
 /** A trial with numbers around 0: beside the largest ones, a difference between them would seem to be rounding. */
 export async function nearer(base: Trial): Promise<readonly Trial[]> {
-  const { reachOf } = base.alone;
+  const { reachOf, oneMs } = base.alone;
   const isFar = (k: number): boolean =>
     (reachOf[k] === 'wide' || reachOf[k] === 'far') && base.provable.inputs[k]?.dtype.startsWith('float') === true;
   const near = reachOf.map((reach, k): Reach => (isFar(k) ? 'data' : reach));
   if (near.every((reach, k) => reach === reachOf[k])) return [];
-  const attempt = await runRequests(base.provable, near, 3);
+  const attempt = await runRequests(base.provable, near, isSlow(oneMs) ? 2 : 3);
   return 'requests' in attempt ? [{ ...base, alone: attempt }] : [];
 }
 
