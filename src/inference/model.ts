@@ -76,6 +76,16 @@ export interface Model {
   close(): Promise<void>;
 }
 
+/** What was found and proved when a model was loaded: whoever loads the same files again need not find it again. */
+export interface KnownModel {
+  readonly plan: ModelPlan;
+  readonly sample: Uint8Array | null;
+}
+
+/** What is known of a model by this one, if anything. */
+export const knownBy = ({ plan, sample }: Pick<Model, 'plan' | 'sample'>): KnownModel | null =>
+  plan === null ? null : { plan, sample };
+
 /** A run that several requests shared has failed; each of them may still succeed in a run of its own. */
 export class SharedRunError extends Error {
   override readonly name = 'SharedRunError';

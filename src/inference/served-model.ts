@@ -4,7 +4,7 @@ import { loadModel, type ModelSource } from './backends/load.js';
 import { BatchCost } from './batch-cost.js';
 import { type BatchSize, fixedBatchSize } from './batch-size.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
-import type { Model } from './model.js';
+import { type KnownModel, knownBy, type Model } from './model.js';
 import type { ModelPlan } from './plan.js';
 import { ThreadedModel } from './threads/host.js';
 import { type ModelVersion, unversioned } from './versions.js';
@@ -162,12 +162,14 @@ async function load(
   const source: ModelSource = { ...settings.source, path: version.path, identity: version.identity };
   const isSlow = (measured: WarmUp | null): boolean =>
     settings.execution === 'auto' && measured !== null && measured.fullMs > settings.inlineLimitMs;
+  let known: KnownModel | null = null;
   if (settings.execution === 'thread' || (settings.execution === 'auto' && isMeasuredInThread(source, before))) {
     const threaded = await admitted(await openThreaded(source, settings, events), settings);
     if (settings.execution === 'thread' || isSlow(threaded.warmUp)) return inThreads(threaded);
+    known = knownBy(threaded);
     await threaded.close();
   }
-  const model = await admitted(await loadModel(source, settings.maxBatchSize), settings);
+  const model = await admitted(await loadModel(source, settings.maxBatchSize, known), settings);
   const measured = await warmUp(
     model,
     settings.maxBatchSize,

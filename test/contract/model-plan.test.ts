@@ -4,8 +4,11 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { loadModel } from '#src/inference/backends/load.js';
 import { loadOnnxModel } from '#src/inference/backends/onnx.js';
-import type { Model } from '#src/inference/model.js';
+import ort from '#src/inference/backends/onnx-runtime.js';
+import { type KnownModel, knownBy, type Model } from '#src/inference/model.js';
+import { identityOf } from '#src/inference/model-files.js';
 import { noOverrides, type TensorOverrides } from '#src/inference/overrides.js';
 import type { ModelPlan, TensorPlan } from '#src/inference/plan.js';
 import { temporaryFolder } from '../support/folder.js';
@@ -416,4 +419,59 @@ describe('what config says of the tensors of a model', () => {
 
   it('names only what the model has', async () =>
     expect(await refusal(stateful, { inputs: { y: {} } })).to.match(/the model has no input "y": it has x, state, sr/));
+});
+
+describe('a model that was proved before', () => {
+  const open = (path: string, identity: string, known: KnownModel | null): Promise<Model> =>
+    loadModel(
+      { name: 'm', backend: 'onnx', path, identity, responseSize: 1, settings: {}, session, batchTolerance: 1e-4 },
+      64,
+      known,
+    );
+  /** How often ONNX Runtime ran while a model was loaded. */
+  async function runsOf(load: () => Promise<Model>): Promise<{ readonly model: Model; readonly runs: number }> {
+    const { prototype } = ort.InferenceSession as unknown as { prototype: { run(...args: unknown[]): unknown } };
+    const { run } = prototype;
+    let runs = 0;
+    prototype.run = function (...args) {
+      runs++;
+      return run.apply(this, args);
+    };
+    try {
+      return { model: await load(), runs };
+    } finally {
+      prototype.run = run;
+    }
+  }
+  const rows = [Float32Array.of(1, -2), Float32Array.of(3, 4)].map(({ buffer }) => Buffer.from(buffer));
+
+  for (const [what, spec] of Object.entries({
+    'shares runs': single('Relu', ['n', 2]),
+    'has its batch elsewhere': single('Transpose', ['n', 2]),
+    'runs alone': single('Softmax', ['n', 2], { axis: 0 }),
+  }))
+    it(`is not run again before it serves, and answers the same: one that ${what}`, async () => {
+      const file = join(folder, `${files++}.onnx`);
+      writeFileSync(file, writeOnnx(spec));
+      const first = await runsOf(() => open(file, identityOf(file), null));
+      const again = await runsOf(() => open(file, identityOf(file), knownBy(first.model)));
+      expect(first.runs).to.be.above(5);
+      expect(again.runs).to.equal(0);
+      const { plan, sample, description, runsAloneBecause, inputBytes, outputBytes } = first.model;
+      expect(again.model).to.deep.include({ plan, sample, description, runsAloneBecause, inputBytes, outputBytes });
+      const replies = repliesOf(await first.model.run(rowsOf(rows)), 2);
+      expect(repliesOf(await again.model.run(rowsOf(rows)), 2)).to.deep.equal(replies);
+      await Promise.all([first.model.close(), again.model.close()]);
+    });
+
+  it('is proved anew when its file has changed since', async () => {
+    const file = join(folder, `${files++}.onnx`);
+    writeFileSync(file, writeOnnx(single('Relu', ['n', 2])));
+    const identity = identityOf(file);
+    const first = await open(file, identity, null);
+    writeFileSync(file, writeOnnx(single('Softmax', ['n', 2], { axis: 0 })));
+    const again = await open(file, identity, knownBy(first));
+    expect(again.runsAloneBecause).to.match(/output y differs/);
+    await Promise.all([first.close(), again.close()]);
+  });
 });

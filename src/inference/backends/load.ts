@@ -1,7 +1,8 @@
 // Loads a model into this thread by its settings. ONNX Runtime is loaded only where it is needed: a thread that has
 // loaded native code cannot be ended.
 
-import type { BatchTolerance, Model } from '../model.js';
+import type { BatchTolerance, KnownModel, Model } from '../model.js';
+import { identityOf } from '../model-files.js';
 import { noOverrides, type TensorOverrides } from '../overrides.js';
 import { createDummyModel } from './dummy.js';
 import { loadModuleModel } from './module.js';
@@ -29,9 +30,14 @@ export interface ModelSource {
 
 /**
  * @param maxBatchSize rows of the largest batch that the model will get
+ * @param known what is known of this source; it is left aside when the files have changed since
  * @throws Error that says how to fix it, when the model cannot be served
  */
-export async function loadModel(source: ModelSource, maxBatchSize: number): Promise<Model> {
+export async function loadModel(
+  source: ModelSource,
+  maxBatchSize: number,
+  known: KnownModel | null = null,
+): Promise<Model> {
   const {
     name,
     backend,
@@ -46,7 +52,13 @@ export async function loadModel(source: ModelSource, maxBatchSize: number): Prom
   switch (backend) {
     case 'onnx': {
       const { loadOnnxModel } = await import('./onnx.js'); // others do without ONNX Runtime
-      return loadOnnxModel(path, session, { maxBatchSize, tolerance: batchTolerance, overrides });
+      const isKnown = known !== null && identity !== undefined && identityOf(path) === identity;
+      return loadOnnxModel(path, session, {
+        maxBatchSize,
+        tolerance: batchTolerance,
+        overrides,
+        known: isKnown ? known : null,
+      });
     }
     case 'module':
       return loadModuleModel(path, { name, settings }, identity);

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import type { Tensor } from '../../tensors/axis.js';
 import { type Dtype, dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
 import type { Replies, RowSource } from '../batch.js';
-import type { Model } from '../model.js';
+import type { KnownModel, Model } from '../model.js';
 import { noOverrides, type TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
 import { findPlan } from './find-plan.js';
@@ -25,7 +25,7 @@ import type { OutputTensor, ProofSettings } from './proof.js';
 import { payloadOf } from './samples.js';
 import { signatureOf, type TensorMetadata } from './signature.js';
 import { describeRow, type RowSpec, rowSpec } from './tensor.js';
-import { tensorModel } from './tensor-model.js';
+import { type TensorModelOptions, tensorModel } from './tensor-model.js';
 import type { Runnable } from './trials.js';
 
 interface Signature {
@@ -43,16 +43,18 @@ export interface SessionSettings {
   readonly graphOptimizationLevel: 'disabled' | 'basic' | 'extended' | 'all';
 }
 
+export interface LoadSettings extends ProofSettings {
+  readonly overrides?: TensorOverrides;
+  /** What is known of this very file: it is not proved again. */
+  readonly known?: KnownModel | null;
+}
+
 /**
  * Loads a model file, or `model.onnx` in a folder, and proves that its rows may share a run; if not, each gets its own.
  * Throws an Error that says how to fix it when the file is missing or broken, when an input cannot be a row, or when
  * the batch has a fixed size and its rows are not independent.
  */
-export async function loadOnnxModel(
-  path: string,
-  settings: SessionSettings,
-  proving: ProofSettings & { readonly overrides?: TensorOverrides },
-): Promise<Model> {
+export async function loadOnnxModel(path: string, settings: SessionSettings, proving: LoadSettings): Promise<Model> {
   const pathOfFile = modelFile(path);
   const file = openModelFile(pathOfFile);
   const session = await createSession(file, settings);
@@ -79,8 +81,8 @@ async function createSession({ source, explain }: ModelFile, settings: SessionSe
 
 async function provenModel(
   session: ort.InferenceSession,
-  file: Pick<ModelFile, 'labels' | 'notes'> & { hasBatchScale(): boolean },
-  { overrides = noOverrides, ...proving }: ProofSettings & { readonly overrides?: TensorOverrides },
+  file: FileFacts,
+  { known = null, overrides = noOverrides, ...proving }: LoadSettings,
 ): Promise<Model> {
   const { pad } = overrides;
   overrides = withMask(overrides);
@@ -90,32 +92,40 @@ async function provenModel(
     overrides,
   );
   const fetches = signature.outputs.filter(({ isReturned }) => isReturned).map(({ name }) => name);
-  const runTensors: Runnable['run'] = async (inputs) =>
-    tensorsOf(await session.run(tensorFeeds(inputs), fetches), fetches);
-  const { hasBatchScale } = file;
-  const found = await findPlan({ ...signature, run: runTensors, hasBatchScale }, overrides, proving);
-  const { sample, reachOf } = found;
-  const plan: ModelPlan = {
-    ...found.plan,
-    outputs: found.plan.outputs.map((output) => ({ ...output, labels: file.labels.get(output.name) ?? null })),
-    notes: [...found.plan.notes, ...file.notes],
-  };
-  const payload = sample === null ? null : payloadOf(sample);
-  const rows = pad === null ? rowsIn(plan, openOutputsOf(session)) : null;
-  if (rows !== null) return rowModel(session, rows, plan, payload);
+  const run: Runnable['run'] = async (inputs) => tensorsOf(await session.run(tensorFeeds(inputs), fetches), fetches);
   const constants = new Map<string, Tensor>();
   for (const { name, constant } of signature.inputs) if (constant !== null) constants.set(name, constant);
-  const options = {
-    plan,
-    constants,
-    maxBatchSize: proving.maxBatchSize,
-    sample: payload,
-    run: runTensors,
-    close: () => session.release(),
+  const { maxBatchSize } = proving;
+  const options = { constants, maxBatchSize, pad, run, close: () => session.release() };
+  const { plan, sample } = known ?? (await prove({ ...signature, run }, file, options, overrides, proving));
+  const payload = sample === null ? null : Buffer.from(sample.buffer, sample.byteOffset, sample.byteLength);
+  const rows = pad === null ? rowsIn(plan, openOutputsOf(session)) : null;
+  if (rows !== null) return rowModel(session, rows, plan, payload);
+  return tensorModel({ ...options, plan, sample: payload });
+}
+
+type FileFacts = Pick<ModelFile, 'labels' | 'notes'> & Pick<Runnable, 'hasBatchScale'>;
+
+/** Finds the plan of a model, and proves it. */
+async function prove(
+  model: Omit<Runnable, 'hasBatchScale'>,
+  { hasBatchScale, labels, notes }: FileFacts,
+  options: Omit<TensorModelOptions, 'plan' | 'sample'>,
+  overrides: TensorOverrides,
+  settings: ProofSettings,
+): Promise<KnownModel> {
+  const found = await findPlan({ ...model, hasBatchScale }, overrides, settings);
+  const plan: ModelPlan = {
+    ...found.plan,
+    outputs: found.plan.outputs.map((output) => ({ ...output, labels: labels.get(output.name) ?? null })),
+    notes: [...found.plan.notes, ...notes],
   };
-  if (pad === null) return tensorModel(options);
-  await provePad({ options: { ...options, pad }, reachOf, tolerance: proving.tolerance });
-  return tensorModel({ ...options, pad, plan: { ...plan, notes: [...plan.notes, noteOfPad(pad)] } });
+  const sample = found.sample === null ? null : payloadOf(found.sample);
+  const { pad = null } = options;
+  if (pad === null) return { plan, sample };
+  const { reachOf } = found;
+  await provePad({ options: { ...options, plan, sample, pad }, reachOf, tolerance: settings.tolerance });
+  return { plan: { ...plan, notes: [...plan.notes, noteOfPad(pad)] }, sample };
 }
 
 /** The mask of a request that is not padded is 1 everywhere. */

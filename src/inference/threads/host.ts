@@ -16,7 +16,14 @@ import { inTime } from '../../in-time.js';
 import { toError } from '../../thrown.js';
 import type { ModelSource } from '../backends/load.js';
 import type { Replies, RowSource } from '../batch.js';
-import { type Model, ThreadCrashedError, ThreadHungError, ThreadLostError } from '../model.js';
+import {
+  type KnownModel,
+  knownBy,
+  type Model,
+  ThreadCrashedError,
+  ThreadHungError,
+  ThreadLostError,
+} from '../model.js';
 import { acceptance } from '../payload.js';
 import type { ModelPlan } from '../plan.js';
 import type { WarmUp } from '../warm-up.js';
@@ -121,7 +128,7 @@ export class ThreadedModel implements Model {
 
   /** Starts the first thread; `addThreads` starts the others. Rejects with the reason when the model fails to load. */
   static async open(source: ModelSource, options: ThreadOptions): Promise<ThreadedModel> {
-    const started = await startThread(source, options);
+    const started = await startThread(source, options, null);
     const model = new ThreadedModel(source, options, started.ready);
     model.#adopt(started);
     return model;
@@ -131,7 +138,7 @@ export class ThreadedModel implements Model {
   async addThreads(): Promise<void> {
     const missing = Math.max(0, this.#options.threads - this.#threads.size);
     const started = await Promise.allSettled(
-      Array.from({ length: missing }, () => startThread(this.#source, this.#options)),
+      Array.from({ length: missing }, () => startThread(this.#source, this.#options, knownBy(this))),
     );
     for (const result of started) {
       if (result.status === 'fulfilled') this.#adopt(result.value);
@@ -301,7 +308,7 @@ export class ThreadedModel implements Model {
     const timer = setTimeout(async () => {
       this.#timers.delete(timer);
       try {
-        const started = await startThread(this.#source, this.#options);
+        const started = await startThread(this.#source, this.#options, knownBy(this));
         if (this.#isClosed) await isEnding(started.worker, closeGraceMs);
         else this.#adopt(started);
       } catch (error) {
@@ -384,11 +391,12 @@ class CodeChangedError extends Error {
 async function startThread(
   source: ModelSource,
   { maxBatchSize, longestCallMs, loadTimeoutMs }: ThreadOptions,
+  known: KnownModel | null,
 ): Promise<Started> {
   const change = codeChange();
   if (change !== null) throw new CodeChangedError(change);
   const shared = new Int32Array(new SharedArrayBuffer(8));
-  const workerData: ThreadBoot = { source, maxBatchSize, longestCallMs, shared };
+  const workerData: ThreadBoot = { source, known, maxBatchSize, longestCallMs, shared };
   const worker = new Worker(new URL('./main.js', import.meta.url), { workerData, name: `model ${source.name}` });
   const isLoaded = readiness(worker);
   startingThreads++;

@@ -10,7 +10,7 @@ import { packReplies, unpackRows } from './packing.js';
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a thread');
-const { source, maxBatchSize, longestCallMs, shared } = workerData as ThreadBoot;
+const { source, known, maxBatchSize, longestCallMs, shared } = workerData as ThreadBoot;
 const { dlopen } = process as unknown as { dlopen(...args: unknown[]): void };
 Object.assign(process, {
   dlopen: (...args: unknown[]) => {
@@ -22,7 +22,7 @@ const onLot = (): void => void Atomics.add(shared, tells.lots, 1);
 const send = (message: FromThread, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
 // A model that cannot be loaded or run ends the thread with its error, which the host receives.
-const model = await loadModel(source, maxBatchSize);
+const model = await loadModel(source, maxBatchSize, known);
 const { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample } = model;
 
 port.on('message', async (message: ToThread) => {
@@ -37,5 +37,5 @@ port.on('message', async (message: ToThread) => {
     send({ kind: 'failed', message: textOfThrown(error) });
   }
 });
-const known = { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample };
-send({ kind: 'ready', code: runningCode, model: known, warmUp: await warmUp(model, maxBatchSize, longestCallMs) });
+const told = { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample };
+send({ kind: 'ready', code: runningCode, model: told, warmUp: await warmUp(model, maxBatchSize, longestCallMs) });

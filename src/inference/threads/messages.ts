@@ -1,7 +1,7 @@
 // The messages between the host of a model's threads and a thread.
 
 import type { ModelSource } from '../backends/load.js';
-import type { Model } from '../model.js';
+import type { KnownModel, Model } from '../model.js';
 import type { WarmUp } from '../warm-up.js';
 import type { PackedReplies, PackedRows } from './packing.js';
 
@@ -16,6 +16,8 @@ export const tells = {
 /** `workerData` of a thread. */
 export interface ThreadBoot {
   readonly source: ModelSource;
+  /** What another thread has found out about the model. */
+  readonly known: KnownModel | null;
   /** Rows of the largest batch that the thread will get. */
   readonly maxBatchSize: number;
   /** How long a batch of more than one row may take. */
