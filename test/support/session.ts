@@ -4,4 +4,6 @@ export const session = {
   interOpNumThreads: 1,
   executionProviders: ['cpu'],
   graphOptimizationLevel: 'all',
+  enableCpuMemArena: true,
+  enableMemPattern: false,
 } as const;

@@ -107,6 +107,16 @@ export const modelSchema = {
       format: 'optimization',
       default: 'all',
     }),
+    enableCpuMemArena: setting({
+      doc: 'Whether ONNX Runtime keeps the memory of runs for the next ones. Without it, memory comes from the system and goes back to it: where large runs are rare.',
+      format: Boolean,
+      default: true,
+    }),
+    enableMemPattern: setting({
+      doc: 'Whether ONNX Runtime plans the memory of a run by that of an earlier one of the same shape. Batches have many sizes, and it keeps memory for each: with it, a worker took up to twice as much, and was up to 2 % quicker.',
+      format: Boolean,
+      default: false,
+    }),
   },
 };
 

@@ -41,6 +41,8 @@ export interface SessionSettings {
   readonly interOpNumThreads: number;
   readonly executionProviders: readonly string[];
   readonly graphOptimizationLevel: 'disabled' | 'basic' | 'extended' | 'all';
+  readonly enableCpuMemArena: boolean;
+  readonly enableMemPattern: boolean;
 }
 
 export interface LoadSettings extends ProofSettings {
