@@ -175,6 +175,7 @@ export class ClusterView {
       thread_crashes: counts.threadCrashes,
       thread_hangs: counts.threadHangs,
       hung_threads: sum(served, ({ hungThreads }) => hungThreads ?? 0),
+      memory: sum(served, ({ memoryBytes }) => memoryBytes ?? 0),
     };
   }
 

@@ -125,6 +125,8 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly thread_hangs: number;
   /** Threads whose runs hang now. */
   readonly hung_threads: number;
+  /** What loading it added to the resident memory of all workers together, in bytes. */
+  readonly memory: number;
 }
 
 export interface WorkerMetrics extends LatencyWindowsMs {

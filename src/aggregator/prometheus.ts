@@ -100,6 +100,12 @@ export const familySources: readonly FamilySource[] = [
       ),
   },
   {
+    name: 'mltcp_model_memory_bytes',
+    type: 'gauge',
+    help: 'Resident memory that workers took to load the model and to run it for the first time, all together; the first ONNX model of a worker brings ONNX Runtime along. Each worker has its own copy of the weights: fewer workers take less.',
+    samples: perModel(({ memory }) => memory),
+  },
+  {
     name: 'mltcp_connections',
     type: 'gauge',
     help: 'Connections open now.',

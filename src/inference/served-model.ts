@@ -49,9 +49,17 @@ export class ServedModel {
   readonly #settings: ServingSettings;
   readonly #events: ServingEvents;
   #loaded: Loaded;
+  #memoryBytes: number;
   #version: ModelVersion;
 
-  private constructor(settings: ServingSettings, events: ServingEvents, version: ModelVersion, loaded: Loaded) {
+  private constructor(
+    settings: ServingSettings,
+    events: ServingEvents,
+    version: ModelVersion,
+    loaded: Loaded,
+    memoryBytes: number,
+  ) {
+    this.#memoryBytes = memoryBytes;
     this.#settings = settings;
     this.#events = events;
     this.#version = version;
@@ -61,7 +69,8 @@ export class ServedModel {
 
   /** Loads the model and warms it up. When it cannot be served, rejects with an error that says how to fix it. */
   static async open(settings: ServingSettings, version: ModelVersion, events: ServingEvents): Promise<ServedModel> {
-    return new ServedModel(settings, events, version, await load(settings, version, events, null));
+    const { loaded, memoryBytes } = await weighed(() => load(settings, version, events, null));
+    return new ServedModel(settings, events, version, loaded, memoryBytes);
   }
 
   get version(): string {
@@ -98,6 +107,11 @@ export class ServedModel {
     return this.#loaded.warmUp;
   }
 
+  /** What loading it, with its first runs, added to the resident memory of this process. */
+  get memoryBytes(): number {
+    return this.#memoryBytes;
+  }
+
   /** Bytes of one input row; null when any length may be valid. */
   get inputBytes(): number | null {
     return this.#loaded.model.inputBytes;
@@ -116,7 +130,8 @@ export class ServedModel {
     const times = measured === null ? '' : `, ${measured.oneMs.toFixed(3)} ms a row${fullBatchTime(measured)}`;
     const alone = model.runsAloneBecause === null ? '' : `, one request a run: ${model.runsAloneBecause}`;
     const version = this.version === unversioned ? '' : `, version ${this.version}`;
-    return `${model.description}${version}, ${where}${times}${alone}`;
+    const memory = `, ${Math.round(this.#memoryBytes / 2 ** 20)} MB`;
+    return `${model.description}${version}, ${where}${times}${memory}${alone}`;
   }
 
   /**
@@ -127,7 +142,9 @@ export class ServedModel {
   async reload(version: ModelVersion): Promise<boolean> {
     if (version.path === this.#version.path && version.identity === this.#version.identity) return false;
     const old = this.#loaded;
-    this.#loaded = await load(this.#settings, version, this.#events, old.execution);
+    const { loaded, memoryBytes } = await weighed(() => load(this.#settings, version, this.#events, old.execution));
+    this.#loaded = loaded;
+    this.#memoryBytes = memoryBytes;
     this.#version = version;
     await this.batcher.swap(this.#loaded.model, sizeOf(this.#settings, this.#loaded));
     await old.model.close();
@@ -150,6 +167,16 @@ function sizeOf({ maxBatchSize }: ServingSettings, { warmUp: measured }: Loaded)
     { rows: maxRows, ms: fullMs },
   ]);
   return fixedBatchSize(Math.min(maxBatchSize, maxRows), cost);
+}
+
+/**
+ * How much the resident memory of this process grows meanwhile. The first model of a backend brings its library along;
+ * during a reload, what is served meanwhile counts too.
+ */
+async function weighed(loading: () => Promise<Loaded>): Promise<{ loaded: Loaded; memoryBytes: number }> {
+  const before = process.memoryUsage.rss();
+  const loaded = await loading();
+  return { loaded, memoryBytes: Math.max(0, process.memoryUsage.rss() - before) };
 }
 
 /** @param before where the previous version runs, if there is one */

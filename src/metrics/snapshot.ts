@@ -43,6 +43,8 @@ export interface ModelGauges {
   readonly maxRows: number;
   /** Threads whose runs hang. */
   readonly hungThreads: number;
+  /** What loading it added to the resident memory of the worker; absent before 0.3. */
+  readonly memoryBytes?: number;
 }
 
 /** The current state of a worker. */

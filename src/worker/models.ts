@@ -79,7 +79,7 @@ export class WorkerModels {
 
   gauges(): Readonly<Record<string, ModelGauges>> {
     return Object.fromEntries(
-      [...this.#models].map(([name, { version, execution, batcher }]) => [
+      [...this.#models].map(([name, { version, execution, batcher, memoryBytes }]) => [
         name,
         {
           version,
@@ -87,6 +87,7 @@ export class WorkerModels {
           queued: batcher.queuedRows,
           maxRows: batcher.maxRows,
           hungThreads: this.#hungThreads.get(name) ?? 0,
+          memoryBytes,
         },
       ]),
     );

@@ -109,7 +109,7 @@ describe('ml-tcp-server inspect', function () {
         .replace(/\n\nSettings of the model that would change.*$/s, '')
         .trimEnd()
         .replaceAll(digits, '/srv/ml-tcp-server/config/models/digits/model.onnx')
-        .replace(/[\d.]+ (µs|ms)/g, 'SOME TIME')
+        .replace(/[\d.]+ (µs|ms|MB)/g, 'SOME TIME')
         .replace(/(\d[\d.]*[kM]?|SOME TIME)( +× [\d.]+)?$/gm, 'SOME')
         .replace(/ +/g, ' ')
         .replace(/SOME TIME when it was loaded,\s/, 'SOME TIME when it was loaded, ');

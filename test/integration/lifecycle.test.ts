@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import type { WorkerGauges } from '#src/metrics/snapshot.js';
 import { aggregatorOf, endProcesses, isRunning, root, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type LogLine, TestServer } from '../support/server.js';
@@ -100,6 +101,20 @@ describe('the server', () => {
     for (const line of server.log) expect(line).to.include.all.keys('level', 'time', 'role', 'node', 'pid', 'msg');
   });
 
+  it('tells what a model took of the memory: in the log, and to who watches', async () => {
+    const large = `const weights = Buffer.alloc(64 << 20, 1);
+      export default () => ({ infer: (payloads) => payloads.map(() => weights.subarray(0, 1)) });`;
+    const server = new TestServer({ args: ['--config', withModule(large)], env: { WORKERS: '2' } });
+    // Some of the 64 MB may lie in pages that the process had before.
+    const { models } = (await server.event('ready')) as LogLine & { models: Readonly<Record<string, string>> };
+    const [description = ''] = Object.values(models);
+    expect(Number(/, (\d+) MB/.exec(description)?.[1])).to.be.within(60, 128);
+    const metrics = await server.metricsWhen('both workers', ({ workers }) => workers.length === 2);
+    expect((metrics.models[0]?.memory ?? 0) / 2 ** 20).to.be.within(120, 256);
+    const told = /^mltcp_model_memory_bytes\{.*\} (\d+)$/m.exec(await server.prometheus());
+    expect(Number(told?.[1])).to.equal(metrics.models[0]?.memory);
+  });
+
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     it(`answers what is in flight after ${signal}, publishes the last totals and exits with 0`, async () => {
       const server = new TestServer({ args: ['--config', withModule(slowModel)] });
@@ -188,9 +203,10 @@ describe('the server', () => {
       await clients[0].serverEnded();
       const death = await server.event('worker died');
       expect(death.connectionsLost).to.equal(1);
-      expect(death.lastSeen).to.deep.include({
-        models: { faulty: { version: 'unversioned', execution: 'inline', queued: 0, maxRows: 256, hungThreads: 0 } },
-      });
+      const { faulty } = (death.lastSeen as Pick<WorkerGauges, 'models'>).models;
+      const known = { version: 'unversioned', execution: 'inline', queued: 0, maxRows: 256, hungThreads: 0 };
+      expect(faulty).to.include(known);
+      expect(faulty?.memoryBytes).to.be.a('number');
       expect(server.output).to.match(said);
       if (word !== 'memory') {
         const { running } = server.log.find(({ level, role }) => level === 'fatal' && role === 'worker') as LogLine;

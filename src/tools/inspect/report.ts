@@ -32,6 +32,8 @@ export interface ModelReport {
   readonly payload: BytesReport;
   readonly reply: BytesReport;
   readonly execution: ExecutionReport;
+  /** What loading it added to the resident memory of this process. */
+  readonly memoryBytes: number;
   /** Runs of 1, 2, 4 … rows; empty when there is no payload to run the model with. */
   readonly batching: readonly BatchSpeed[];
   /** Settings of the model that would change something. */
@@ -90,6 +92,7 @@ export type Loaded = Pick<
   | 'signature'
   | 'runsAloneBecause'
   | 'inputBytes'
+  | 'memoryBytes'
   | 'sample'
 > & { readonly batcher: { readonly maxRows: number } };
 
@@ -123,6 +126,7 @@ export function reportOf(
     payload: bytesOf(payload, served.inputBytes, sample?.length ?? null),
     reply: bytesOf(plan === null ? null : replyLayout(plan), null, replyBytes),
     execution,
+    memoryBytes: served.memoryBytes,
     batching,
     advice: adviceFor({ execution, batching, payload, shared: sharedOf(plan) }),
     entry: source.entry,

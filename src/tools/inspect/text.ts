@@ -1,6 +1,6 @@
 // What is to be told of a model, for people: lines of at most 100 characters.
 
-import { count, duration, table } from '../../format.js';
+import { count, duration, bytes as inMegabytes, table } from '../../format.js';
 import type { InputPlan } from '../../inference/plan.js';
 import { cut, labelsText, nameText, oneLine, planTable, wrapped } from '../../plan-text.js';
 import {
@@ -33,6 +33,7 @@ function formatModel(model: ModelReport): readonly string[] {
     reply(model),
     batching(model),
     paragraph(execution(model)),
+    paragraph(memory(model)),
     (model.plan?.notes ?? []).flatMap((note) => paragraph(`Note: ${note}`)),
     config(model),
     advice(model),
@@ -172,6 +173,11 @@ function execution({ execution: { where, threads, setting, inlineLimitMs, fullMs
   if (measured === null) return `${place}: there is no sample to measure it with.`;
   const compared = where === 'inline' ? 'not more' : 'more';
   return `${place}: ${measured} when it was loaded, ${compared} than inlineLimitMs (${inlineLimitMs}).`;
+}
+
+function memory({ memoryBytes, backend }: ModelReport): string {
+  const runtime = backend === 'onnx' ? ', ONNX Runtime included' : '';
+  return `It took ${inMegabytes(memoryBytes)} of memory to load, and would in each worker${runtime}.`;
 }
 
 /** What to put into config, where it does not have this model yet. */

@@ -41,13 +41,13 @@ describe('where a model runs', () => {
     expect(await open(model('echo.mjs'), { execution: 'inline' })).to.have.property('execution', 'inline');
     await served?.close();
     expect(await open(model('echo.mjs'), { execution: 'thread' })).to.have.property('execution', 'thread');
-    expect(served?.description).to.match(/in 1 thread$/);
+    expect(served?.description).to.match(/in 1 thread, \d+ MB$/);
   });
 
   it('is a thread for what would hold the event loop longer than the limit, with auto', async () => {
     const settings = { ms: 12 };
     expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 5 })).to.have.property('execution', 'thread');
-    expect(served?.description).to.match(/in 1 thread, \d+\.\d{3} ms a row, \d+\.\d{3} ms a full batch of 4$/);
+    expect(served?.description).to.match(/in 1 thread, \d+\.\d{3} ms a row, \d+\.\d{3} ms a full batch of 4, \d+ MB$/);
     await served?.close();
     expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 1000 })).to.have.property('execution', 'inline');
   });

@@ -164,6 +164,7 @@ function report({ plan, loaded = {}, batching = [], execution = 'auto', isInConf
     signature: 'onnx …',
     runsAloneBecause: plan?.runsAloneBecause ?? null,
     inputBytes: null,
+    memoryBytes: 41 << 20,
     sample: null,
     batcher: { maxRows: 256 },
     ...loaded,
@@ -240,6 +241,7 @@ describe('what inspect prints', () => {
     const batching = speeds([1, 0.1], [8, 0.2], [64, 1.3], [128, 2.6], [256, 5.3]);
     const slow = report({ plan: rowPlan, loaded, batching });
     const text = formatInspected([slow]);
+    expect(text).to.include('It took 41 MB of memory to load, and would in each worker, ONNX Runtime included.');
     expect(text).to.include(
       'It would run in a thread of each worker: a run of 256 took 5.3 ms when it was loaded, more than\ninlineLimitMs (2).',
     );
@@ -283,7 +285,7 @@ describe('what inspect prints', () => {
     const json = JSON.parse(JSON.stringify(report({ plan: tokensPlan, loaded: { sample: Buffer.alloc(40) } })));
     expect(json).to.have.all.keys(
       ...['name', 'backend', 'path', 'isInConfig', 'version', 'signature', 'plan', 'runsAloneBecause', 'maxRows'],
-      ...['payload', 'reply', 'execution', 'batching', 'advice', 'entry'],
+      ...['payload', 'reply', 'execution', 'memoryBytes', 'batching', 'advice', 'entry'],
     );
     expect(json.payload).to.deep.equal({
       bytes: null,
