@@ -75,6 +75,7 @@ export const wheelCase = (model: WheelModel, count = requestsEach): Case => ({
   file: fileOf(model),
   fileForNode: fileOf(model),
   config: model.config ?? {},
+  ...(model.limits === undefined ? {} : { limits: model.limits }),
   inputs: model.inputs,
   requests: requestsOf((i, random) => model.request(i, random), count),
   classes: [],

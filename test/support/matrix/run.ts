@@ -4,7 +4,7 @@ import { endProcesses } from '../processes.js';
 import { answersOfNode, answersOfPython, type Case, ownCases, teamCase, wheelCase } from './cases.js';
 import { differenceOf } from './compare.js';
 import { Python, teamModels, whyNoPython } from './python.js';
-import { ask, MatrixServer, type Served } from './serve.js';
+import { ask, type Cost, MatrixServer, type Served } from './serve.js';
 import { bytesOf } from './tensors.js';
 import { isThere, wheelModels } from './wheel-models.js';
 
@@ -134,21 +134,35 @@ async function fares(all: readonly Answered[], checkout: string | undefined): Pr
 /** A model that shares no run must answer as ONNX Runtime for Node does, to the bit. */
 async function fare(server: MatrixServer, { model, inNode }: Answered): Promise<Fare> {
   try {
+    const before = model.limits === undefined ? null : await server.cost();
     const outcome = await ask(server, model);
     const { signatures, max_rows, retried_rows } = await server.modelAfter(model.name, outcome.replies);
     const plan = `${signatures.join()}${max_rows === 1 ? ', alone' : ''}`;
     const exact = inNode === null || max_rows !== 1 ? null : await ask(server, { ...inNode, tolerance: 'exact' });
     const faults = [...outcome.faults, ...(exact?.faults ?? [])];
     if (retried_rows > 0) faults.push(`${retried_rows} rows were run again alone: their shared run failed`);
+    const cost = before === null ? null : { ...before, memoryMb: (await server.cost()).memoryMb };
+    faults.push(...excesses(cost, model.limits));
     if (faults.length > 0) return { plan, text: `WRONG: ${faults.join('; ')}`, isGood: false };
     const runtimes = inNode === null ? 0 : differenceBetween(model, inNode);
     const off = outcome.most === 0 ? 'no bit' : outcome.most.toExponential(0);
     const inBits = exact === null || runtimes === 0 ? '' : ', by no bit from a run alone in Node';
-    return { plan, text: `equal: ${outcome.replies} replies differ by ${off}${inBits}`, isGood: true };
+    return { plan, text: `equal: ${outcome.replies} replies differ by ${off}${inBits}${costText(cost)}`, isGood: true };
   } catch (error) {
     return { plan: '', text: `FAILED: ${(error as Error).message.slice(0, 300)}`, isGood: false };
   }
 }
+
+function excesses(cost: Cost | null, limits: Cost | undefined): readonly string[] {
+  if (cost === null || limits === undefined) return [];
+  const isMore = cost.startMs > limits.startMs || cost.memoryMb > limits.memoryMb;
+  return isMore ? [`it costs more than it may${costText(cost)}`] : [];
+}
+
+const costText = (cost: Cost | null): string =>
+  cost === null
+    ? ''
+    : `; ${(cost.startMs / 1000).toFixed(1)} s of a core to start, ${Math.round(cost.memoryMb)} MB a worker`;
 
 /** How much a run alone in Node differs from one in Python: the same kernels, compiled twice. */
 function differenceBetween(python: Served, node: Served): number {

@@ -24,10 +24,20 @@ export interface Served {
   /** For each request: the outputs that a reply holds. */
   readonly answers: readonly Answer[];
   readonly tolerance: Tolerance;
+  /** What a server of this model alone may cost at the most. */
+  readonly limits?: Cost;
 }
 
 /** The name of a model in config, which has no spaces. */
 export const labelOf = (name: string): string => name.replace(/[^\w.-]+/g, '-').slice(0, 64);
+
+/** What a server costs before it answers, and while it does. */
+export interface Cost {
+  /** Processor time of its worker until it was ready: other programs want the cores too. */
+  readonly startMs: number;
+  /** Resident memory of its worker. */
+  readonly memoryMb: number;
+}
 
 /** A server with a listener for each model. */
 export class MatrixServer extends TestServer {
@@ -59,6 +69,17 @@ export class MatrixServer extends TestServer {
     const isReady = (): boolean => this.count('ready') > 0;
     await Promise.race([this.exited, until('the server', isReady, { timeoutMs: 300_000 })]);
     return isReady();
+  }
+
+  /** What it has cost up to now. */
+  async cost(): Promise<Cost> {
+    await this.metricsWhen('its worker', ({ workers }) => workers.length > 0);
+    const text = await this.prometheus();
+    const gauge = (name: string): number => Number(new RegExp(`^${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);
+    return {
+      startMs: 1000 * gauge('mltcp_worker_cpu_seconds_total'),
+      memoryMb: gauge('mltcp_worker_resident_memory_bytes') / 2 ** 20,
+    };
   }
 
   /** The metrics of a model, once it has counted this many requests. */

@@ -3,6 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import { publicModel } from '../models-cache.js';
+import type { Cost } from './serve.js';
 import { integers, noise, type Tensor, type Tensors, tensor } from './tensors.js';
 
 export interface WheelModel {
@@ -12,6 +13,7 @@ export interface WheelModel {
   /** Whether it is small and quick enough for `npm test`. */
   readonly isQuick?: boolean;
   readonly config?: Readonly<Record<string, unknown>>;
+  readonly limits?: Cost;
   /** Names of the inputs in the order of the model. */
   readonly inputs: readonly string[];
   request(i: number, random: () => number): Tensors;
@@ -41,6 +43,8 @@ function picture(dims: readonly number[], random: () => number, width: number, f
 /** Spectra as a microphone gives them. */
 const spectra = (dims: readonly number[], random: () => number): Tensor => noise(dims, random, 2);
 const rate = tensor('int64', [], () => 16_000);
+/** Models of 20 to 50 ms a run: what they cost may not grow with maxBatchSize, or with what is tried before they serve. */
+const heavy: Cost = { startMs: 2000, memoryMb: 400 };
 const wide = (i: number): number => [64, 96, 64, 128][i % 4] as number;
 const long = (i: number): number => [12, 30, 12, 7][i % 4] as number;
 
@@ -99,6 +103,7 @@ export const wheelModels: readonly WheelModel[] = [
   },
   {
     name: 'basic-pitch',
+    limits: heavy,
     path: 'basic_pitch/basic_pitch/saved_models/icassp_2022/nmp.onnx',
     inputs: ['serving_default_input_2:0'],
     request: (_, random) => ({ 'serving_default_input_2:0': tone([1, 43_844, 1], random) }),
@@ -139,12 +144,14 @@ export const wheelModels: readonly WheelModel[] = [
   })),
   {
     name: 'ddddocr common_det',
+    limits: heavy,
     path: 'ddddocr/ddddocr/common_det.onnx',
     inputs: ['images'],
     request: (_, random) => ({ images: picture([1, 3, 416, 416], random, 416, 0, 255) }),
   },
   {
     name: 'nudenet',
+    limits: heavy,
     path: 'nudenet/nudenet/320n.onnx',
     inputs: ['images'],
     config: { inputs: { images: { shape: [3, 320, 320] } } },
