@@ -30,6 +30,7 @@ const { barChart } = await import('./chart.mjs');
 const { writeMlp } = await import('./mlp.mjs');
 const { cluster } = await import('./cluster.mjs');
 const { floods } = await import('./floods.mjs');
+const { loading } = await import('./loading.mjs');
 const { overload } = await import('./overload.mjs');
 const { reload } = await import('./reload.mjs');
 const { stopAll } = await import('./programs.mjs');
@@ -67,11 +68,12 @@ async function measure(folder) {
   const sizes = await step('batch sizes', () => throughput.batchSizes(folder, model, effort));
   const beside = await step('neighbours of a slow model', () => neighbours(folder, effort));
   const crossing = await step('crossings to a thread', () => crossings(effort));
+  const loads = await step('loading', () => loading(folder, model, effort));
   const over = await step('overload', () => overload(folder, effort));
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
   const rolling = await step('rolling reloads', () => reload(folder, effort));
   const flooded = await step('floods', () => floods(effort));
-  return { bare, ratios, sizes, beside, crossing, over, many, rolling, flooded };
+  return { bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded };
 }
 
 const milliseconds = ({ p50Ms, p99Ms }) => `${number(p50Ms)} / ${number(p99Ms)} ms`;
@@ -107,7 +109,7 @@ function bareTable(measured) {
 const processor = `${availableParallelism()} × ${cpus()[0]?.model.trim()}`;
 const conditions = 'clients and servers on the same cores, two workers; connections × requests in flight on each.';
 
-function report({ bare, ratios, sizes, beside, crossing, over, many, rolling, flooded }) {
+function report({ bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded }) {
   return [
     `Measured on ${processor}, Node ${process.versions.node}, ${conditions}`,
     ...(bare.length > 0 ? [bareTable(bare)] : []),
@@ -138,6 +140,16 @@ function report({ bare, ratios, sizes, beside, crossing, over, many, rolling, fl
         ['our threads', `${number(crossing.oursUs)} µs`],
         ['Piscina', `${number(crossing.poolUs)} µs`],
       ],
+    ),
+    table(
+      ['a process that starts, until it answers', 'bare', 'ours', 'memory: bare', 'ours, a worker'],
+      loads.map(({ name, theirs, ours }) => [
+        name,
+        `${number(theirs.ms / 1000)} s`,
+        `${number(ours.ms / 1000)} s`,
+        `${number(theirs.mb)} MB`,
+        `${number(ours.mb)} MB`,
+      ]),
     ),
     table(
       ['three times the load that a model can serve', ''],
