@@ -2,7 +2,7 @@
 
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { openAggregator } from '../../dist/aggregator/main.js';
+import { openAggregator } from '../../dist/aggregator/aggregator.js';
 import { loadConfig } from '../../dist/config/load.js';
 import { IpcSource } from '../../dist/metrics/transport/ipc.js';
 import { createLog } from '../../dist/process/log.js';

@@ -7,7 +7,7 @@ import type { AggregatorBoot, ToAggregator } from '../ipc/messages.js';
 import { IpcSource } from '../metrics/transport/ipc.js';
 import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
 import { createLog } from '../process/log.js';
-import { type Aggregator, openAggregator } from './main.js';
+import { type Aggregator, openAggregator } from './aggregator.js';
 
 const source = new IpcSource();
 let aggregator: Aggregator | null = null;

@@ -13,7 +13,7 @@ import { openControl } from '../control/server.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BootFailed, ModelVersions } from '../ipc/messages.js';
 import { IpcRelay } from '../metrics/transport/ipc.js';
-import { RedisPublisher } from '../metrics/transport/redis.js';
+import type { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { logFatal, onReloadSignal, onScaleSignal, onStopSignal } from '../process/lifecycle.js';
 import { countLostLines, createLog, type Log, type LogOrigin, outputTo } from '../process/log.js';
@@ -38,12 +38,14 @@ function logCpuLimit(log: Log, workers: number): void {
   else log.warn(fields, 'more workers than the cgroup lets run at once: under load all of them stand still at times');
 }
 
-function openRedisPublisher(config: Config, log: Log): RedisPublisher {
+/** What speaks to Redis is loaded only where there is one: it takes time and memory. */
+async function openRedisPublisher(config: Config, log: Log): Promise<RedisPublisher> {
+  const { RedisPublisher } = await import('../metrics/transport/redis.js');
   const tell = logRedis(log, config, {
     lost: 'redis lost: inference goes on, metrics will be late',
     refusing: 'redis takes no writes: inference goes on, metrics will be late',
   });
-  const publisher = new RedisPublisher(config.redis, config.cluster.name, (state, problem) => {
+  const publisher: RedisPublisher = new RedisPublisher(config.redis, config.cluster.name, (state, problem) => {
     tell(state, problem);
     if (state === 'back') void warnOfEviction(log, config, publisher);
   });
@@ -66,12 +68,12 @@ async function prepare(config: Config, log: Log): Promise<Home> {
 }
 
 /** The node's counts, and how they reach the aggregators; the relay is null with Redis. */
-function openPublishing(config: Config, { run, slabFolder }: Omit<Home, 'versions'>, log: Log) {
+async function openPublishing(config: Config, { run, slabFolder }: Omit<Home, 'versions'>, log: Log) {
   const { node, workers } = config.cluster;
   const nodeRecord = new NodeRecordKeeper({ node, run, version: runningVersion });
   nodeRecord.workersWanted = workers;
   const relay = usesRedis(config) ? null : new IpcRelay();
-  const publisher: RecordPublisher = relay ?? openRedisPublisher(config, log);
+  const publisher: RecordPublisher = relay ?? (await openRedisPublisher(config, log));
   const isLasting = relay === null;
   const publishing = new NodePublishing({
     config,
@@ -100,7 +102,7 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
   const childOutput = openChildOutput(config, origin);
   const exitWith = (error: unknown): never => process.exit(logFatal(log, error));
   const { run, versions, slabFolder } = await prepare(config, log).catch(exitWith);
-  const { nodeRecord, relay, publisher, publishing } = openPublishing(config, { run, slabFolder }, log);
+  const { nodeRecord, relay, publisher, publishing } = await openPublishing(config, { run, slabFolder }, log);
   countLostLines((lines) => publishing.count('logLinesLost', lines));
 
   const state = new ServerState();

@@ -1,9 +1,9 @@
 // Logs: one event per line, as JSON, or readable on a terminal. Every line names the process and the node that wrote
 // it.
 
+import { createRequire } from 'node:module';
 import { Writable } from 'node:stream';
 import { type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
 import { LogOutput, neverWaiting } from './log-output.js';
 
 export type Log = Logger;
@@ -35,6 +35,7 @@ export function createLog(settings: LogSettings, origin: LogOrigin): Log {
   const output = outputTo(1, settings, origin);
   const isPretty = settings.format === 'pretty' || (settings.format === 'auto' && process.stdout.isTTY);
   if (!isPretty) return pino(options, output);
+  const pretty = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty'); // for terminals alone
   const who = origin.slot === undefined ? origin.role : `${origin.role} ${origin.slot}`;
   const messageFormat = `${who} on ${origin.node}: {msg}`;
   return pino(

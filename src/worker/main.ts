@@ -106,7 +106,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     ),
   });
   const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
-  const publishing = new Publishing(message, recorder, gauges, () => counterFile?.write());
+  const publishing = await Publishing.open(message, recorder, gauges, () => counterFile?.write());
   onServing(gauges);
 
   const drainTimeoutMs = config.server.drainTimeoutSeconds * 1000;

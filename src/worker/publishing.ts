@@ -5,7 +5,6 @@ import type { WorkerBoot } from '../ipc/messages.js';
 import type { Recorder } from '../metrics/recorder.js';
 import { type WorkerGauges, type WorkerRecord, type WorkerState, workerRecordId } from '../metrics/snapshot.js';
 import { IpcPublisher } from '../metrics/transport/ipc.js';
-import { RedisPublisher } from '../metrics/transport/redis.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { createProcessGauges } from './gauges.js';
 
@@ -22,17 +21,28 @@ export class Publishing {
   #sequence = 0;
   #underWay: Promise<unknown> | null = null;
 
-  /** @param makeSafe makes the counts safe, so that nothing that was published is lost with this process */
-  constructor(boot: WorkerBoot, recorder: Recorder, servingGauges: () => ServingGauges, makeSafe: () => void) {
-    const { config } = boot;
+  private constructor(
+    boot: WorkerBoot,
+    recorder: Recorder,
+    servingGauges: () => ServingGauges,
+    makeSafe: () => void,
+    publishers: readonly RecordPublisher[],
+  ) {
     this.#boot = boot;
     this.#recorder = recorder;
     this.#servingGauges = servingGauges;
     this.#makeSafe = makeSafe;
-    const primary = new IpcPublisher((update) => sendToPrimary({ kind: 'update', update }));
-    // The primary logs whether Redis is there; a line from every worker would say the same.
-    this.#publishers =
-      config.redis === null ? [primary] : [primary, new RedisPublisher(config.redis, config.cluster.name, () => {})];
+    this.#publishers = publishers;
+  }
+
+  /** @param makeSafe makes the counts safe, so that nothing that was published is lost with this process */
+  static async open(
+    boot: WorkerBoot,
+    recorder: Recorder,
+    servingGauges: () => ServingGauges,
+    makeSafe: () => void,
+  ): Promise<Publishing> {
+    return new Publishing(boot, recorder, servingGauges, makeSafe, await openPublishers(boot));
   }
 
   /** Publishes once, then every interval; resolves when the first publication is done or has failed. */
@@ -81,4 +91,13 @@ export class Publishing {
       gauges: { ...this.#processGauges(), ...this.#servingGauges(), state },
     };
   }
+}
+
+async function openPublishers({ config: { redis, cluster } }: WorkerBoot): Promise<readonly RecordPublisher[]> {
+  const primary = new IpcPublisher((update) => sendToPrimary({ kind: 'update', update }));
+  if (redis === null) return [primary];
+  // Loaded only where there is a Redis: it takes time and memory in every worker.
+  const { RedisPublisher } = await import('../metrics/transport/redis.js');
+  // The primary logs whether Redis is there; a line from every worker would say the same.
+  return [primary, new RedisPublisher(redis, cluster.name, () => {})];
 }

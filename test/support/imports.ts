@@ -56,6 +56,22 @@ export function importsOf(sources: Sources, tree: Sources = sources): readonly I
   );
 }
 
+/** The imports that run when their file is loaded: neither of types nor by import() or require(). */
+const loading =
+  /^(?:import|export)\s+(?!type\b)(?!\{\s*(?:type\s+\w+,?\s*)+\}\s*from)[^;'"`]*?\bfrom\s*(['"])(.+?)\1|^import\s*(['"])(.+?)\3/gm;
+
+/** What a program loads before its first line runs: files of the tree, and packages and modules of Node. */
+export function loadedBy(entry: string, tree: Sources): ReadonlySet<string> {
+  const loaded = new Set([entry]);
+  for (const file of loaded) {
+    for (const match of tree.get(file)?.matchAll(loading) ?? []) {
+      const name = match[2] ?? match[4] ?? '';
+      loaded.add(name.startsWith('.') ? fileOf(file, name, tree) : name);
+    }
+  }
+  return loaded;
+}
+
 /** The source that a relative import names, by the name of its output or by its own. */
 function fileOf(from: string, name: string, tree: Sources): string {
   const path = posix.normalize(posix.join(posix.dirname(from), name));

@@ -6,7 +6,15 @@
 
 import { expect } from 'chai';
 import { build } from 'esbuild';
-import { circles, forbiddenImports, importsOf, type Packages, type Rule, sourcesBelow } from '../support/imports.js';
+import {
+  circles,
+  forbiddenImports,
+  importsOf,
+  loadedBy,
+  type Packages,
+  type Rule,
+  sourcesBelow,
+} from '../support/imports.js';
 import { root } from '../support/processes.js';
 
 /** The folder '' holds the files directly in src/. */
@@ -147,6 +155,26 @@ describe('the sources', () => {
   it('import one another in no circle but those that are known', () => {
     const found = circles(sources).map((circle) => circle.join(' '));
     expect(found.filter((circle) => !knownCircles.includes(circle))).to.deep.equal([]);
+  });
+
+  it('load what only some servers need where it is needed: each process pays for what it loads', () => {
+    const spared = {
+      'cli.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime'],
+      'primary/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime'],
+      'worker/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime', 'convict'],
+      'aggregator/embedded.ts': ['ioredis', 'pino-pretty', '#onnxruntime', 'convict'],
+      'inference/threads/main.ts': ['pino', '#onnxruntime'],
+    };
+    for (const [entry, names] of Object.entries(spared)) {
+      const loaded = loadedBy(entry, sources);
+      expect(loaded, entry).to.include('code.ts');
+      expect(
+        names.filter((name) => loaded.has(name)),
+        entry,
+      ).to.deep.equal([]);
+    }
+    expect(loadedBy('aggregator/main.ts', sources)).to.include('ioredis').and.include('express');
+    expect(loadedBy('primary/main.ts', sources)).to.include('convict').and.include('pino');
   });
 
   it('are scanned for every import that a parser finds', async () => {
