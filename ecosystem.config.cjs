@@ -16,7 +16,7 @@ const { availableParallelism } = require('node:os');
 
 /** What both apps have in common. */
 const app = {
-  script: 'dist/cli.js',
+  script: 'bundle/cli.js',
   cwd: __dirname,
   exec_mode: 'fork',
   instances: 1,

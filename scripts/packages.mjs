@@ -3,10 +3,12 @@
 //   dist/onnxruntime   ONNX Runtime as its authors publish it, for server platforms, without what only its install
 //                      script needs. As a dependency it would run that script at install, which fetches from
 //                      outside the registry, and would bring 290 MB of binaries to every platform.
+//   bundle             the programs, with their packages inside (bundle.mjs)
 //   src/client/dist    the client with the files it imports: a package of its own, without dependencies
 //
 // `npm pack` and `npm pack ./src/client` then pack what is there; no script runs at pack or install.
 
+import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -38,9 +40,17 @@ const versionOfNotices = '1.30.0';
 /** The same library under a second name, which no other file refers to. */
 const isSecondName = (file) => /^libonnxruntime\.\d+\.\d+\.\d+\.dylib$/.test(file);
 
+/** The compiled sources and the page must be there. */
 export function buildPackages() {
   vendorOnnxRuntime();
   buildClientPackage();
+  buildBundle();
+}
+
+/** In a process of its own: this file is loaded before anything is installed. */
+function buildBundle() {
+  const { status } = spawnSync(process.execPath, [join(root, 'scripts/bundle.mjs')], { stdio: ['ignore', 2, 2] });
+  if (status !== 0) throw new Error('the programs could not be bundled');
 }
 
 function vendorOnnxRuntime() {

@@ -5,5 +5,5 @@ import { build, install, root } from './prepare.mjs';
 
 install();
 build();
-process.argv[1] = `${root}dist/cli.js`;
-await import('../dist/cli.js');
+process.argv[1] = `${root}bundle/cli.js`;
+await import('../bundle/cli.js');

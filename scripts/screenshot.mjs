@@ -16,7 +16,7 @@ const [port, url] = [await server.port(), await server.url()];
 const simulation = ['simulate', '--port', String(port), '--metrics', `${url}/metrics`, '--clients', '24'];
 const load = spawn(
   process.execPath,
-  [`${root}dist/cli.js`, ...simulation, '--requests', '10000000', '--rate', '20000'],
+  [`${root}bundle/cli.js`, ...simulation, '--requests', '10000000', '--rate', '20000'],
   {
     stdio: 'ignore',
   },

@@ -57,7 +57,7 @@ export async function cluster(folder, { nodes = 100, workersPerNode = 10, interv
   await publishers.line((text) => text === 'publishing');
   const aggregator = start(
     process.execPath,
-    [here('../../dist/cli.js'), 'aggregator', '--http-port', '0', '--set', 'redis.keyPrefix=bench'],
+    [here('../../bundle/cli.js'), 'aggregator', '--http-port', '0', '--set', 'redis.keyPrefix=bench'],
     { REDIS_URL: url },
   );
   const ready = JSON.parse(await aggregator.line((text) => text.includes('"msg":"ready"')));

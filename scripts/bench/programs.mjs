@@ -52,7 +52,7 @@ export function startServer(folder, config, workers, node = process.execPath) {
   const file = join(folder, `server-${configs++}.json`);
   writeFileSync(file, JSON.stringify(config));
   const args = ['start', '--config', file, '--workers', String(workers), '--http-port', '0'];
-  return start(node, here('../../dist/cli.js'), args, {}, (line) => {
+  return start(node, here('../../bundle/cli.js'), args, {}, (line) => {
     const event = JSON.parse(line);
     if (event.level === 'fatal') throw new Error(event.msg);
     if (event.msg !== 'ready') return null;

@@ -17,7 +17,7 @@ export async function reload(folder, { seconds }) {
   const models = [{ name: 'echo', backend: 'module', path }];
   const settings = { port: 0, model: 'echo', maxConnections: idleConnections + busyConnections };
   const server = await startServer(folder, { models, server: settings }, 2);
-  const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+  const cli = fileURLToPath(new URL('../../bundle/cli.js', import.meta.url));
   const reloadOnce = () => promisify(execFile)(process.execPath, [cli, 'reload', '--pid', String(server.child.pid)]);
   const idle = Array.from({ length: idleConnections }, (_, i) => new CheckedClient(i, server.port));
   const busy = Array.from({ length: busyConnections }, (_, i) => new CheckedClient(i, server.port, { depth: 8 }));

@@ -48,7 +48,7 @@ describe('machines of their own', function () {
     ];
     await start(center, redisServer).line('Redis', (line) => line.includes('Ready to accept connections'));
     const env = { REDIS_URL: `redis://${center.address}:6379` };
-    const cli = [process.execPath, `${root}dist/cli.js`];
+    const cli = [process.execPath, `${root}bundle/cli.js`];
     const aggregator = start(center, [...cli, 'aggregator', '--http-host', center.address], env);
     await aggregator.line('an aggregator', (line) => line.includes('"msg":"ready"'));
 

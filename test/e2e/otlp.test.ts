@@ -193,5 +193,9 @@ describe('OpenTelemetry', () => {
     const sources = files.map((file) => readFileSync(`${root}dist/${file}`, 'utf8'));
     expect(sources.filter((source) => /from '[./]+otlp\.js'/.test(source))).to.deep.equal([]);
     expect(sources.filter((source) => source.includes("import('../otlp.js')"))).to.have.lengthOf(2);
+    for (const program of ['worker/main.js', 'aggregator/embedded.js'])
+      expect(readFileSync(`${root}bundle/${program}`, 'utf8'))
+        .to.include('-otlp-')
+        .and.not.include('@opentelemetry');
   });
 });

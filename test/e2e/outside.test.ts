@@ -13,7 +13,7 @@ import { skip } from '../support/skip.js';
 import { type Footprint, hasStrace, TracedProcess } from '../support/traced.js';
 import { until } from '../support/until.js';
 
-const cli = `${root}dist/cli.js`;
+const cli = `${root}bundle/cli.js`;
 
 /** Folders that no program may touch, one for all temporary files, and one for counters. */
 interface Home {

@@ -61,7 +61,9 @@ describe('the package', function () {
   it('installs plainly into an empty project, runs no script there, and serves digits', async () => {
     const { tarball, files } = pack(root);
     const unexpected = files
-      .filter((path) => !/^(dist\/.+\.(js|d\.ts|html|css|svg)|(config|scripts\/examples)\/[\w./-]+)$/.test(path))
+      .filter(
+        (path) => !/^((bundle|dist)\/.+\.(js|d\.ts|html|css|svg)|(config|scripts\/examples)\/[\w./-]+)$/.test(path),
+      )
       .filter(
         (path) => !/^dist\/onnxruntime\/bin\/napi-v6\/(linux\/x64|linux\/arm64|darwin\/arm64)\/[\w.]+$/.test(path),
       )
@@ -70,7 +72,14 @@ describe('the package', function () {
     const shown = ['scripts/bench/chart.svg', 'scripts/screenshot.png', ...Object.keys(readmes)].filter(
       (path) => !path.startsWith('config/'),
     );
-    const expected = ['CHANGELOG.md', 'LICENSE', 'ecosystem.config.cjs', 'package.json', ...shown];
+    const expected = [
+      'CHANGELOG.md',
+      'LICENSE',
+      'bundle/ThirdPartyNotices.txt',
+      'ecosystem.config.cjs',
+      'package.json',
+      ...shown,
+    ];
     expect(unexpected).to.deep.equal([...expected, ...beside.map((file) => `dist/onnxruntime/${file}`)].sort());
     expect(lstatSync(tarball).size).to.be.below(50e6);
     // Readers of the READMEs in test/ have a checkout.
@@ -99,6 +108,23 @@ describe('the package', function () {
     process.kill(pid, 'SIGTERM');
     expect((await server.ended()).code).to.equal(0);
     await worksAsCommandAndLibrary(project);
+  });
+
+  it('has the licences of all packages that are inside of its programs', () => {
+    const notices = readFileSync(`${root}bundle/ThirdPartyNotices.txt`, 'utf8');
+    const inside = new Set([...notices.matchAll(/^(\S+) [\d.]+ \((.+)\)$/gm)].map(([, name]) => name));
+    const known = new Map(supply.productPackages().map(({ name, licence }) => [name, licence]));
+    expect([...inside].filter((name) => !known.has(name as string))).to.deep.equal([]);
+    expect([...inside]).to.include.members(['commander', 'convict', 'express', 'ioredis', 'pino', 'socket.io', 'ws']);
+    expect(notices.match(/permission/gi)?.length).to.be.at.least(inside.size);
+    const sources = readdirSync(`${root}bundle`, { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.js') && !file.startsWith('aggregator/page/'))
+      .map((file) => readFileSync(join(root, 'bundle', file), 'utf8'));
+    const named = sources.flatMap((source) => [
+      ...source.matchAll(/^(?: {2})?"?(?:\/\/ )?node_modules\/(?:.*\/node_modules\/)?((?:@[^/\n]+\/)?[^/\n]+)/gm),
+    ]);
+    expect(named.length).to.be.greaterThan(300);
+    expect([...new Set(named.map(([, name]) => name))].filter((name) => !inside.has(name))).to.deep.equal([]);
   });
 
   it('has a client that installs alone, in less than a megabyte, and talks to the server', async () => {

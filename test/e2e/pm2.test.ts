@@ -178,7 +178,7 @@ describe('under PM2', function () {
   });
 
   it('does not restart after a wrong flag', async () => {
-    await pm2('start', 'dist/cli.js', '--name', 'wrong', '--stop-exit-codes', '2', '--', 'start', '--porrt', '5');
+    await pm2('start', 'bundle/cli.js', '--name', 'wrong', '--stop-exit-codes', '2', '--', 'start', '--porrt', '5');
     await until('PM2 to leave it stopped', async () => (await apps())[0]?.pm2_env.status === 'stopped');
     expect((await apps())[0]?.pm2_env.restart_time).to.equal(0);
   });

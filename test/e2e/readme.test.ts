@@ -375,7 +375,7 @@ describe('the nginx of the README', () => {
   it('passes on the page, the metrics and the feeds under its path', async function () {
     if (!hasNginx) skip(this, 'nginx is not installed (Debian: nginx-light)');
     const port = await freePort();
-    const args = [`${root}dist/cli.js`, 'start', '--port', '0', '--http-port', String(port), '-w', '1'];
+    const args = [`${root}bundle/cli.js`, 'start', '--port', '0', '--http-port', String(port), '-w', '1'];
     const server = new TestProcess(process.execPath, args, { env: cleanEnv() });
     await server.line('ready', (line) => line.includes('"msg":"ready"'));
     const [http = '', location = ''] = ['http', 'server'].map((place) =>

@@ -53,7 +53,7 @@ describe('a new user', () => {
     const server = new TestServer({ env: { MODEL: 'dummy' } });
     const args = ['simulate', '-p', String(await server.port()), '--metrics', `${await server.url()}/metrics`];
     const simulation = run('node', [
-      'dist/cli.js',
+      'bundle/cli.js',
       ...args,
       '-n',
       '500',
@@ -110,7 +110,7 @@ describe('a new user', () => {
       '-d',
       '1',
     ];
-    const simulation = run('node', ['dist/cli.js', 'simulate', ...args]);
+    const simulation = run('node', ['bundle/cli.js', 'simulate', ...args]);
     expect((await simulation.ended()).code, simulation.output).to.equal(0);
     server.close();
     const quantile = (name: string): number =>
@@ -130,7 +130,7 @@ describe('a new user', () => {
     const server = new TestServer({ env: { MODEL: 'dummy', WORKERS: '1' } });
     const args = ['-p', String(await server.port()), '--metrics', 'none', '--payload-size', '10', '-c', '2'];
     for (const rate of ['70', '700']) {
-      const simulation = run('node', ['dist/cli.js', 'simulate', ...args, '-n', rate, '-r', rate]);
+      const simulation = run('node', ['bundle/cli.js', 'simulate', ...args, '-n', rate, '-r', rate]);
       expect((await simulation.ended()).code, simulation.output).to.equal(0);
       const p50 = Number(/p50 ([\d.]+) ms/.exec(simulation.output)?.[1]);
       // A round trip over loopback, between two processes.
@@ -141,13 +141,13 @@ describe('a new user', () => {
   it('is told by the simulation when replies are wrong and when totals differ', async () => {
     const server = new TestServer({ env: { MODEL: 'dummy', RESPONSE_SIZE: '40' } });
     const port = String(await server.port());
-    const wrong = run('node', ['dist/cli.js', 'simulate', '-p', port, '--metrics', 'none', '-n', '100']);
+    const wrong = run('node', ['bundle/cli.js', 'simulate', '-p', port, '--metrics', 'none', '-n', '100']);
     expect((await wrong.ended()).code).to.equal(1);
     expect(wrong.output).to.include('100 wrong');
     const other = new TestServer({ env: { MODEL: 'dummy' } });
     const metrics = `${await other.url()}/metrics`;
     const differ = run('node', [
-      'dist/cli.js',
+      'bundle/cli.js',
       'simulate',
       '-p',
       port,
@@ -163,10 +163,10 @@ describe('a new user', () => {
   });
 
   it('is told what to do when no server is there, or a flag is wrong', async () => {
-    const alone = run('node', ['dist/cli.js', 'simulate', '-p', '1', '--metrics', 'none']);
+    const alone = run('node', ['bundle/cli.js', 'simulate', '-p', '1', '--metrics', 'none']);
     expect((await alone.ended()).code).to.equal(1);
     expect(alone.output).to.include('cannot connect to 127.0.0.1:1').and.include('npm start');
-    const flags = run('node', ['dist/cli.js', 'simulate', '-p', 'x', '-n', '0']);
+    const flags = run('node', ['bundle/cli.js', 'simulate', '-p', 'x', '-n', '0']);
     expect((await flags.ended()).code).to.equal(2);
     expect(flags.output).to.include('--port: must be').and.include('--requests: must be');
   });
@@ -179,11 +179,11 @@ describe('a new user', () => {
       ['config', '--help'],
       ['aggregator', '--help'],
     ]) {
-      const help = run('node', ['dist/cli.js', ...args]);
+      const help = run('node', ['bundle/cli.js', ...args]);
       expect((await help.ended()).code).to.equal(0);
       expect(help.output).to.include('Usage: ml-tcp-server');
     }
-    const config = run('node', ['dist/cli.js', 'config', '--json', '-s', 'server.maxConnections=7'], {
+    const config = run('node', ['bundle/cli.js', 'config', '--json', '-s', 'server.maxConnections=7'], {
       REDIS_URL: 'redis://u:secret@h:1',
     });
     expect((await config.ended()).code).to.equal(0);

@@ -27,7 +27,7 @@ describe('top', () => {
     return server;
   }
   const run = (...args: readonly string[]): TestProcess =>
-    new TestProcess(process.execPath, [`${root}dist/cli.js`, 'top', ...args], { env: cleanEnv() });
+    new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'top', ...args], { env: cleanEnv() });
 
   it('prints everything once, for people and as JSON', async () => {
     const server = await busyServer();
@@ -64,7 +64,7 @@ describe('top', () => {
   it('draws at a terminal, as wide and as high as that is, and quits with q', async function () {
     if (!hasTerminal) skip(this, 'script (util-linux) is not on PATH');
     const server = await busyServer();
-    const command = `stty cols 70 rows 12; ${process.execPath} ${root}dist/cli.js top --metrics ${await server.url()}`;
+    const command = `stty cols 70 rows 12; ${process.execPath} ${root}bundle/cli.js top --metrics ${await server.url()}`;
     const terminal = new TestProcess('script', ['-qefc', command, '/dev/null'], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: cleanEnv({ TERM: 'xterm' }),

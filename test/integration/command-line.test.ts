@@ -15,7 +15,7 @@ interface Ended {
 }
 
 async function cli(args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd = root): Promise<Ended> {
-  const child = new TestProcess(process.execPath, [`${root}dist/cli.js`, ...args], { cwd, env: cleanEnv(env) });
+  const child = new TestProcess(process.execPath, [`${root}bundle/cli.js`, ...args], { cwd, env: cleanEnv(env) });
   const { code } = await child.ended();
   return { code, lines: child.lines, output: child.output };
 }
@@ -156,7 +156,7 @@ describe('the command line', function () {
     ] as const) {
       const script = `
         import cluster from 'node:cluster';
-        cluster.setupPrimary({ exec: ${JSON.stringify(`${root}dist/cli.js`)}, execArgv: [], args: [${JSON.stringify(command)}] });
+        cluster.setupPrimary({ exec: ${JSON.stringify(`${root}bundle/cli.js`)}, execArgv: [], args: [${JSON.stringify(command)}] });
         cluster.fork().once('exit', (code) => process.exit(code));`;
       const child = new TestProcess(process.execPath, ['--input-type=module', '-e', script], { env: cleanEnv() });
       expect(await child.ended()).to.deep.equal({ code: 2, signal: null });

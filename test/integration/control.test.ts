@@ -16,7 +16,7 @@ const folder = temporaryFolder();
 const dummy = { MODEL: 'dummy', WORKERS: '2' };
 
 async function cli(...args: readonly string[]): Promise<{ code: number | null; output: string }> {
-  const process_ = new TestProcess(process.execPath, [`${root}dist/cli.js`, ...args], { env: cleanEnv() });
+  const process_ = new TestProcess(process.execPath, [`${root}bundle/cli.js`, ...args], { env: cleanEnv() });
   const { code } = await process_.ended();
   return { code, output: process_.output };
 }
@@ -124,7 +124,9 @@ describe('the control socket', () => {
     const TMPDIR = temporaryFolder();
     const env = { ...dummy, TMPDIR };
     const find = async (): Promise<{ code: number | null; output: string }> => {
-      const found = new TestProcess(process.execPath, [`${root}dist/cli.js`, 'status'], { env: cleanEnv({ TMPDIR }) });
+      const found = new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'status'], {
+        env: cleanEnv({ TMPDIR }),
+      });
       return { code: (await found.ended()).code, output: found.output };
     };
     expect(await find()).to.have.property('code', 6);
@@ -176,7 +178,7 @@ describe('the control socket', () => {
     const env = { ...cleanEnv({ ...dummy, TMPDIR, SLAB_FOLDER: join(TMPDIR, 'slabs') }), HOME: '/' };
     const options = { env, uid, gid: uid, cwd: '/' };
     const as = (...args: readonly string[]) =>
-      new TestProcess(process.execPath, [`${root}dist/cli.js`, ...args], options);
+      new TestProcess(process.execPath, [`${root}bundle/cli.js`, ...args], options);
     const script = 'try { require("os").userInfo(); } catch { process.exit(3); }';
     const nameless = await new TestProcess(process.execPath, ['-e', script], options).ended();
     expect(nameless.code, 'the user has no name').to.equal(3);
@@ -196,7 +198,7 @@ describe('the control socket', () => {
     mkdirSync(TMPDIR);
     const server = new TestServer({ env: { ...dummy, WORKERS: '1', TMPDIR } });
     await server.event('ready');
-    const args = [`${root}dist/cli.js`, 'status', '--pid', String(server.pid)];
+    const args = [`${root}bundle/cli.js`, 'status', '--pid', String(server.pid)];
     const status = new TestProcess(process.execPath, args, { env: cleanEnv({ TMPDIR }) });
     expect((await status.ended()).code, status.output).to.equal(0);
     expect(status.output).to.include(`pid ${server.pid}`);

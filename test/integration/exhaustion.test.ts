@@ -48,7 +48,7 @@ describe('a log that cannot be written', () => {
     it(`(${what}) stops neither inference nor reloads`, async () => {
       const [port, httpPort] = [await freePort(), await freePort()];
       const descriptor = openSync(path, flags);
-      const args = [`${root}dist/cli.js`, 'start', '--port', String(port), '--http-port', String(httpPort)];
+      const args = [`${root}bundle/cli.js`, 'start', '--port', String(port), '--http-port', String(httpPort)];
       const server = new TestProcess(process.execPath, args, {
         env: cleanEnv({ ...dummy, LOG_LEVEL: 'trace' }),
         stdio: ['ignore', descriptor, 'pipe'],

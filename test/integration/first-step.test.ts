@@ -52,7 +52,7 @@ describe('the next step that a server proposes when it is ready', function () {
       expect(next).to.match(proposed);
       const command = String(next)
         .replace(/ (sends) .*$/, '')
-        .replace('npx ml-tcp-server', `${process.execPath} ${root}dist/cli.js`)
+        .replace('npx ml-tcp-server', `${process.execPath} ${root}bundle/cli.js`)
         .replace('SECRET=SECRET', 'SECRET=a')
         .replace('FILE', join(folder, 'number'));
       const simulation = new TestProcess('sh', ['-c', `${command} -n 300`], { env: cleanEnv() });

@@ -101,8 +101,9 @@ describe('a token', () => {
   it('is what top and the simulation show', async () => {
     const run = async (env: Readonly<Record<string, string>>): Promise<number | null> => {
       const args = ['top', '--once', '--json', '--metrics', url];
-      return (await new TestProcess(process.execPath, [`${root}dist/cli.js`, ...args], { env: cleanEnv(env) }).ended())
-        .code;
+      return (
+        await new TestProcess(process.execPath, [`${root}bundle/cli.js`, ...args], { env: cleanEnv(env) }).ended()
+      ).code;
     };
     expect(await run({ HTTP_TOKEN: 'correct-horse' })).to.equal(0);
     expect(await run({})).to.equal(6);
@@ -312,7 +313,7 @@ describe('secrets', () => {
     };
     const shown: string[] = [];
     for (const flags of [[], ['--json']]) {
-      const config = new TestProcess(process.execPath, [`${root}dist/cli.js`, 'config', ...flags], {
+      const config = new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'config', ...flags], {
         env: cleanEnv(env),
       });
       await config.ended();

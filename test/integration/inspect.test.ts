@@ -21,7 +21,10 @@ interface Ended {
 }
 
 async function inspect(args: readonly string[], cwd = root): Promise<Ended> {
-  const child = new TestProcess(process.execPath, [`${root}dist/cli.js`, 'inspect', ...args], { cwd, env: cleanEnv() });
+  const child = new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'inspect', ...args], {
+    cwd,
+    env: cleanEnv(),
+  });
   const { code } = await child.ended(60_000);
   return { code, output: child.output };
 }
@@ -158,7 +161,7 @@ describe('ml-tcp-server inspect', function () {
     );
     const child = new TestProcess(
       'bash',
-      ['-c', `"${process.execPath}" dist/cli.js inspect ${noisy} --json 2>/dev/null`],
+      ['-c', `"${process.execPath}" bundle/cli.js inspect ${noisy} --json 2>/dev/null`],
       {
         cwd: root,
         env: cleanEnv(),
@@ -171,7 +174,7 @@ describe('ml-tcp-server inspect', function () {
   it('needs no port and writes nothing', async () => {
     const folder = temporaryFolder();
     mkdirSync(join(folder, 'tmp'));
-    const child = new TestProcess(process.execPath, [`${root}dist/cli.js`, 'inspect', digits], {
+    const child = new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'inspect', digits], {
       cwd: folder,
       env: { ...cleanEnv(), TMPDIR: join(folder, 'tmp'), HOME: folder, XDG_CACHE_HOME: folder, PORT: '1' },
     });

@@ -124,12 +124,12 @@ describe('behind a cable that is pulled, a client', function () {
     const all = [...listeners(near.address, [9001, 9002]), slow];
     writeFileSync(file, JSON.stringify({ server, models, listeners: all }));
     const args = ['--config', file, '--workers', '1', '--http-port', '8080'];
-    const served = start(near, `${root}dist/cli.js`, 'start', ...args);
+    const served = start(near, `${root}bundle/cli.js`, 'start', ...args);
     await served.line('the server', (line) => line.includes('"msg":"ready"'));
     const connected = (script: string) =>
       start(far, '--input-type=module', '--eval', script).line('a client', (line) => line === 'served');
     await connected(plainClients(near.address));
-    const reload = start(near, `${root}dist/cli.js`, 'reload', '--pid', String(served.pid)); // moves the clients
+    const reload = start(near, `${root}bundle/cli.js`, 'reload', '--pid', String(served.pid)); // moves the clients
     expect((await reload.ended()).code).to.equal(0);
     await connected(tlsClient(near.address));
 

@@ -336,7 +336,7 @@ describe('ml-tcp-server config --check', () => {
 
   it('ends with 0 when all is well and with 2 when it is not, leaves no key behind, and shows no password', async () => {
     const check = async (env: Record<string, string>, ...args: string[]) => {
-      const cli = new TestProcess(process.execPath, [`${root}dist/cli.js`, 'config', '--check', ...args], {
+      const cli = new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'config', '--check', ...args], {
         env: cleanEnv(env),
       });
       return { ...(await cli.ended()), output: cli.output };

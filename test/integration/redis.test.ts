@@ -117,7 +117,7 @@ describe('a cluster that shares a Redis', () => {
   });
 
   it('refuses to run an aggregator without Redis', async () => {
-    const aggregator = new TestProcess('node', ['dist/cli.js', 'aggregator'], { cwd: root, env: cleanEnv() });
+    const aggregator = new TestProcess('node', ['bundle/cli.js', 'aggregator'], { cwd: root, env: cleanEnv() });
     expect((await aggregator.ended()).code).to.equal(2);
     expect(aggregator.output).to.include('set redis.url (REDIS_URL)');
   });

@@ -88,7 +88,7 @@ describe('a log that nobody reads any more', () => {
     expect(spawnSync('mkfifo', [fifo]).status).to.equal(0);
     const descriptor = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
     const [port, httpPort] = [await freePort(), await freePort()];
-    const args = [`${root}dist/cli.js`, 'start', '--port', String(port), '--http-port', String(httpPort)];
+    const args = [`${root}bundle/cli.js`, 'start', '--port', String(port), '--http-port', String(httpPort)];
     const server = new TestProcess(process.execPath, [...args, ...printing('stdout')], {
       env: cleanEnv(),
       stdio: ['ignore', descriptor, 'pipe'],
@@ -118,7 +118,7 @@ describe('a log that nobody reads any more', () => {
     expect(spawnSync('mkfifo', [fifo]).status).to.equal(0);
     const descriptor = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
     fill(descriptor);
-    const cli = new TestProcess(process.execPath, [`${root}dist/cli.js`, 'start', '--port', 'x'], {
+    const cli = new TestProcess(process.execPath, [`${root}bundle/cli.js`, 'start', '--port', 'x'], {
       stdio: ['ignore', 'ignore', descriptor],
       env: cleanEnv(),
     });

@@ -16,11 +16,11 @@ class Installation {
   readonly #code: string;
 
   constructor() {
-    for (const part of ['dist', 'config', 'package.json'])
+    for (const part of ['bundle', 'dist', 'config', 'package.json'])
       cpSync(join(root, part), join(this.folder, part), { recursive: true });
     symlinkSync(join(root, 'node_modules'), join(this.folder, 'node_modules'));
     mkdirSync(join(this.folder, 'tmp'));
-    this.#code = readFileSync(join(this.folder, 'dist/format.js'), 'utf8');
+    this.#code = readFileSync(join(this.folder, 'bundle/worker/main.js'), 'utf8');
   }
 
   get env(): NodeJS.ProcessEnv {
@@ -35,20 +35,20 @@ class Installation {
 
   /** The same version with other code. */
   rebuild(): void {
-    writeFileSync(join(this.folder, 'dist/format.js'), `${this.#code}\n// rebuilt`);
+    writeFileSync(join(this.folder, 'bundle/worker/main.js'), `${this.#code}\n// rebuilt`);
   }
 
   restore(): void {
-    writeFileSync(join(this.folder, 'dist/format.js'), this.#code);
+    writeFileSync(join(this.folder, 'bundle/worker/main.js'), this.#code);
   }
 
   start(...args: readonly string[]): TestProcess {
     const flags = ['start', '--http-port', '0', ...args];
-    return new TestProcess(process.execPath, [join(this.folder, 'dist/cli.js'), ...flags], { env: this.env });
+    return new TestProcess(process.execPath, [join(this.folder, 'bundle/cli.js'), ...flags], { env: this.env });
   }
 
   async cli(...args: readonly string[]): Promise<{ code: number | null; output: string }> {
-    const cli = new TestProcess(process.execPath, [join(this.folder, 'dist/cli.js'), ...args], { env: this.env });
+    const cli = new TestProcess(process.execPath, [join(this.folder, 'bundle/cli.js'), ...args], { env: this.env });
     return { code: (await cli.ended()).code, output: cli.output };
   }
 
@@ -162,7 +162,7 @@ describe('an upgrade in place', function () {
       script,
       `while (process.uptime() < ${waited});
        process.argv.splice(1, 1, 'cli', 'start', '--port', '0', '--http-port', '0', '--model', 'dummy', '--workers', '1');
-       await import('./dist/cli.js');`,
+       await import('./bundle/cli.js');`,
     );
     const spawnedAt = performance.now();
     const age = (): number => (performance.now() - spawnedAt) / 1000;

@@ -18,7 +18,7 @@ export class TestAggregator extends TestProcess {
   readonly #headers: Readonly<Record<string, string>>;
 
   private constructor(env: Readonly<Record<string, string>>, port: number, more: readonly string[]) {
-    const args = [`${root}dist/cli.js`, 'aggregator', '--http-port', String(port), ...more];
+    const args = [`${root}bundle/cli.js`, 'aggregator', '--http-port', String(port), ...more];
     super(process.execPath, args, { env: cleanEnv(env) });
     this.url = '';
     this.#headers = env.HTTP_TOKEN === undefined ? {} : { authorization: `Bearer ${env.HTTP_TOKEN}` };

@@ -1,6 +1,6 @@
 // Real processes for tests: what they print, line by line, and a guaranteed end.
 
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -10,6 +10,11 @@ import { until, within } from './until.js';
 
 /** The checkout. */
 export const root = fileURLToPath(new URL('../../..', import.meta.url));
+
+// The programs that tests start are those that users run. `npm test` has built them; who runs Mocha itself may have
+// changed the code since: then this builds them again.
+const { status, stderr } = spawnSync(process.execPath, [`${root}scripts/bundle.mjs`], { encoding: 'utf8' });
+if (status !== 0) throw new Error(`the programs could not be bundled: ${stderr}`);
 
 const started = new Set<TestProcess>();
 /** The processes of the current test, with the number of lines that they had printed before it. */

@@ -59,7 +59,7 @@ export class TestServer extends TestProcess {
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
     const limit = maxOpenFiles === undefined ? [] : ['prlimit', `--nofile=${maxOpenFiles}:${maxOpenFiles}`];
-    const [command, ...rest] = [...within, ...limit, node, `${from}dist/cli.js`, ...flags] as [string, ...string[]];
+    const [command, ...rest] = [...within, ...limit, node, `${from}bundle/cli.js`, ...flags] as [string, ...string[]];
     const logPipe = hasLogPipe ? new LogPipe((line) => this.lines.push(line)) : null;
     const stdio = logPipe === null ? {} : { stdio: ['ignore', logPipe.descriptor, 'pipe'] as StdioOptions };
     super(command, rest, { cwd, env: cleanEnv(env), ...stdio });
@@ -78,7 +78,7 @@ export class TestServer extends TestProcess {
 
   /** Runs `ml-tcp-server COMMAND` against it; resolves to how that ended and what it printed. */
   async operate(...command: readonly string[]): Promise<{ readonly code: number | null; readonly output: string }> {
-    const args = [`${root}dist/cli.js`, ...command, '--pid', String(this.pid)];
+    const args = [`${root}bundle/cli.js`, ...command, '--pid', String(this.pid)];
     const cli = new TestProcess(process.execPath, args, { env: cleanEnv() });
     const { code } = await cli.ended(60_000);
     return { code, output: cli.output };

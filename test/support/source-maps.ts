@@ -7,7 +7,7 @@ import { SourceMap, type SourceMapPayload } from 'node:module';
 import { dirname, relative, resolve } from 'node:path';
 import { root } from './processes.js';
 
-const compiled = /(?:file:\/\/)?(\/[^\s()"'\\:]*\/)?((?:dist|build\/test)\/[\w./-]+\.js):(\d+):(\d+)/g;
+const compiled = /(?:file:\/\/)?(\/[^\s()"'\\:]*\/)?((?:bundle|dist|build\/test)\/[\w./-]+\.js):(\d+):(\d+)/g;
 const maps = new Map<string, SourceMap | null>();
 
 /** `file:///checkout/dist/format.js:12:3` becomes `src/format.ts:10:3`, in any text. */

@@ -132,7 +132,7 @@ describe('the limit of processor time', () => {
     }
     try {
       const command = 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"';
-      const config = [process.execPath, `${checkout}dist/cli.js`, 'config', '--json'];
+      const config = [process.execPath, `${checkout}bundle/cli.js`, 'config', '--json'];
       const child = spawn('sh', ['-c', command, 'sh', group, ...config], {
         stdio: ['ignore', 'pipe', 'inherit'],
         env: cleanEnv(),
