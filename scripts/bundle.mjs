@@ -4,12 +4,12 @@
 //   dist/worker/main.js, the files that it imports, and their packages ─▶ bundle/worker/main.js
 //   what it loads late, by import()                                    ─▶ bundle/worker/main-NAME-HASH.js
 //
-// Not minified: stacks can be read. Left out are ONNX Runtime, which is native code, and packages that few servers need.
+// Our code is not minified: stacks can be read. Left out are ONNX Runtime, which is native code, and packages that few servers need.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const from = join(root, 'dist');
@@ -49,7 +49,7 @@ function isFresh() {
 const ownPlaces = {
   name: 'own places',
   setup: ({ onLoad }) =>
-    onLoad({ filter: /\.js$/ }, ({ path }) => {
+    onLoad({ filter: /\/dist\/.*\.js$/ }, ({ path }) => {
       const place = relative(from, path);
       if (place.startsWith('..')) return;
       const contents = readFileSync(path, 'utf8').replaceAll(
@@ -57,6 +57,19 @@ const ownPlaces = {
         `new URL(${JSON.stringify(place)}, new URL('__BUNDLE__', import.meta.url)).href`,
       );
       return { contents, resolveDir: dirname(path) };
+    }),
+};
+
+/**
+ * Without the comments of packages: V8 keeps the text of what it runs, two bytes for each character when a single one is
+ * not ASCII, as some in comments are.
+ */
+const terse = {
+  name: 'terse packages',
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /\/node_modules\/.*\.js$/ }, async ({ path }) => {
+      const { code } = await transform(readFileSync(path, 'utf8'), { minifyWhitespace: true, legalComments: 'none' });
+      return { contents: code };
     }),
 };
 
@@ -94,7 +107,7 @@ const bundled = (program) =>
     banner: {
       js: "import { createRequire as requireOf } from 'node:module';\nconst require = requireOf(import.meta.url);",
     },
-    plugins: [ownPlaces],
+    plugins: [ownPlaces, terse],
     metafile: true,
     write: false,
     logLevel: 'warning',

@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createAdapter } from '@socket.io/redis-adapter';
 import type { Config } from '../config/load.js';
 import { clusterKeys, RedisSource } from '../metrics/transport/redis.js';
 import { connectRedis, type RedisClient, type RedisStateListener } from '../metrics/transport/redis-connection.js';
@@ -31,12 +32,8 @@ export interface Election {
   readonly isLeader: boolean;
   /** Whether the leader's updates reach the clients of this aggregator: there is a leader, and its messages arrive. */
   readonly hearsLeader: boolean;
-  /** Connections for the Socket.IO adapter, and the first part of its channels. */
-  readonly adapter: {
-    readonly publish: NodeJS.EventEmitter;
-    readonly subscribe: RedisSubscription;
-    readonly key: string;
-  };
+  /** Takes what the leader sends to the Socket.IO clients of all aggregators. */
+  readonly adapter: ReturnType<typeof createAdapter>;
   /** By connection to Redis: how often it was lost, or refused what it is for. */
   readonly redisFailures: Readonly<Record<string, number>>;
   /** How many aggregators there are. Rejects when Redis does not tell. */
@@ -99,7 +96,7 @@ export async function joinElection(
     get hearsLeader() {
       return subscribe.isUp && lease.isKnown;
     },
-    adapter: { publish: new AdapterPublisher(broadcast), subscribe, key: keys.socketIo },
+    adapter: createAdapter(new AdapterPublisher(broadcast), subscribe, { key: keys.socketIo }),
     redisFailures: health.failures,
     count: () => broadcast.countSubscribers(`${keys.socketIo}-request#/#`),
     compactRecords: async (observer) => {

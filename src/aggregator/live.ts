@@ -2,7 +2,6 @@
 
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { createAdapter } from '@socket.io/redis-adapter';
 import { Server as SocketIoServer } from 'socket.io';
 import { WebSocket, WebSocketServer } from 'ws';
 import { digest, type Guard, type Refusal } from './guard.js';
@@ -76,9 +75,7 @@ export class LiveFeeds {
       maxHttpBufferSize: maxMessageBytes,
       connectTimeout: 5000,
       ...(corsOrigins.length === 0 ? {} : { cors: { origin: [...corsOrigins] } }),
-      ...(election === null
-        ? {}
-        : { adapter: createAdapter(election.adapter.publish, election.adapter.subscribe, election.adapter) }),
+      ...(election === null ? {} : { adapter: election.adapter }),
     });
     this.#polling =
       election &&

@@ -68,7 +68,7 @@ describe('the package', function () {
         (path) => !/^dist\/onnxruntime\/bin\/napi-v6\/(linux\/x64|linux\/arm64|darwin\/arm64)\/[\w.]+$/.test(path),
       )
       .sort();
-    const beside = ['LICENSE', 'ThirdPartyNotices.txt', 'index.cjs', 'package.json'];
+    const beside = ['LICENSE', 'ThirdPartyNotices.txt', 'index.cjs', 'index.mjs', 'package.json'];
     const shown = ['scripts/bench/chart.svg', 'scripts/screenshot.png', ...Object.keys(readmes)].filter(
       (path) => !path.startsWith('config/'),
     );

@@ -129,7 +129,8 @@ const packages: Packages = {
   'metrics/transport/redis-client.ts': ['ioredis'],
   'aggregator/guard.ts': ['helmet', 'rate-limiter-flexible'],
   'aggregator/http.ts': ['express', 'cors'],
-  'aggregator/live.ts': ['socket.io', '@socket.io/redis-adapter', 'ws'],
+  'aggregator/leader-election.ts': ['@socket.io/redis-adapter'],
+  'aggregator/live.ts': ['socket.io', 'ws'],
   'aggregator/polling.ts': ['ws'],
   'aggregator/page': ['preact'],
   'aggregator/page/charts.tsx': ['preact', 'uplot'],
@@ -162,7 +163,7 @@ describe('the sources', () => {
       'cli.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime'],
       'primary/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime'],
       'worker/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime', 'convict'],
-      'aggregator/embedded.ts': ['ioredis', 'pino-pretty', '#onnxruntime', 'convict'],
+      'aggregator/embedded.ts': ['ioredis', '@socket.io/redis-adapter', 'pino-pretty', '#onnxruntime', 'convict'],
       'inference/threads/main.ts': ['pino', '#onnxruntime'],
     };
     for (const [entry, names] of Object.entries(spared)) {
