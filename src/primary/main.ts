@@ -29,6 +29,12 @@ import { AggregatorChild } from './supervision/aggregator-child.js';
 import { ChildOutput } from './supervision/child-output.js';
 import { Supervisor } from './supervision/supervisor.js';
 
+/**
+ * How long the aggregator waits for a worker that can serve: where cores are few, it would take theirs while they load
+ * their models. Who asks for the state of a server that loads for long gets an answer.
+ */
+const aggregatorWaitMs = 500;
+
 /** Logs why there are fewer workers than cores, or that there are more than the cgroup lets run at once. */
 function logCpuLimit(log: Log, workers: number): void {
   const limit = cpuLimit();
@@ -151,11 +157,20 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       publishing.fold(worker);
     },
     onConnectionLost: () => publishing.count('closedByHandoff'),
-    onReports: (reports) => nodeRecord.learnModels(reports),
+    onReports: (reports) => {
+      nodeRecord.learnModels(reports);
+      startAggregator();
+    },
     onModelsReloaded: (worker, results) => logModelReload(log, worker, results),
     onBootFailed: bootFailed,
     onGiveUp: (code, reason) => fail(new OperatorError(code, reason)),
   });
+  let isAggregatorStarted = false;
+  const startAggregator = (): void => {
+    if (isAggregatorStarted) return;
+    isAggregatorStarted = true;
+    aggregator?.start();
+  };
   const children = aggregator === null ? [supervisor] : [supervisor, aggregator];
   const operations = new Operations({ config, readConfig, supervisor, nodeRecord, state, log });
   const status = () =>
@@ -189,7 +204,8 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
     return fail(error);
   }
   try {
-    for (const child of children) child.start();
+    supervisor.start();
+    setTimeout(startAggregator, aggregatorWaitMs);
   } catch (error) {
     fail(new Error(`cannot start child processes: ${messageOf(error)}`, { cause: error }));
   }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { WorkerGauges } from '#src/metrics/snapshot.js';
-import { aggregatorOf, endProcesses, isRunning, root, workersOf } from '../support/processes.js';
+import { aggregatorOf, endProcesses, freePort, isRunning, root, workersOf } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
 import { type LogLine, TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -79,6 +79,27 @@ describe('the server', () => {
       for (const client of clients) client.destroy();
       await until('the replacement', () => server.lines.filter((l) => l.includes('"worker replaced"')).length > before);
     }
+  });
+
+  it('answers those who ask whether it is ready while it loads a model for long', async () => {
+    const gate = join(folder, 'gate');
+    writeFileSync(gate, '');
+    const waits = `import { existsSync } from 'node:fs';
+      while (existsSync(${JSON.stringify(gate)})) await new Promise((resolve) => setTimeout(resolve, 10));
+      export default () => ({ infer: (payloads) => payloads });`;
+    const port = String(await freePort());
+    const server = new TestServer({ args: ['--config', withModule(waits), '--http-port', port] });
+    const statusOf = (path: string): Promise<number | null> =>
+      fetch(`http://127.0.0.1:${port}${path}`).then(
+        ({ status }) => status,
+        () => null,
+      );
+    await until('an answer', async () => (await statusOf('/readyz')) === 503);
+    expect(await statusOf('/healthz')).to.equal(200);
+    expect(server.count('ready')).to.equal(0);
+    rmSync(gate);
+    await server.event('ready');
+    await until('readiness', async () => (await statusOf('/readyz')) === 200);
   });
 
   it('says ready once, with addresses, model, workers and what to try next; every line has role, node and pid', async () => {
