@@ -27,6 +27,7 @@ runTool('typescript', ['--build', 'test/tsconfig.json'], { stdio: ['ignore', 2, 
 
 const { againstBare } = await import('./against-bare.mjs');
 const { barChart } = await import('./chart.mjs');
+const { coldStart } = await import('./cold-start.mjs');
 const { writeMlp } = await import('./mlp.mjs');
 const { cluster } = await import('./cluster.mjs');
 const { floods } = await import('./floods.mjs');
@@ -73,7 +74,8 @@ async function measure(folder) {
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
   const rolling = await step('rolling reloads', () => reload(folder, effort));
   const flooded = await step('floods', () => floods(effort));
-  return { bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded };
+  const starts = await step('starts', () => coldStart(folder, model, { rounds: 2 * effort.rounds + 1 }));
+  return { bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded, starts };
 }
 
 const milliseconds = ({ p50Ms, p99Ms }) => `${number(p50Ms)} / ${number(p99Ms)} ms`;
@@ -109,7 +111,7 @@ function bareTable(measured) {
 const processor = `${availableParallelism()} × ${cpus()[0]?.model.trim()}`;
 const conditions = 'clients and servers on the same cores, two workers; connections × requests in flight on each.';
 
-function report({ bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded }) {
+function report({ bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded, starts }) {
   return [
     `Measured on ${processor}, Node ${process.versions.node}, ${conditions}`,
     ...(bare.length > 0 ? [bareTable(bare)] : []),
@@ -120,6 +122,21 @@ function report({ bare, ratios, sizes, beside, crossing, loads, over, many, roll
         `${number(theirs)} ${unit}`,
         `${number(ours)} ${unit}`,
         number(ratio),
+      ]),
+    ),
+    table(
+      [
+        'a start: primary, two workers, aggregator',
+        'first answer',
+        'CPU time until then',
+        'idle: RSS',
+        'PSS',
+        'private',
+      ],
+      starts.map(({ name, answerMs, answerCpuMs, rssMb, pssMb, privateMb }) => [
+        name,
+        ...[answerMs, answerCpuMs].map((ms) => `${number(ms)} ms`),
+        ...[rssMb, pssMb, privateMb].map((mb) => `${number(mb)} MB`),
       ]),
     ),
     table(
