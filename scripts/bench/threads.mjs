@@ -52,7 +52,7 @@ export async function crossings({ rounds }) {
   const threaded = await ThreadedModel.open(source, {
     threads: 1,
     maxBatchSize: 32,
-    longestCallMs: 1000,
+    curve: { mostRows: 32, longestMs: 1000, memoryBytes: 2 ** 30 },
     hangTimeoutMs: 60_000,
     loadTimeoutMs: 60_000,
     maxHungThreads: 1,

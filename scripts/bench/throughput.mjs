@@ -89,7 +89,7 @@ export async function publishing(folder, effort) {
   return { name: 'dummy model, 64 × 64, against publishing hardly ever', unit: 'requests/s', ...measured };
 }
 
-/** What a larger batch gains: the reason for the default of maxBatchSize. */
+/** What a larger batch gains: the reason for the most rows of maxBatchSize auto. */
 export async function batchSizes(folder, model, { seconds }) {
   const rows = [];
   for (const maxBatchSize of [1, 8, 32, 64, 128, 256, 512, 1024]) {

@@ -170,6 +170,9 @@ export class ClusterView {
       signatures: [...new Set(up.flatMap(({ signatures }) => signatures?.[name] ?? []))],
       execution: [...new Set(served.map(({ execution }) => execution))],
       max_rows: least(served.map(({ maxRows }) => maxRows ?? 0)),
+      max_rows_because: [...new Set(served.flatMap(({ maxRowsBecause }) => maxRowsBecause ?? []))],
+      run_fixed_ms: most(served.map(({ runMs }) => runMs ?? 0)),
+      row_ms: most(served.map(({ rowMs }) => rowMs ?? 0)),
       loads: counts.loads,
       load_failures: counts.loadFailures,
       thread_crashes: counts.threadCrashes,
@@ -275,4 +278,5 @@ const sum = <T>(items: readonly T[], value: (item: T) => number): number =>
   items.reduce((total, item) => total + value(item), 0);
 /** 0 when there are none. */
 const least = (values: readonly number[]): number => (values.length === 0 ? 0 : Math.min(...values));
+const most = (values: readonly number[]): number => Math.max(0, ...values);
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);

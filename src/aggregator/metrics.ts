@@ -119,6 +119,11 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly execution: readonly string[];
   /** Requests that may share a run: 1 where a batch would change answers. */
   readonly max_rows: number;
+  /** Why not more. */
+  readonly max_rows_because: readonly string[];
+  /** What a run is expected to take, whatever its rows, and more for each of them: of the slowest worker. */
+  readonly run_fixed_ms: number;
+  readonly row_ms: number;
   readonly loads: number;
   readonly load_failures: number;
   readonly thread_crashes: number;

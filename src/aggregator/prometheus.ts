@@ -81,8 +81,20 @@ export const familySources: readonly FamilySource[] = [
   {
     name: 'mltcp_model_max_rows',
     type: 'gauge',
-    help: 'Requests that may share a run of the model; 1: each has its own. Look for "model runs one request at a time" in the log.',
+    help: 'Requests that may share a run of the model now, in the worker with the fewest. 1: each has its own, since a batch would change its answers (look for "model runs one request at a time" in the log), or would gain nothing; max_rows_because of GET /metrics says why.',
     samples: perModel(({ max_rows }) => max_rows),
+  },
+  {
+    name: 'mltcp_model_run_fixed_seconds',
+    type: 'gauge',
+    help: 'What a run of the model takes beside what its rows take, on the slowest worker, by its last runs. Much more than at the start: the machine is busier than then, or its data harder.',
+    samples: perModel(({ run_fixed_ms }) => run_fixed_ms / 1000),
+  },
+  {
+    name: 'mltcp_model_row_seconds',
+    type: 'gauge',
+    help: 'What each row adds to a run of the model, on the slowest worker, by its last runs. Its inverse is about what a worker answers in a second at the most.',
+    samples: perModel(({ row_ms }) => row_ms / 1000),
   },
   {
     name: 'mltcp_model_queued_requests',

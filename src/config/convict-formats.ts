@@ -4,6 +4,7 @@
 import convict from 'convict';
 import type { Backend } from '../inference/backends/load.js';
 import type { SessionSettings } from '../inference/backends/onnx.js';
+import type { MaxBatchSize } from '../inference/batch-limits.js';
 import type { BatchTolerance } from '../inference/model.js';
 import type { PadSettings, TensorOverrides } from '../inference/overrides.js';
 import type { Execution } from '../inference/served-model.js';
@@ -202,6 +203,16 @@ const formats = {
   milliseconds: format<number>(
     (value) => typeof value === 'number' && value >= 0 && value <= 3_600_000,
     'must be a number of milliseconds from 0 to 3600000',
+    toNumber,
+  ),
+  positiveMilliseconds: format<number>(
+    (value) => typeof value === 'number' && value > 0 && value <= 3_600_000,
+    'must be a number of milliseconds above 0, up to 3600000',
+    toNumber,
+  ),
+  batchSize: format<MaxBatchSize>(
+    (value) => value === 'auto' || (isWhole(value) && value > 0),
+    'must be auto or a whole number above 0',
     toNumber,
   ),
   batchTolerance: format<BatchTolerance>(

@@ -1,27 +1,23 @@
 // A model as it is served: its version, its threads and its batcher; and how one version replaces another.
 
 import { loadModel, type ModelSource } from './backends/load.js';
-import { BatchCost } from './batch-cost.js';
-import { type BatchSize, fixedBatchSize } from './batch-size.js';
+import { batchSizeFor, curveLimits, mostRowsFor, type SizeSettings } from './batch-limits.js';
+import { type BatchSize, fixedBatchSize, noLimit, type TimeLimit } from './batch-size.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
 import { type KnownModel, knownBy, type Model } from './model.js';
 import type { ModelPlan } from './plan.js';
 import { ThreadedModel } from './threads/host.js';
 import { type ModelVersion, unversioned } from './versions.js';
-import { longestCallMs, type WarmUp, warmUp } from './warm-up.js';
+import { type WarmUp, warmUp } from './warm-up.js';
 
 export type Execution = 'inline' | 'thread' | 'auto';
 
-export interface ServingSettings extends BatcherLimits {
+export interface ServingSettings extends BatcherLimits, SizeSettings {
   readonly source: Omit<ModelSource, 'path' | 'identity'>;
-  /** Rows in one call of the model. */
-  readonly maxBatchSize: number;
   readonly execution: Execution;
   readonly threads: number;
   /** With `auto`, a model whose full batch takes longer than this runs in threads. */
   readonly inlineLimitMs: number;
-  /** A run in a thread that takes longer counts as hanging. */
-  readonly hangTimeoutMs: number;
   /** How long a model may take to load and warm up in a thread. */
   readonly loadTimeoutMs: number;
   /** How many threads may hang at once and still be replaced. */
@@ -38,10 +34,24 @@ export interface ServingEvents {
   onThreadHangOver(): void;
 }
 
+/** What was measured when a model was loaded. */
+export interface MeasuredRuns {
+  /** Milliseconds that a run of one row takes. */
+  readonly oneMs: number;
+  /** The most rows that the first runs may have. */
+  readonly fullRows: number;
+  /** Milliseconds that a run of so many rows takes: measured or, where that would have taken long, by the others. */
+  readonly fullMs: number;
+  /** Why they may not have more. */
+  readonly because: string;
+}
+
 interface Loaded {
   readonly model: Model;
   readonly execution: 'inline' | 'thread';
-  readonly warmUp: WarmUp | null;
+  readonly size: BatchSize;
+  /** Null: there was no payload to measure it with. */
+  readonly measured: MeasuredRuns | null;
 }
 
 export class ServedModel {
@@ -64,7 +74,7 @@ export class ServedModel {
     this.#events = events;
     this.#version = version;
     this.#loaded = loaded;
-    this.batcher = new Batcher(loaded.model, settings, events.onBatch, sizeOf(settings, loaded));
+    this.batcher = new Batcher(loaded.model, settings, events.onBatch, loaded.size);
   }
 
   /** Loads the model and warms it up. When it cannot be served, rejects with an error that says how to fix it. */
@@ -103,8 +113,21 @@ export class ServedModel {
   }
 
   /** What was measured when it was loaded; null when there was no payload to measure it with. */
-  get warmUp(): WarmUp | null {
-    return this.#loaded.warmUp;
+  get measured(): MeasuredRuns | null {
+    return this.#loaded.measured;
+  }
+
+  /** How many rows a run may have now, and why. */
+  get size(): BatchSize {
+    return this.#loaded.size;
+  }
+
+  /** From now on a run may have as many rows as now, whatever runs take: who measures a size means that size. */
+  async holdSize(): Promise<void> {
+    const { model, size } = this.#loaded;
+    const held = fixedBatchSize(size.rows, size.cost, noLimit, size.reason);
+    this.#loaded = { ...this.#loaded, size: held };
+    await this.batcher.swap(model, held);
   }
 
   /** What loading it, with its first runs, added to the resident memory of this process. */
@@ -124,14 +147,18 @@ export class ServedModel {
 
   /** For logs. */
   get description(): string {
-    const { model, execution, warmUp: measured } = this.#loaded;
+    const { model, execution, measured } = this.#loaded;
     const where =
       execution === 'thread' ? `in ${model.concurrency} thread${model.concurrency > 1 ? 's' : ''}` : 'inline';
     const times = measured === null ? '' : `, ${measured.oneMs.toFixed(3)} ms a row${fullBatchTime(measured)}`;
+    const why =
+      measured === null || measured.because === 'maxBatchSize' || model.runsAloneBecause !== null
+        ? ''
+        : ` (${measured.because})`;
     const alone = model.runsAloneBecause === null ? '' : `, one request a run: ${model.runsAloneBecause}`;
     const version = this.version === unversioned ? '' : `, version ${this.version}`;
     const memory = `, ${Math.round(this.#memoryBytes / 2 ** 20)} MB`;
-    return `${model.description}${version}, ${where}${times}${memory}${alone}`;
+    return `${model.description}${version}, ${where}${times}${why}${memory}${alone}`;
   }
 
   /**
@@ -146,7 +173,7 @@ export class ServedModel {
     this.#loaded = loaded;
     this.#memoryBytes = memoryBytes;
     this.#version = version;
-    await this.batcher.swap(this.#loaded.model, sizeOf(this.#settings, this.#loaded));
+    await this.batcher.swap(this.#loaded.model, this.#loaded.size);
     await old.model.close();
     return true;
   }
@@ -156,17 +183,14 @@ export class ServedModel {
   }
 }
 
-const fullBatchTime = ({ fullMs, maxRows }: WarmUp): string =>
-  maxRows === 1 ? '' : `, ${fullMs.toFixed(3)} ms a full batch of ${maxRows}`;
+const fullBatchTime = ({ fullMs, fullRows }: MeasuredRuns): string =>
+  fullRows === 1 ? '' : `, ${fullMs.toFixed(3)} ms a full batch of ${fullRows}`;
 
-function sizeOf({ maxBatchSize }: ServingSettings, { warmUp: measured }: Loaded): BatchSize {
-  if (measured === null) return fixedBatchSize(maxBatchSize);
-  const { oneMs, maxRows, fullMs } = measured;
-  const cost = new BatchCost([
-    { rows: 1, ms: oneMs },
-    { rows: maxRows, ms: fullMs },
-  ]);
-  return fixedBatchSize(Math.min(maxBatchSize, maxRows), cost);
+function measuredRuns(warmUp: WarmUp | null, { rows, cost, reason }: BatchSize): MeasuredRuns | null {
+  if (warmUp === null) return null;
+  const { curve } = warmUp;
+  const fullMs = curve.find((point) => point.rows === rows)?.ms ?? cost.msOf(rows);
+  return { oneMs: curve[0].ms, fullRows: rows, fullMs, because: reason };
 }
 
 /**
@@ -187,24 +211,38 @@ async function load(
   before: 'inline' | 'thread' | null,
 ): Promise<Loaded> {
   const source: ModelSource = { ...settings.source, path: version.path, identity: version.identity };
-  const isSlow = (measured: WarmUp | null): boolean =>
-    settings.execution === 'auto' && measured !== null && measured.fullMs > settings.inlineLimitMs;
+  const { inlineLimitMs } = settings;
+  const loaded = (
+    model: Model,
+    execution: 'inline' | 'thread',
+    measured: WarmUp | null,
+    hold: TimeLimit = noLimit,
+  ): Loaded => {
+    const size = batchSizeFor(model, measured, settings, hold);
+    return { model, execution, size, measured: measuredRuns(measured, size) };
+  };
+  const isSlow = ({ measured }: Loaded): boolean =>
+    settings.execution === 'auto' && measured !== null && measured.fullMs > inlineLimitMs;
   let known: KnownModel | null = null;
   if (settings.execution === 'thread' || (settings.execution === 'auto' && isMeasuredInThread(source, before))) {
     const threaded = await admitted(await openThreaded(source, settings, events), settings);
-    if (settings.execution === 'thread' || isSlow(threaded.warmUp)) return inThreads(threaded);
+    const inThread = loaded(threaded, 'thread', threaded.warmUp);
+    if (settings.execution === 'thread' || isSlow(inThread)) return withAllThreads(threaded, inThread);
     known = knownBy(threaded);
     await threaded.close();
   }
-  const model = await admitted(await loadModel(source, settings.maxBatchSize, known), settings);
-  const measured = await warmUp(
-    model,
-    settings.maxBatchSize,
-    longestCallMs(settings.hangTimeoutMs, settings.deadlineMs),
-  );
-  if (!isSlow(measured)) return { model, execution: 'inline', warmUp: measured };
+  const model = await admitted(await loadModel(source, mostRowsFor(settings.maxBatchSize), known), settings);
+  const measured = await warmUp(model, curveLimits(settings));
+  const inline = loaded(model, 'inline', measured);
+  if (!isSlow(inline)) {
+    // What is on the event loop because its runs are short shall keep them short.
+    if (settings.execution === 'inline' || measured === null) return inline;
+    const because = `more would hold the event loop longer than inlineLimitMs (${inlineLimitMs})`;
+    return loaded(model, 'inline', measured, { ms: inlineLimitMs, because });
+  }
   await model.close();
-  return inThreads(await openThreaded(source, settings, events));
+  const threaded = await openThreaded(source, settings, events);
+  return withAllThreads(threaded, loaded(threaded, 'thread', threaded.warmUp));
 }
 
 /**
@@ -217,13 +255,14 @@ function isMeasuredInThread({ backend }: ModelSource, before: 'inline' | 'thread
 
 function openThreaded(
   source: ModelSource,
-  { threads, maxBatchSize, hangTimeoutMs, deadlineMs, loadTimeoutMs, maxHungThreads }: ServingSettings,
+  settings: ServingSettings,
   { onThreadCrash, onThreadHang, onThreadHangOver }: ServingEvents,
 ): Promise<ThreadedModel> {
+  const { threads, maxBatchSize, hangTimeoutMs, loadTimeoutMs, maxHungThreads } = settings;
   return ThreadedModel.open(source, {
     threads,
-    maxBatchSize,
-    longestCallMs: longestCallMs(hangTimeoutMs, deadlineMs),
+    maxBatchSize: mostRowsFor(maxBatchSize),
+    curve: curveLimits(settings),
     hangTimeoutMs,
     loadTimeoutMs,
     maxHungThreads,
@@ -243,12 +282,12 @@ async function admitted<M extends Model>(model: M, { admit }: ServingSettings): 
   }
 }
 
-async function inThreads(model: ThreadedModel): Promise<Loaded> {
+async function withAllThreads(model: ThreadedModel, loaded: Loaded): Promise<Loaded> {
   try {
     await model.addThreads();
   } catch (error) {
     await model.close();
     throw error;
   }
-  return { model, execution: 'thread', warmUp: model.warmUp };
+  return loaded;
 }

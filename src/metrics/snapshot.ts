@@ -41,6 +41,11 @@ export interface ModelGauges {
   readonly queued: number;
   /** The most requests in one call of the model. */
   readonly maxRows: number;
+  /** Why not more; absent before 0.3. */
+  readonly maxRowsBecause?: string;
+  /** What a run is expected to take: so much, and so much more for each row; 0 while not known. Absent before 0.3. */
+  readonly runMs?: number;
+  readonly rowMs?: number;
   /** Threads whose runs hang. */
   readonly hungThreads: number;
   /** What loading it added to the resident memory of the worker; absent before 0.3. */

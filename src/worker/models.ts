@@ -79,13 +79,16 @@ export class WorkerModels {
 
   gauges(): Readonly<Record<string, ModelGauges>> {
     return Object.fromEntries(
-      [...this.#models].map(([name, { version, execution, batcher, memoryBytes }]) => [
+      [...this.#models].map(([name, { version, execution, batcher, size, memoryBytes }]) => [
         name,
         {
           version,
           execution,
           queued: batcher.queuedRows,
-          maxRows: batcher.maxRows,
+          maxRows: size.rows,
+          maxRowsBecause: size.reason,
+          runMs: rounded(size.cost.perRunMs),
+          rowMs: rounded(size.cost.perRowMs),
           hungThreads: this.#hungThreads.get(name) ?? 0,
           memoryBytes,
         },
@@ -213,6 +216,9 @@ export class WorkerModels {
     };
   }
 }
+
+/** Records are sent several times a second. */
+const rounded = (ms: number): number => Number(ms.toPrecision(4));
 
 /** Names of the models behind listeners, each once. */
 export function servedNames(config: WorkerConfig): readonly string[] {

@@ -10,6 +10,7 @@ import type { Batch } from '#src/inference/batch.js';
 import type { BatchTolerance, Model } from '#src/inference/model.js';
 import { ServedModel } from '#src/inference/served-model.js';
 import { findVersion } from '#src/inference/versions.js';
+import { ampleRuns } from '../support/batchers.js';
 import { temporaryFolder } from '../support/folder.js';
 import { bounded, dynamicallyQuantised, type GraphSpec, type NodeSpec, writeOnnx } from '../support/onnx-writer.js';
 import { rowsOf } from '../support/rows.js';
@@ -247,6 +248,7 @@ const serving = {
   maxQueueDelayMs: 0,
   deadlineMs: 0,
   retryRows: true,
+  ...ampleRuns,
   execution: 'inline',
   threads: 1,
   inlineLimitMs: 1000,

@@ -5,6 +5,7 @@ import { loadModel, type ModelSource } from '#src/inference/backends/load.js';
 import { Batch } from '#src/inference/batch.js';
 import type { Model } from '#src/inference/model.js';
 import { ThreadedModel } from '#src/inference/threads/host.js';
+import { ampleCurve } from '../support/batchers.js';
 import { temporaryFolder } from '../support/folder.js';
 import { writeOnnx } from '../support/onnx-writer.js';
 import { root } from '../support/processes.js';
@@ -88,7 +89,7 @@ const openers: Readonly<Record<string, (source: ModelSource) => Promise<Model>>>
     ThreadedModel.open(source, {
       threads: 1,
       maxBatchSize: 8,
-      longestCallMs: 1000,
+      curve: ampleCurve,
       hangTimeoutMs: 60_000,
       loadTimeoutMs: 60_000,
       maxHungThreads: 4,

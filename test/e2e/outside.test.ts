@@ -164,7 +164,7 @@ describe('nothing leaves the machine, and no file is written, but what config na
         import { ThreadedModel } from '${root}dist/inference/threads/host.js';
         const source = { name: 'digits', backend: 'onnx', path: '${root}config/models/digits', settings: {}, session: ${session}, batchTolerance: 1e-4 };
         const model = await ThreadedModel.open(source, {
-          threads: 1, maxBatchSize: 8, longestCallMs: 1000, hangTimeoutMs: 5000, loadTimeoutMs: 60_000, loadTimeoutMs: 20_000, maxHungThreads: 1,
+          threads: 1, maxBatchSize: 8, curve: { mostRows: 8, longestMs: 1000, memoryBytes: 2 ** 30 }, hangTimeoutMs: 5000, loadTimeoutMs: 60_000, loadTimeoutMs: 20_000, maxHungThreads: 1,
           onCrash() {}, onHang() {}, onHangOver() {},
         });
         await model.close();`;

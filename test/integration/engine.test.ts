@@ -118,7 +118,10 @@ describe('the engine', () => {
   });
 
   it('runs a failed batch again row by row, so that a poisonous row fails alone; or not, as it is told', async () => {
-    const server = new ModelsServer([echo('lenient'), echo('strict', { retryRows: false })]);
+    const server = new ModelsServer([
+      echo('lenient', { maxBatchSize: 8 }),
+      echo('strict', { maxBatchSize: 8, retryRows: false }),
+    ]);
     for (const [name, expected] of [
       ['lenient', ['a', '', 'b']],
       ['strict', ['', '', '']],
@@ -137,7 +140,7 @@ describe('the engine', () => {
   });
 
   it('waits for more rows when it is told to, and says so in why batches were closed', async () => {
-    const server = new ModelsServer([echo('patient', { maxQueueDelayMs: 20 })]);
+    const server = new ModelsServer([echo('patient', { maxBatchSize: 8, maxQueueDelayMs: 20 })]);
     const client = await server.client('patient');
     client.send(Buffer.from('a'));
     await client.replied(1);

@@ -26,12 +26,27 @@ export const modelSchema = {
   }),
   threads: setting({ doc: 'Threads of each worker, where it runs in threads.', format: 'count', default: 1 }),
   inlineLimitMs: setting({
-    doc: 'With auto: a model whose full batch takes longer goes into threads, so that a run never holds the event loop longer than this.',
+    doc: 'With auto: a model whose full batch takes longer goes into threads, so that a run never holds the event loop longer than this. The batch of a model that stays is kept as small.',
     format: 'milliseconds',
     default: 2,
   }),
   maxBatchSize: setting({
-    doc: 'Rows in one call of the model, at the most. Larger batches gain little and take longer: see Speed.',
+    doc: 'Rows in one call of the model, at the most; auto: as many as gain by it, as measured before the port opens and while it serves, up to 256. See Batching.',
+    format: 'batchSize',
+    default: 'auto',
+  }),
+  latencyTargetMs: setting({
+    doc: 'With maxBatchSize auto: what a run of several rows may take, since whoever comes just after its begin waits for its end. As long as people take for at once.',
+    format: 'positiveMilliseconds',
+    default: 100,
+  }),
+  maxRunMs: setting({
+    doc: 'A run never has more rows than are expected to take this long, whatever maxBatchSize is; one row may. Well below cluster.hangTimeoutMs, so that a slow batch is not taken for one that hangs.',
+    format: 'positiveMilliseconds',
+    default: 1000,
+  }),
+  maxBatchMemoryMb: setting({
+    doc: 'With maxBatchSize auto: MiB by which larger batches may make a worker grow, since ONNX Runtime keeps what its largest run took.',
     format: 'count',
     default: 256,
   }),

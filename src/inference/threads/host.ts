@@ -26,15 +26,15 @@ import {
 } from '../model.js';
 import { acceptance } from '../payload.js';
 import type { ModelPlan } from '../plan.js';
-import type { WarmUp } from '../warm-up.js';
+import type { CurveLimits, WarmUp } from '../warm-up.js';
 import { type FromThread, type ThreadBoot, type ToThread, tells } from './messages.js';
 import { packRows, unpackReplies } from './packing.js';
 
 export interface ThreadOptions {
   readonly threads: number;
   readonly maxBatchSize: number;
-  /** How long a batch of more than one row may take: this limits how many rows it may have. */
-  readonly longestCallMs: number;
+  /** How far the warm-up of a thread goes. */
+  readonly curve: CurveLimits;
   /** A run that takes longer hangs: its requests fail, and its thread is replaced. */
   readonly hangTimeoutMs: number;
   /** How long a thread may take to load the model and warm it up. */
@@ -390,13 +390,13 @@ class CodeChangedError extends Error {
 /** Resolves when the thread has loaded and warmed up its model; rejects with the reason when it cannot. */
 async function startThread(
   source: ModelSource,
-  { maxBatchSize, longestCallMs, loadTimeoutMs }: ThreadOptions,
+  { maxBatchSize, curve, loadTimeoutMs }: ThreadOptions,
   known: KnownModel | null,
 ): Promise<Started> {
   const change = codeChange();
   if (change !== null) throw new CodeChangedError(change);
   const shared = new Int32Array(new SharedArrayBuffer(8));
-  const workerData: ThreadBoot = { source, known, maxBatchSize, longestCallMs, shared };
+  const workerData: ThreadBoot = { source, known, maxBatchSize, curve, shared };
   const worker = new Worker(new URL('./main.js', import.meta.url), { workerData, name: `model ${source.name}` });
   const isLoaded = readiness(worker);
   startingThreads++;

@@ -10,7 +10,7 @@ import { packReplies, unpackRows } from './packing.js';
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a thread');
-const { source, known, maxBatchSize, longestCallMs, shared } = workerData as ThreadBoot;
+const { source, known, maxBatchSize, curve, shared } = workerData as ThreadBoot;
 const { dlopen } = process as unknown as { dlopen(...args: unknown[]): void };
 Object.assign(process, {
   dlopen: (...args: unknown[]) => {
@@ -38,4 +38,4 @@ port.on('message', async (message: ToThread) => {
   }
 });
 const told = { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample };
-send({ kind: 'ready', code: runningCode, model: told, warmUp: await warmUp(model, maxBatchSize, longestCallMs) });
+send({ kind: 'ready', code: runningCode, model: told, warmUp: await warmUp(model, curve) });

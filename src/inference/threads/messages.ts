@@ -2,7 +2,7 @@
 
 import type { ModelSource } from '../backends/load.js';
 import type { KnownModel, Model } from '../model.js';
-import type { WarmUp } from '../warm-up.js';
+import type { CurveLimits, WarmUp } from '../warm-up.js';
 import type { PackedReplies, PackedRows } from './packing.js';
 
 /** Indices into the array that a thread shares with its host. */
@@ -20,8 +20,8 @@ export interface ThreadBoot {
   readonly known: KnownModel | null;
   /** Rows of the largest batch that the thread will get. */
   readonly maxBatchSize: number;
-  /** How long a batch of more than one row may take. */
-  readonly longestCallMs: number;
+  /** How far its warm-up goes. */
+  readonly curve: CurveLimits;
   /** What the host can read even while the thread is in native code; see `tells`. */
   readonly shared: Int32Array<SharedArrayBuffer>;
 }

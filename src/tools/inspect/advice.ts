@@ -25,6 +25,8 @@ export interface Advice {
 
 export interface Findings {
   readonly execution: ExecutionReport;
+  /** Of config. */
+  readonly maxBatchSize: number | 'auto';
   readonly batching: readonly BatchSpeed[];
   /** Null: only the model understands its payloads. */
   readonly payload: Layout | null;
@@ -63,7 +65,8 @@ function shapes({ payload }: Findings): readonly Advice[] {
 }
 
 /** The least size that loses next to nothing, where it is well below the largest that was measured. */
-function batchSize({ batching }: Findings): readonly Advice[] {
+function batchSize({ batching, maxBatchSize }: Findings): readonly Advice[] {
+  if (maxBatchSize === 'auto') return [];
   const best = Math.max(0, ...batching.map(({ rowsPerSecond }) => rowsPerSecond));
   const enough = batching.find(({ rowsPerSecond }) => rowsPerSecond >= asGood * best);
   const largest = batching.at(-1);

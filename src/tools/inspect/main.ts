@@ -8,6 +8,7 @@ import type { Config, LoadedConfig } from '../../config/load.js';
 import { modelSchema } from '../../config/schema/models.js';
 import { workerConfig } from '../../config/slices.js';
 import { messageOf, OperatorError } from '../../errors.js';
+import { mostRowsFor } from '../../inference/batch-limits.js';
 import { ServedModel, type ServingSettings } from '../../inference/served-model.js';
 import { threadsThatCannotEnd } from '../../inference/threads/host.js';
 import { findVersion, type ModelVersion } from '../../inference/versions.js';
@@ -180,13 +181,14 @@ function settingsFor(entry: Entry, config: Config): ServingSettings {
   const [model] = sliced.models;
   if (model === undefined) throw new Error(`the model ${entry.name} is not in the config of workers`);
   const settings = servingSettings(sliced, model);
-  return { ...settings, maxQueueDelayMs: 0, maxQueue: Math.max(settings.maxQueue, settings.maxBatchSize) };
+  return { ...settings, maxQueueDelayMs: 0, maxQueue: Math.max(settings.maxQueue, mostRowsFor(settings.maxBatchSize)) };
 }
 
 async function speedsOf(served: ServedModel, runner: BatchRunner): Promise<readonly BatchSpeed[]> {
   const { sample, batcher } = served;
   if (sample === null) return [];
-  return measureBatches((rows) => runner.run(batcher, sample, rows), batcher.maxRows, budgetMs);
+  await served.holdSize();
+  return measureBatches((rows) => runner.run(batcher, sample, rows), served.size.rows, budgetMs);
 }
 
 /** The settings that are not defaults, as they are written in config. */

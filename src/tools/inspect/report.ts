@@ -29,6 +29,7 @@ export interface ModelReport {
   readonly runsAloneBecause: string | null;
   /** Requests in a run, at the most. */
   readonly maxRows: number;
+  readonly batchSize: BatchSizeReport;
   readonly payload: BytesReport;
   readonly reply: BytesReport;
   readonly execution: ExecutionReport;
@@ -40,6 +41,17 @@ export interface ModelReport {
   readonly advice: readonly Advice[];
   /** What to put into `models` of config. */
   readonly entry: Readonly<Record<string, unknown>>;
+}
+
+/** Why a run has no more requests, and what a run costs. */
+export interface BatchSizeReport {
+  /** `maxBatchSize` of config. */
+  readonly setting: number | 'auto';
+  /** Why not more, in words. */
+  readonly because: string;
+  /** What a run takes beside its rows, and what each row adds, as measured; 0: not known. */
+  readonly runMs: number;
+  readonly rowMs: number;
 }
 
 /** The bytes of a payload or a reply. */
@@ -87,34 +99,34 @@ export type Loaded = Pick<
   | 'plan'
   | 'execution'
   | 'concurrency'
-  | 'warmUp'
+  | 'measured'
   | 'version'
   | 'signature'
   | 'runsAloneBecause'
   | 'inputBytes'
   | 'memoryBytes'
   | 'sample'
-> & { readonly batcher: { readonly maxRows: number } };
+  | 'size'
+>;
 
 /** @param replyBytes bytes of the last reply; null when there was none */
 export function reportOf(
   source: Source,
   served: Loaded,
-  settings: Pick<ServingSettings, 'execution' | 'inlineLimitMs'>,
+  settings: Pick<ServingSettings, 'execution' | 'inlineLimitMs' | 'maxBatchSize'>,
   batching: readonly BatchSpeed[],
   replyBytes: number | null,
 ): ModelReport {
-  const { plan, execution: where, warmUp, version, signature, runsAloneBecause, sample } = served;
-  const { maxRows } = served.batcher;
+  const { plan, execution: where, measured, version, signature, runsAloneBecause, sample, size } = served;
   const payload = plan === null ? null : payloadLayout(plan);
   const execution: ExecutionReport = {
     where,
     threads: where === 'thread' ? served.concurrency : 0,
     setting: settings.execution,
     inlineLimitMs: settings.inlineLimitMs,
-    oneMs: warmUp?.oneMs ?? null,
-    fullMs: warmUp?.fullMs ?? null,
-    fullRows: warmUp?.maxRows ?? null,
+    oneMs: measured?.oneMs ?? null,
+    fullMs: measured?.fullMs ?? null,
+    fullRows: measured?.fullRows ?? null,
   };
   return {
     ...source,
@@ -122,13 +134,19 @@ export function reportOf(
     signature,
     plan,
     runsAloneBecause,
-    maxRows,
+    maxRows: size.rows,
+    batchSize: {
+      setting: settings.maxBatchSize,
+      because: size.reason,
+      runMs: size.cost.perRunMs,
+      rowMs: size.cost.perRowMs,
+    },
     payload: bytesOf(payload, served.inputBytes, sample?.length ?? null),
     reply: bytesOf(plan === null ? null : replyLayout(plan), null, replyBytes),
     execution,
     memoryBytes: served.memoryBytes,
     batching,
-    advice: adviceFor({ execution, batching, payload, shared: sharedOf(plan) }),
+    advice: adviceFor({ execution, maxBatchSize: settings.maxBatchSize, batching, payload, shared: sharedOf(plan) }),
     entry: source.entry,
   };
 }

@@ -32,6 +32,7 @@ function formatModel(model: ModelReport): readonly string[] {
     payload(model),
     reply(model),
     batching(model),
+    chosen(model),
     paragraph(execution(model)),
     paragraph(memory(model)),
     (model.plan?.notes ?? []).flatMap((note) => paragraph(`Note: ${note}`)),
@@ -68,7 +69,8 @@ function sharing({ runsAloneBecause, maxRows, plan, backend }: ModelReport): str
   const proven = backend === 'onnx' ? '; each gets the answer that it gets alone' : '';
   const same = [...equalDims(plan?.inputs ?? []), ...sharedOf(plan)].map((name) => nameText(name));
   const where = same.length === 0 ? '' : ` where they have the same ${same.join(' and ')}`;
-  return `Up to ${maxRows} requests share a run${where}${proven}.`;
+  const shared = maxRows === 1 ? 'Requests may' : `Up to ${maxRows} requests`;
+  return `${shared} share a run${where}${proven}.`;
 }
 
 /** Dynamic dimensions that requests must have in common to share a run: those along the batch axis they need not. */
@@ -159,6 +161,14 @@ function batching({ batching: speeds, plan }: ModelReport): readonly string[] {
   ]);
   const what = plan === null ? 'requests' : 'rows';
   return table([`${what} a run`, 'p50 of a run', `${what}/s`, 'gain'], rows).map((line) => line.trimEnd());
+}
+
+/** What decides how many requests share a run, where neither config nor the model says it. */
+function chosen({ batchSize: { because, setting }, maxRows, runsAloneBecause }: ModelReport): readonly string[] {
+  if (runsAloneBecause !== null || because === 'maxBatchSize') return [];
+  return paragraph(
+    `A run has ${maxRows === 1 ? '1 request' : `up to ${maxRows} requests`} with maxBatchSize ${setting}: ${because}.`,
+  );
 }
 
 function execution({ execution: { where, threads, setting, inlineLimitMs, fullMs, fullRows } }: ModelReport): string {

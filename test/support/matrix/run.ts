@@ -1,5 +1,6 @@
 // The whole matrix, for scripts/matrix.mjs: a server for each model, so that one that is refused keeps none from running.
 
+import { becauseAlone } from '#src/inference/batch-limits.js';
 import { endProcesses } from '../processes.js';
 import { answersOfNode, answersOfPython, type Case, ownCases, teamCase, wheelCase } from './cases.js';
 import { differenceOf } from './compare.js';
@@ -136,9 +137,14 @@ async function fare(server: MatrixServer, { model, inNode }: Answered): Promise<
   try {
     const before = model.limits === undefined ? null : await server.cost();
     const outcome = await ask(server, model);
-    const { signatures, max_rows, retried_rows } = await server.modelAfter(model.name, outcome.replies);
-    const plan = `${signatures.join()}${max_rows === 1 ? ', alone' : ''}`;
-    const exact = inNode === null || max_rows !== 1 ? null : await ask(server, { ...inNode, tolerance: 'exact' });
+    const { signatures, max_rows, max_rows_because, retried_rows } = await server.modelAfter(
+      model.name,
+      outcome.replies,
+    );
+    // Another checkout may not tell why.
+    const isAlone = max_rows_because?.includes(becauseAlone) ?? max_rows === 1;
+    const plan = `${signatures.join()}${isAlone ? ', alone' : ''}`;
+    const exact = inNode === null || !isAlone ? null : await ask(server, { ...inNode, tolerance: 'exact' });
     const faults = [...outcome.faults, ...(exact?.faults ?? [])];
     if (retried_rows > 0) faults.push(`${retried_rows} rows were run again alone: their shared run failed`);
     const cost = before === null ? null : { ...before, memoryMb: (await server.cost()).memoryMb };

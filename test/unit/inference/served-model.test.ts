@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { type Execution, ServedModel, type ServingSettings } from '#src/inference/served-model.js';
 import { ThreadedModel, threadsThatCannotEnd } from '#src/inference/threads/host.js';
 import { findVersion } from '#src/inference/versions.js';
+import { ampleCurve, ampleRuns } from '../../support/batchers.js';
 import { temporaryFolder } from '../../support/folder.js';
 import { loop, writeOnnx } from '../../support/onnx-writer.js';
 import { root } from '../../support/processes.js';
@@ -16,11 +17,18 @@ interface Choice {
   readonly backend?: 'onnx' | 'module' | 'dummy';
   readonly settings?: Readonly<Record<string, unknown>>;
   readonly inlineLimitMs?: number;
+  readonly maxBatchSize?: number | 'auto';
 }
 
-function settingsOf({ execution = 'auto', backend = 'module', settings = {}, inlineLimitMs = 2 }: Choice) {
+function settingsOf({
+  execution = 'auto',
+  backend = 'module',
+  settings = {},
+  inlineLimitMs = 2,
+  maxBatchSize = 4,
+}: Choice) {
   const source = { name: 'm', backend, responseSize: 1, settings, session, batchTolerance: 1e-4 };
-  const batching = { maxBatchSize: 4, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true };
+  const batching = { maxBatchSize, maxQueue: 10, maxQueueDelayMs: 0, deadlineMs: 0, retryRows: true, ...ampleRuns };
   const threads = { threads: 1, hangTimeoutMs: 60_000, loadTimeoutMs: 60_000, maxHungThreads: 4 };
   return { ...batching, ...threads, source, execution, inlineLimitMs, admit: () => {} } satisfies ServingSettings;
 }
@@ -50,6 +58,28 @@ describe('where a model runs', () => {
     expect(served?.description).to.match(/in 1 thread, \d+\.\d{3} ms a row, \d+\.\d{3} ms a full batch of 4, \d+ MB$/);
     await served?.close();
     expect(await open(model('busy.mjs'), { settings, inlineLimitMs: 1000 })).to.have.property('execution', 'inline');
+  });
+
+  it('is judged by the batch that is chosen, not by one that the model would never get', async () => {
+    const path = join(temporaryFolder(), 'rows.mjs');
+    writeFileSync(
+      path,
+      `export default () => ({
+         sample: Buffer.from('sample'),
+         infer(payloads) {
+           const until = performance.now() + 0.3 * payloads.length;
+           while (performance.now() < until);
+           return payloads;
+         },
+       });`,
+    );
+    const few = await open(path, { maxBatchSize: 'auto', inlineLimitMs: 10 });
+    expect([few.execution, few.size.reason]).to.deep.equal(['inline', 'more gain little']);
+    expect(few.size.rows).to.be.within(1, 8);
+    await few.close();
+    const many = await open(path, { maxBatchSize: 256, inlineLimitMs: 10 });
+    expect([many.execution, many.size.rows]).to.deep.equal(['thread', 256]);
+    expect(many.measured?.fullMs, 'by what fewer rows take').to.be.within(70, 200);
   });
 
   it('is inline with auto for an ONNX model that is quick, and for what cannot be measured', async () => {
@@ -86,7 +116,7 @@ describe('a model in threads', () => {
     threaded = await ThreadedModel.open(source, {
       threads,
       maxBatchSize: 4,
-      longestCallMs: 1000,
+      curve: ampleCurve,
       hangTimeoutMs,
       loadTimeoutMs,
       maxHungThreads,
@@ -190,7 +220,7 @@ describe('a model in threads', () => {
       session,
       batchTolerance: 0,
     } as const;
-    const options = { threads: 1, maxBatchSize: 4, longestCallMs: 1000, hangTimeoutMs: 60_000, maxHungThreads: 1 };
+    const options = { threads: 1, maxBatchSize: 4, curve: ampleCurve, hangTimeoutMs: 60_000, maxHungThreads: 1 };
     const events = { onCrash: () => {}, onHang: () => {}, onHangOver: () => {} };
     const failure = await ThreadedModel.open(source, { ...options, ...events, loadTimeoutMs: 200 }).catch(String);
     expect(failure).to.equal('Error: its thread was not ready in 0.2 s (cluster.bootTimeoutSeconds)');

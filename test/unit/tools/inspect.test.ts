@@ -152,26 +152,34 @@ interface Case {
   readonly batching?: readonly BatchSpeed[];
   readonly execution?: 'inline' | 'thread' | 'auto';
   readonly isInConfig?: boolean;
+  readonly maxBatchSize?: number | 'auto';
 }
 
-function report({ plan, loaded = {}, batching = [], execution = 'auto', isInConfig = false }: Case): ModelReport {
+function report({
+  plan,
+  loaded = {},
+  batching = [],
+  execution = 'auto',
+  isInConfig = false,
+  maxBatchSize = 256,
+}: Case): ModelReport {
   const served: Loaded = {
     plan,
     execution: 'inline',
     concurrency: 1,
-    warmUp: null,
+    measured: null,
     version: 'unversioned',
     signature: 'onnx …',
     runsAloneBecause: plan?.runsAloneBecause ?? null,
     inputBytes: null,
     memoryBytes: 41 << 20,
     sample: null,
-    batcher: { maxRows: 256 },
+    size: fixedBatchSize(256),
     ...loaded,
   };
   const entry = { name: 'm', path: 'm.onnx', backend: 'onnx' };
   const source = { name: 'm', backend: 'onnx', path: '/models/m.onnx', isInConfig, entry } as const;
-  return reportOf(source, served, { execution, inlineLimitMs: 2 }, batching, null);
+  return reportOf(source, served, { execution, inlineLimitMs: 2, maxBatchSize }, batching, null);
 }
 
 const textOf = (of: Case): string => formatInspected([report(of)]);
@@ -236,8 +244,8 @@ describe('what inspect prints', () => {
   });
 
   it('is where it would run and why, and which settings would change what', () => {
-    const warmUp = { oneMs: 0.1, maxRows: 256, fullMs: 5.3 };
-    const loaded = { execution: 'thread', concurrency: 1, warmUp } as const;
+    const measured = { oneMs: 0.1, fullRows: 256, fullMs: 5.3, because: 'maxBatchSize' };
+    const loaded = { execution: 'thread', concurrency: 1, measured } as const;
     const batching = speeds([1, 0.1], [8, 0.2], [64, 1.3], [128, 2.6], [256, 5.3]);
     const slow = report({ plan: rowPlan, loaded, batching });
     const text = formatInspected([slow]);
@@ -249,10 +257,10 @@ describe('what inspect prints', () => {
     expect(text.replace(/\s+/g, ' ')).to.include(
       '"maxBatchSize": 64: a run of 64 takes 1.3 ms; one of 256 gives no more rows/s, and takes 5.3 ms; with',
     );
-    expect(textOf({ plan: rowPlan, execution: 'inline', loaded: { warmUp } })).to.include(
+    expect(textOf({ plan: rowPlan, execution: 'inline', loaded: { measured } })).to.include(
       'It would run inline, on the event loop of each worker, as execution says; a run of 256 took 5.3 ms',
     );
-    const seconds = { ...loaded, warmUp: { ...warmUp, fullMs: 2100 } };
+    const seconds = { ...loaded, measured: { ...measured, fullMs: 2100 } };
     expect(report({ plan: rowPlan, loaded: seconds }).advice, 'not on the event loop').to.deep.equal([]);
     expect(textOf({ plan: null })).to.include('there is no sample to measure it with');
     expect(
@@ -285,7 +293,7 @@ describe('what inspect prints', () => {
     const json = JSON.parse(JSON.stringify(report({ plan: tokensPlan, loaded: { sample: Buffer.alloc(40) } })));
     expect(json).to.have.all.keys(
       ...['name', 'backend', 'path', 'isInConfig', 'version', 'signature', 'plan', 'runsAloneBecause', 'maxRows'],
-      ...['payload', 'reply', 'execution', 'memoryBytes', 'batching', 'advice', 'entry'],
+      ...['batchSize', 'payload', 'reply', 'execution', 'memoryBytes', 'batching', 'advice', 'entry'],
     );
     expect(json.payload).to.deep.equal({
       bytes: null,
