@@ -22,6 +22,8 @@ export interface ServedVersion {
   readonly execution: readonly string[];
   /** Requests that may share a run. */
   readonly max_rows: number;
+  /** Why not more. */
+  readonly max_rows_because: readonly string[];
   /** Why each request gets a run of its own; null when requests may share one. */
   readonly runs_alone_because: string | null;
   /** Its backend, inputs and outputs, as text; null when its node has not told yet. */
@@ -68,7 +70,7 @@ export function servedModels({ nodes, workers }: Publishing): ServedModels {
   const told = new Map(nodes.map((node) => [node.run, node]));
   const found = new Map<string, Map<string, Gathered>>();
   for (const { run, node, gauges } of workers) {
-    for (const [name, { version, execution, maxRows }] of Object.entries(gauges.models)) {
+    for (const [name, { version, execution, maxRows, maxRowsBecause }] of Object.entries(gauges.models)) {
       const published = told.get(run)?.models?.[name];
       const model = published?.version === version ? published : null;
       const signature = model === null ? null : (told.get(run)?.signatures?.[name] ?? null);
@@ -81,6 +83,7 @@ export function servedModels({ nodes, workers }: Publishing): ServedModels {
       entry.executions.add(execution);
       entry.workers++;
       entry.maxRows = Math.min(entry.maxRows, maxRows ?? 0); // versions before 0.2 do not say
+      if (maxRowsBecause !== undefined) entry.maxRowsBecause.add(maxRowsBecause);
     }
   }
   const models = [...found].map(([name, versions]) => ({ name, served: [...versions.values()].map(served) }));
@@ -95,6 +98,7 @@ interface Gathered {
   readonly executions: Set<string>;
   workers: number;
   maxRows: number;
+  readonly maxRowsBecause: Set<string>;
 }
 
 const gathered = (version: string, signature: string | null, model: PublishedModel | null): Gathered => ({
@@ -105,6 +109,7 @@ const gathered = (version: string, signature: string | null, model: PublishedMod
   executions: new Set(),
   workers: 0,
   maxRows: Number.POSITIVE_INFINITY,
+  maxRowsBecause: new Set(),
 });
 
 /** A node's model is looked at once for each of its workers. */
@@ -117,13 +122,23 @@ function keyOf(version: string, signature: string | null, model: PublishedModel 
   return `${version} ${signature} ${text}`;
 }
 
-function served({ version, signature, model, nodes, executions, workers, maxRows }: Gathered): ServedVersion {
+function served({
+  version,
+  signature,
+  model,
+  nodes,
+  executions,
+  workers,
+  maxRows,
+  maxRowsBecause,
+}: Gathered): ServedVersion {
   return {
     version,
     nodes: [...nodes].sort(),
     workers,
     execution: [...executions].sort(),
     max_rows: maxRows,
+    max_rows_because: [...maxRowsBecause].sort(),
     runs_alone_because: model?.runsAloneBecause ?? null,
     signature,
     plan: planOf(model?.plan ?? null),

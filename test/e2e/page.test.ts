@@ -323,7 +323,14 @@ describe('the live page', function () {
     const publish = async (version: string, models: Readonly<Record<string, ModelPlan | null>>): Promise<void> => {
       sequence++;
       const record = workerRecord({ node: 'n1', sequence });
-      const gauges = { version, execution: 'inline', queued: 0, maxRows: 256, hungThreads: 0 } as const;
+      const gauges = {
+        version,
+        execution: 'inline',
+        queued: 0,
+        maxRows: 256,
+        maxRowsBecause: 'auto takes no more',
+        hungThreads: 0,
+      } as const;
       const loaded = Object.fromEntries(Object.keys(models).map((name) => [name, gauges]));
       const counted = Object.fromEntries(Object.keys(models).map((name) => [name, noModelCounts()]));
       const updates = [
@@ -345,7 +352,7 @@ describe('the live page', function () {
       const vad = await plan('vad').innerText();
       expect(vad)
         .to.match(/^Plan of version 3, on n1\n/)
-        .and.include('Up to 256 requests share a run.');
+        .and.include('Up to 256 requests share a run (auto takes no more).');
       expect(vad).to.match(/input\tstate\tfloat32\t\[2,batch,128\]\t\[2,1,128\]\taxis 1/);
       expect(vad).to.match(/input\tsr\tint64\t\[\]\t\[\]\tconstant/);
       expect(await plan('finder').innerText()).to.include(

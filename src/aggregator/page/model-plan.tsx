@@ -20,16 +20,14 @@ export function ModelPlan({ name }: { readonly name: string }) {
 }
 
 function VersionPlan({ model, served }: { readonly model: string; readonly served: ServedVersion }) {
-  const { version, nodes, plan, runs_alone_because: because, max_rows } = served;
+  const { version, nodes, plan, runs_alone_because: because } = served;
   const title = `${version === 'unversioned' ? 'Plan' : `Plan of version ${version}`}, on ${nodesText(nodes)}`;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: who has no mouse scrolls a wide plan with the keyboard
     <section class="plan" tabIndex={0} aria-label={`${title}, of ${model}`}>
       <h3>{title}</h3>
       <p class={because === null ? 'plan-text' : 'plan-text alone'}>
-        {because === null
-          ? `Up to ${max_rows} requests share a run.`
-          : `Each request gets a run of its own: ${because}.`}
+        {because === null ? sharingText(served) : `Each request gets a run of its own: ${because}.`}
       </p>
       {plan === null ? (
         <p class="plan-text">{unknownText(served)}</p>
@@ -48,6 +46,12 @@ function VersionPlan({ model, served }: { readonly model: string; readonly serve
       )}
     </section>
   );
+}
+
+function sharingText({ max_rows: most, max_rows_because: why }: ServedVersion): string {
+  const reasons = why.filter((reason) => reason !== 'maxBatchSize').join('; ');
+  const size = most === 1 ? 'Requests may share a run, and have one each now' : `Up to ${most} requests share a run`;
+  return `${size}${reasons === '' ? '' : ` (${reasons})`}.`;
 }
 
 const unknownText = ({ signature }: ServedVersion): string =>

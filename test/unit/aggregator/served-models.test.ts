@@ -25,7 +25,14 @@ function worker(name: string, slot: number, models: Readonly<Record<string, stri
   const record = workerRecord({ node: name, run: `run of ${name}`, slot, incarnation: slot + 1 });
   const gauges = Object.entries(models).map(([model, version]) => [
     model,
-    { version, execution: 'inline', queued: 0, maxRows: 256, hungThreads: 0 } as const,
+    {
+      version,
+      execution: 'inline',
+      queued: 0,
+      maxRows: 256,
+      maxRowsBecause: 'auto takes no more',
+      hungThreads: 0,
+    } as const,
   ]);
   return { ...record, gauges: { ...record.gauges, models: Object.fromEntries(gauges) } };
 }
@@ -51,6 +58,7 @@ describe('GET /api/models', () => {
       workers: 4,
       execution: ['inline'],
       max_rows: 256,
+      max_rows_because: ['auto takes no more'],
       runs_alone_because: null,
       signature: 'onnx …',
     });
