@@ -1,38 +1,48 @@
-// The rows that wait for a model, in batches: the open one takes the next row; those that are closed wait for their run,
-// the oldest first. A row that could only be answered after its deadline, or whose client has gone, never costs a run.
-// What was queued for a model that was replaced since is run by that model.
+// The rows that wait for a model. As long as they are few, all clients share batches: the open one takes the next row;
+// those that are closed wait for their run, the oldest first. What comes when more waits than is quickly done is put in
+// a line, in which clients take turns (line.ts): so one with thousands of requests does not make the others late.
+//
+//   row ─▶ few wait?  ─ yes ─▶ open ─▶ closed ─▶ closed ─┐
+//              └─ no, or the line is not empty ─▶ line ──┴▶ run
+//
+// A row that could only be answered after its deadline, or whose client has gone, never costs a run. What was queued
+// for a model that was replaced since is run by that model.
 
 import { Batch, type BatchEntry } from './batch.js';
 import type { Lease } from './lease.js';
+import { Line } from './line.js';
+import { longestHoldMs } from './outcome.js';
+import type { CloseReason, Queued } from './queued.js';
 import { SpareMemory } from './spare-memory.js';
 
-/** Why a batch was closed. */
-export type CloseReason = 'full' | 'turn' | 'delay' | 'drain';
-
-/** A batch on its way to its run. */
-export interface Queued {
-  readonly batch: Batch;
-  readonly lease: Lease;
-  readonly closedBy: CloseReason;
-}
-
 export interface QueueLimits {
+  /** Rows that may wait for the model. */
+  readonly maxQueue: number;
   /** How long an open batch waits for more rows; 0: until the end of the event-loop turn. */
   readonly maxQueueDelayMs: number;
   /** The longest time from a request's arrival to its reply, beyond which it is not worth a run; 0: no limit. */
   readonly deadlineMs: number;
 }
 
+/** A batch has turns of up to so many clients; fewer if it is quick, since each client's replies are sent by themselves. */
+const turnsABatch = 8;
+const leastTurnMs = 0.1;
+
 export class BatchQueue {
   /** Rows that wait. */
   rows = 0;
+  /** As long as fewer wait, a row joins the batches that all share; 0 while there is a line. */
+  sharedRows = 0;
   /** The most rows of the batch that takes the next row. */
   openRows: number;
   /** Whether nothing waits for more rows. */
   isDraining = false;
   readonly #limits: QueueLimits;
   readonly #onDelayOver: () => void;
+  /** The most rows of a turn. */
+  #turnRows = 1;
   readonly #closed: Queued[] = [];
+  readonly #line = new Line();
   readonly #memory = new SpareMemory();
   #lease: Lease;
   #open: Batch;
@@ -47,6 +57,7 @@ export class BatchQueue {
     this.#onDelayOver = onDelayOver;
     this.#open = new Batch(lease.model.inputBytes);
     this.openRows = lease.size.rows;
+    this.update();
   }
 
   /** Of the model that gets the next row. */
@@ -59,14 +70,36 @@ export class BatchQueue {
     if (this.#open.rows > 0) this.#closed.push(this.#close('drain'));
     this.#lease = lease;
     this.#open = new Batch(lease.model.inputBytes);
+    this.update();
   }
 
-  /** The batch that takes the next row: it counts as waiting from here on. */
+  /** Takes note of what is known of the model, and of the line: to be called after each run. */
+  update(): void {
+    const { rows, cost } = this.#lease.size;
+    const ms = cost.msOf(rows);
+    const quick = ms > 0 ? Math.max(rows, Math.floor((rows * longestHoldMs) / ms)) : rows;
+    const turns = ms > 0 ? Math.min(turnsABatch, Math.max(1, Math.floor(ms / leastTurnMs))) : turnsABatch;
+    this.#turnRows = Math.max(1, Math.floor(rows / turns));
+    this.sharedRows = this.#line.isEmpty ? Math.min(quick, this.#limits.maxQueue) : 0;
+  }
+
+  /** The batch that takes the next row, if fewer than `sharedRows` wait: it counts as waiting from here on. */
   openBatch(): Batch {
     if (this.#open.rows >= this.openRows) this.#closed.push(this.#close('full'));
     if (this.#open.rows === 0) this.openRows = this.#lease.size.rows;
     this.rows++;
     return this.#open;
+  }
+
+  /** The batch that takes the next row of a client in its turn; null when the queue is full. */
+  takeTurn(client: object): Batch | null {
+    if (this.rows >= this.#limits.maxQueue) return null;
+    const batch =
+      this.#line.join(client, this.#lease) ??
+      this.#line.begin(client, this.#lease, this.#turnRows, this.#memory.take());
+    this.rows++;
+    this.sharedRows = 0;
+    return batch;
   }
 
   /** Has the open batch, which gets its first row, wait for more. */
@@ -91,16 +124,22 @@ export class BatchQueue {
   take(now: number): Queued | null {
     for (;;) {
       const queued = this.#nextDue();
-      if (queued === null) return null;
-      const batch = this.#withoutStale(queued, now);
-      if (batch.rows === 0) queued.lease.release();
+      if (queued === null) break;
+      const live = this.#withoutStale(queued, now);
+      if (live.rows === 0) queued.lease.release();
       else {
+        const { lease } = queued;
+        const { rows: maxRows } = lease.size;
+        const batch = this.#isTurn(queued) && live.rows < maxRows ? this.#inRoom(live, lease) : live;
         batch.isTaken = true;
-        this.#fill(batch, queued.lease, now);
+        this.#fill(batch, lease, now);
         this.rows -= batch.rows;
-        return batch === queued.batch ? queued : { ...queued, batch };
+        if (this.sharedRows === 0) this.update();
+        return { batch, lease, closedBy: batch.rows >= maxRows ? 'full' : queued.closedBy };
       }
     }
+    if (this.sharedRows === 0) this.update();
+    return null;
   }
 
   /** The batch has been run: its memory may hold another. */
@@ -128,8 +167,25 @@ export class BatchQueue {
       this.#withoutStale(queued, now);
       queued.lease.release();
     }
+    for (const turn of this.#line.takeOlder(arrivedBefore)) {
+      this.#withoutStale(turn, now);
+      turn.lease.release();
+    }
+    this.update();
     this.watchDeadlines();
   };
+
+  /** The rows of a turn in a batch that has room for those of others. */
+  #inRoom(turn: Batch, { model }: Lease): Batch {
+    const batch = new Batch(model.inputBytes, this.#memory.take());
+    batch.absorb(turn, turn.rows);
+    this.#memory.keep(turn.memory);
+    return batch;
+  }
+
+  #isTurn({ batch }: Queued): boolean {
+    return batch.place !== null;
+  }
 
   /** Fills a batch that has lost rows with those of the next ones: overload must not make batches smaller. */
   #fill(batch: Batch, lease: Lease, now: number): void {
@@ -138,10 +194,13 @@ export class BatchQueue {
       const next = this.#nextDue();
       if (next === null) return;
       if (next.lease !== lease) {
+        next.batch.isTaken = false;
+        next.batch.place = null;
         this.#closed.unshift(next);
         return;
       }
       const rest = batch.absorb(this.#withoutStale(next, now), maxRows);
+      if (this.#isTurn(next)) this.#memory.keep(next.batch.memory);
       if (rest === null) lease.release();
       else {
         this.#closed.unshift({ ...next, batch: rest });
@@ -155,13 +214,13 @@ export class BatchQueue {
     const queued = this.#closed.shift();
     if (queued !== undefined) return queued;
     const reason = this.#reasonToClose();
-    return reason === null ? null : this.#close(reason);
+    return reason === null ? this.#line.take() : this.#close(reason);
   }
 
   #reasonToClose(): CloseReason | null {
     const { rows } = this.#open;
     if (rows === 0) return null;
-    if (rows >= this.openRows) return 'full';
+    if (rows >= this.openRows || !this.#line.isEmpty) return 'full';
     if (this.isDraining) return 'drain';
     if (this.#limits.maxQueueDelayMs === 0) return 'turn';
     return this.#isDelayOver ? 'delay' : null;

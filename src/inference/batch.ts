@@ -53,6 +53,8 @@ export class Batch implements RowSource {
   outcome: BatchOutcome | null = null;
   /** Whether it has left the queue. */
   isTaken = false;
+  /** Where its rows are counted while they wait, if it is the turn of a client. */
+  place: { left(rows: number): void } | null = null;
   /** The earliest arrival among its rows. */
   oldestAt = Number.POSITIVE_INFINITY;
   /** The latest arrival; entries are added in the order of their arrival. */
@@ -60,6 +62,7 @@ export class Batch implements RowSource {
   #entries: BatchEntry[] = [];
   /** Null until an entry is cancelled: in most batches none is. */
   #cancelled: Set<BatchEntry> | null = null;
+  #cancelledRows = 0;
   readonly #rowBytes: number | null;
   readonly #rows: Rows;
 
@@ -120,6 +123,13 @@ export class Batch implements RowSource {
   cancel(entry: BatchEntry): void {
     this.#cancelled ??= new Set();
     this.#cancelled.add(entry);
+    this.#cancelledRows += entry.rows;
+    this.place?.left(entry.rows);
+  }
+
+  /** Rows whose clients have not gone. */
+  get liveRows(): number {
+    return this.rows - this.#cancelledRows;
   }
 
   get hasCancelled(): boolean {
@@ -160,11 +170,7 @@ export class Batch implements RowSource {
   #move(entry: BatchEntry, batch: Batch): void {
     const first = batch.rows;
     batch.enter(entry);
-    for (let i = entry.first; i < entry.first + entry.rows; i++) {
-      const payload = this.payload(i);
-      batch.add(payload, 0, payload.length);
-    }
-    batch.retain();
+    batch.#rows.append(this.#rows, entry.first, entry.rows);
     entry.moved(batch, first);
   }
 }

@@ -11,16 +11,15 @@
 import { soon } from '../soon.js';
 import { toError } from '../thrown.js';
 import type { Batch, BatchEntry, BatchOutcome, Replies } from './batch.js';
-import { BatchQueue, type CloseReason, type Queued, type QueueLimits } from './batch-queue.js';
+import { BatchQueue, type QueueLimits } from './batch-queue.js';
 import type { BatchSize } from './batch-size.js';
 import { Lease } from './lease.js';
 import type { Model } from './model.js';
 import { bytesOfReply, checked, longestHoldMs } from './outcome.js';
+import type { CloseReason, Queued } from './queued.js';
 import { isWorthRetrying, retryRows } from './retry.js';
 
 export interface BatcherLimits extends QueueLimits {
-  /** Rows that may wait for the model. */
-  readonly maxQueue: number;
   /** Whether a failed batch is run again row by row, once, so that a bad row fails alone. */
   readonly retryRows: boolean;
 }
@@ -94,14 +93,26 @@ export class Batcher {
     this.#hasOtherSources = hasOtherSources;
   }
 
-  /** The batch that takes the next row, or null when the queue is full and the row must be refused. */
-  openBatch(): Batch | null {
+  /**
+   * The batch that takes the next row, or null when the queue is full and the row must be refused.
+   * @param client whose row it is: when much waits, clients take turns
+   */
+  openBatch(client: object): Batch | null {
     const queue = this.#queue;
-    if (queue.rows >= this.#limits.maxQueue) return null;
+    if (queue.rows >= queue.sharedRows) return this.#takeTurn(client);
     const open = queue.openBatch();
     if (open.rows === 0) this.#begun(queue.openRows === 1);
     else if (open.rows + 1 === queue.openRows) this.#schedule();
     return open;
+  }
+
+  #takeTurn(client: object): Batch | null {
+    const batch = this.#queue.takeTurn(client);
+    if (batch?.rows === 0) {
+      this.#schedule();
+      if (this.#running > 0) this.#queue.watchDeadlines();
+    }
+    return batch;
   }
 
   /** Drops an entry of `batch` whose client has gone, and frees its place in the queue. */
@@ -211,6 +222,7 @@ export class Batcher {
   ): void {
     const runMs = performance.now() - startedAt;
     if (outcome.kind !== 'failed' && retriedRows === null) lease.size.ran(batch.rows, runMs);
+    this.#queue.update();
     this.#replyBytes = bytesOfReply(outcome) ?? this.#replyBytes;
     if (!lease.model.mayReplyWithInput) this.#queue.reuse(batch);
     lease.release();

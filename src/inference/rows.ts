@@ -11,6 +11,8 @@ export interface Rows {
   add(source: Buffer, start: number, end: number): void;
   /** Copies what was added, where that is still to be done: its source may change from then on. */
   retain(): void;
+  /** Adds rows [first, first + count) of others of the same kind, which are retained, in one copy. */
+  append(others: Rows, first: number, count: number): void;
   /** Row `i` as a view, no copy. */
   payload(i: number): Buffer;
   /** Copies bytes [from, from + length) of row `i` to `target` at `at`. */
@@ -64,6 +66,14 @@ class EvenRows implements Rows {
   }
 
   retain(): void {}
+
+  append({ memory }: Rows, first: number, count: number): void {
+    const at = this.size;
+    const length = at + count * this.#rowBytes;
+    if (length > this.#memory.length) this.#memory = grown(this.#memory, at, length);
+    memory.copy(this.#memory, at, first * this.#rowBytes, (first + count) * this.#rowBytes);
+    this.count += count;
+  }
 
   payload(i: number): Buffer {
     const begin = this.#begin(i);
@@ -136,6 +146,18 @@ class MixedRows implements Rows {
     this.#size = length;
     this.#source = noMemory;
     this.#from = this.#to = 0;
+  }
+
+  append(others: MixedRows, first: number, count: number): void {
+    this.retain();
+    const from = others.#begin(first);
+    const to = others.#bounds[2 * (first + count) - 1] as number;
+    const length = this.#size + to - from;
+    if (length > this.#memory.length) this.#memory = grown(this.#memory, this.#size, length);
+    others.#memory.copy(this.#memory, this.#size, from, to);
+    const shift = this.#size - from;
+    for (let i = 2 * first; i < 2 * (first + count); i++) this.#bounds.push((others.#bounds[i] as number) + shift);
+    this.#size = length;
   }
 
   payload(i: number): Buffer {

@@ -2,19 +2,23 @@
 
 import type { Memory } from './rows.js';
 
-/** How much is kept: a few small pieces, or a large one. */
-const most = 4;
+/** How much is kept: many small pieces, or a large one. */
+const most = 64;
 const mostBytes = 16 << 20;
 
 export class SpareMemory {
   readonly #pieces: Memory[] = [];
+  #bytes = 0;
 
   take(): Memory | undefined {
-    return this.#pieces.pop();
+    const memory = this.#pieces.pop();
+    if (memory !== undefined) this.#bytes -= memory.length;
+    return memory;
   }
 
   keep(memory: Memory): void {
-    const kept = this.#pieces.reduce((sum, { length }) => sum + length, memory.length);
-    if (kept <= mostBytes && this.#pieces.length < most) this.#pieces.push(memory);
+    if (this.#pieces.length === most || this.#bytes + memory.length > mostBytes) return;
+    this.#pieces.push(memory);
+    this.#bytes += memory.length;
   }
 }

@@ -106,7 +106,7 @@ export class ModelEndpoint {
       const { source, start, end } = payloads;
       const length = end - start;
       const target = batcher.admits(source, start, end)
-        ? (batcher.openBatch() ?? 'refusedQueueFull')
+        ? (batcher.openBatch(requests) ?? 'refusedQueueFull')
         : 'refusedBadInput';
       if (group === null || group.target !== target) {
         group?.retain();

@@ -2,9 +2,9 @@
 
 import type { WorkerConfig } from '../config/slices.js';
 import { messageOf, OperatorError } from '../errors.js';
-import type { CloseReason } from '../inference/batch-queue.js';
 import type { BatchObserver, FinishedBatch } from '../inference/batcher.js';
 import { reportOf, shareOf } from '../inference/model-report.js';
+import type { CloseReason } from '../inference/queued.js';
 import { ServedModel, type ServingEvents, type ServingSettings } from '../inference/served-model.js';
 import type { ModelReports, ModelVersions, ReloadResult, ReloadResults } from '../ipc/messages.js';
 import type { ModelCounter, ModelRecorder, Recorder } from '../metrics/recorder.js';

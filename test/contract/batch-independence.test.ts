@@ -214,7 +214,7 @@ async function answers(served: ServedModel, rows: readonly Buffer[]): Promise<re
   const replies = rows.map(
     (row) =>
       new Promise<Float32Array | null>((resolve) => {
-        const batch = served.batcher.openBatch();
+        const batch = served.batcher.openBatch(served);
         if (batch === null) throw new Error('the queue is full');
         const entry = {
           arrivedAt: performance.now(),

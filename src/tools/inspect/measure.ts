@@ -85,7 +85,7 @@ export class BatchRunner {
       const late = () => reject(new Error('its run takes longer than its deadline'));
       let batch: Batch | null = null;
       for (let i = 0; i < rows; i++) {
-        batch = batcher.openBatch();
+        batch = batcher.openBatch(this);
         if (batch === null) return reject(new Error('its queue is full'));
         if (i === 0) batch.enter(entryOf(rows, resolve, late));
         batch.add(payload, 0, payload.length);

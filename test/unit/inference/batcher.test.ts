@@ -111,7 +111,7 @@ function textOf(outcome: BatchOutcome, row: number): string {
 }
 
 function ask(batcher: Batcher, text: string): Asker {
-  const batch = batcher.openBatch();
+  const batch = batcher.openBatch(batcher);
   if (batch === null) throw new Error('the queue is full');
   return new Asker(batch, text);
 }
@@ -186,7 +186,7 @@ describe('the batcher', () => {
   it('refuses a row when the queue is full, and takes rows again afterwards', async () => {
     const batcher = batcherOf(new Recorded(), limits);
     const asked = askAll(batcher, 'abcdefghij');
-    expect(batcher.openBatch()).to.equal(null);
+    expect(batcher.openBatch(batcher)).to.equal(null);
     await asked;
     expect(await ask(batcher, 'x').reply).to.equal('x');
   });
@@ -197,7 +197,7 @@ describe('the batcher', () => {
     const first = ask(batcher, 'a').reply;
     await turn();
     const gone = [...'bcdefghijk'].map((text) => ask(batcher, text));
-    expect(batcher.openBatch()).to.equal(null);
+    expect(batcher.openBatch(batcher)).to.equal(null);
     for (const asker of gone.slice(0, -1)) batcher.cancel(asker.batch, asker);
     expect(batcher.queuedRows).to.equal(1);
     const last = ask(batcher, 'l').reply;
@@ -292,6 +292,20 @@ describe('the batcher: waiting for fuller batches', () => {
     const batcher = batcherOf(new Recorded(), { ...patient, maxQueueDelayMs: 60_000 }, (f) => void seen.push(f));
     await askAll(batcher, 'abcd');
     expect(seen.map(({ closedBy }) => closedBy)).to.deep.equal(['full']);
+  });
+
+  it('is passed by nobody who comes later, when more than a batch waits', async () => {
+    const model = Recorded.held();
+    const batcher = batcherOf(model, { ...patient, maxQueueDelayMs: 60_000 });
+    const first = askAll(batcher, 'abcd');
+    await turn();
+    const gone = ask(batcher, 'x');
+    const others = askAll(batcher, 'efgh');
+    batcher.cancel(gone.batch, gone);
+    const last = askAll(batcher, 'ijk');
+    for (const run of [0, 1, 2]) await model.release(run);
+    await Promise.all([first, others, last]);
+    expect(model.calls).to.deep.equal(['abcd', 'efgh', 'ijk']);
   });
 
   it('does not wait when it drains', async () => {
@@ -497,6 +511,26 @@ describe('the batcher: one model after another', () => {
     await Promise.all([second, third, swapped]);
     expect(old.calls).to.deep.equal(['a', 'b']);
     expect(young.calls).to.deep.equal(['c']);
+  });
+
+  it('runs all that was queued for the old one on the old one, when clients take turns', async () => {
+    const old = Recorded.held();
+    const young = Recorded.held();
+    const batcher = batcherOf(old, limits);
+    const first = ask(batcher, 'a').reply;
+    await turn();
+    const queued = askAll(batcher, 'bcdefg');
+    const swapped = batcher.swap(young, fixedBatchSize(4));
+    const gone = ask(batcher, 'x');
+    const later = askAll(batcher, 'hi');
+    batcher.cancel(gone.batch, gone);
+    for (const run of [0, 1, 2]) await old.release(run);
+    await Promise.all([first, queued, swapped]);
+    await young.release(0);
+    await later;
+    expect(old.calls).to.deep.equal(['a', 'bcde', 'fg']);
+    expect(young.calls).to.deep.equal(['hi']);
+    expect(batcher.queuedRows).to.equal(0);
   });
 
   it('waits for nobody when the old one is idle', async () => {

@@ -37,7 +37,38 @@ const chunksOf = (payload: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Buffer[][]> =
     { maxLength: 8 },
   );
 
+const evenChunks = fc
+  .integer({ min: 1, max: 40 })
+  .chain((size) => chunksOf(fc.uint8Array({ minLength: size, maxLength: size })));
+
 describe('the rows of a batch', () => {
+  it('of any size, and of one size, stay as they were when they go on in another batch', () => {
+    for (const [isEven, any] of [
+      [false, chunksOf(fc.uint8Array({ maxLength: 200 }))],
+      [true, evenChunks],
+    ] as const)
+      fc.assert(
+        fc.property(any, any, fc.nat({ max: 8 }), fc.nat(), fc.nat(), (own, others, gap, a, b) => {
+          const size = own.flat()[0]?.length ?? 1;
+          const fits = (payloads: readonly Buffer[]) => payloads.filter(({ length }) => !isEven || length === size);
+          const [to, from] = [own, others].map((chunks) => {
+            const rows = createRows(isEven ? size : null, Buffer.allocUnsafeSlow(a % 300));
+            addAll(rows, chunks.map(fits), gap);
+            return rows;
+          }) as [Rows, Rows];
+          const moved = fits(others.flat());
+          const first = a % Math.max(1, moved.length);
+          const count = Math.min(moved.length - first, 1 + (b % 8));
+          if (count > 0) to.append(from, first, count);
+          addAll(to, own.map(fits), gap);
+          expectRows(
+            to,
+            [own, [moved.slice(first, first + count)], own].flatMap((chunks) => fits(chunks.flat())),
+          );
+        }),
+      );
+  });
+
   it('of any size stay as they were when the chunks they came in are used again', () => {
     fc.assert(
       fc.property(
@@ -56,18 +87,13 @@ describe('the rows of a batch', () => {
 
   it('of one size stay as they were, and lie side by side from the first byte of a buffer of their own', () => {
     fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 40 }).chain((size) => chunksOf(fc.uint8Array({ minLength: size, maxLength: size }))),
-        fc.nat({ max: 8 }),
-        fc.nat({ max: 500 }),
-        (chunks, gap, reserved) => {
-          const payloads = chunks.flat();
-          const rows = createRows(payloads[0]?.length ?? 1, Buffer.allocUnsafeSlow(reserved));
-          addAll(rows, chunks, gap);
-          expectRows(rows, payloads);
-          expect(Buffer.from(rows.packed as ArrayBuffer, 0, rows.size)).to.deep.equal(Buffer.concat(payloads));
-        },
-      ),
+      fc.property(evenChunks, fc.nat({ max: 8 }), fc.nat({ max: 500 }), (chunks, gap, reserved) => {
+        const payloads = chunks.flat();
+        const rows = createRows(payloads[0]?.length ?? 1, Buffer.allocUnsafeSlow(reserved));
+        addAll(rows, chunks, gap);
+        expectRows(rows, payloads);
+        expect(Buffer.from(rows.packed as ArrayBuffer, 0, rows.size)).to.deep.equal(Buffer.concat(payloads));
+      }),
     );
   });
 });

@@ -318,7 +318,7 @@ describe('a new version of a model', () => {
      });`;
   const ask = async (): Promise<string> => {
     const { batcher } = served as ServedModel;
-    const batch = batcher.openBatch();
+    const batch = batcher.openBatch(served as ServedModel);
     if (batch === null) return 'refused';
     const settled = new Promise<void>((resolve) => {
       batch.enter({
