@@ -86,8 +86,14 @@ export const threats = [
   {
     threat: 'more requests than a model can serve',
     keys: ['models[].maxQueue', 'models[].deadlineMs'],
-    counter: 'mltcp_requests_expired_total',
+    counter: 'mltcp_requests_refused_total',
     test: 'of three times what a model can serve: each request has its answer, in time, and memory stays',
+  },
+  {
+    threat: 'one client that keeps a model busy with thousands of requests',
+    keys: ['server.maxInFlightPerConnection'],
+    counter: 'mltcp_model_predicted_wait_seconds',
+    test: 'wait for one that sends much no longer than for a turn of it: a light client is run within the bound',
   },
   {
     threat: 'a process that may open no more files',

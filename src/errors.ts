@@ -63,6 +63,14 @@ export const clientErrors = {
     retry: 'yes, after a pause that grows',
     counter: 'refusedQueueFull',
   },
+  OVERLOADED: {
+    meaning: 'so much waits for the model already that the request would not be answered within `deadlineMs`',
+    answer: 'empty frame',
+    http: 503,
+    grpc: 'UNAVAILABLE',
+    retry: 'yes, after a pause that grows',
+    counter: 'refusedOverloaded',
+  },
   DEADLINE_EXCEEDED: {
     meaning: 'the request waited so long that it could not be answered within `deadlineMs` of its model',
     answer: 'empty frame',

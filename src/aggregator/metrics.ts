@@ -98,6 +98,8 @@ export interface ModelMetrics extends LatencyWindowsMs {
   readonly lost: number;
   /** Requests that are queued for it now. */
   readonly queued: number;
+  /** How long a request of a client that has none in flight would wait for its run, where that is longest. */
+  readonly predicted_wait_ms: number;
   /** From a request's last byte to the run of its batch. */
   readonly queue_ms: LatencyMs;
   /** One call of the model. */

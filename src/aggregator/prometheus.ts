@@ -103,6 +103,12 @@ export const familySources: readonly FamilySource[] = [
     samples: perModel(({ queued }) => queued),
   },
   {
+    name: 'mltcp_model_predicted_wait_seconds',
+    type: 'gauge',
+    help: 'How long a request of a client that has none in flight would wait for its run, in the worker where that is longest. Near deadlineMs: requests are about to be refused as overloaded.',
+    samples: perModel(({ predicted_wait_ms }) => predicted_wait_ms / 1000),
+  },
+  {
     name: 'mltcp_model_info',
     type: 'gauge',
     help: 'Which version workers serve, and where it runs. Two versions for long: a reload failed on some workers.',

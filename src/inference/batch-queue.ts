@@ -27,11 +27,17 @@ export interface QueueLimits {
 /** A batch has turns of up to so many clients; fewer if it is quick, since each client's replies are sent by themselves. */
 const turnsABatch = 8;
 const leastTurnMs = 0.1;
+/**
+ * The part of the deadline that is kept for the way to the client: less when a run begins than when a request is admitted,
+ * since one that has waited a little longer than predicted is still worth a run.
+ */
+const wayBack = 1 / 40;
+const wayBackAtFirst = 1 / 20;
 
 export class BatchQueue {
   /** Rows that wait. */
   rows = 0;
-  /** As long as fewer wait, a row joins the batches that all share; 0 while there is a line. */
+  /** As long as fewer wait, a row joins the batches that all share, and is in time. */
   sharedRows = 0;
   /** The most rows of the batch that takes the next row. */
   openRows: number;
@@ -39,6 +45,8 @@ export class BatchQueue {
   isDraining = false;
   readonly #limits: QueueLimits;
   readonly #onDelayOver: () => void;
+  /** As many rows may wait in the batches that all share. */
+  #quickRows = 1;
   /** The most rows of a turn. */
   #turnRows = 1;
   readonly #closed: Queued[] = [];
@@ -77,10 +85,15 @@ export class BatchQueue {
   update(): void {
     const { rows, cost } = this.#lease.size;
     const ms = cost.msOf(rows);
-    const quick = ms > 0 ? Math.max(rows, Math.floor((rows * longestHoldMs) / ms)) : rows;
+    const { maxQueue, deadlineMs } = this.#limits;
+    this.#quickRows = Math.min(maxQueue, ms > 0 ? Math.max(rows, Math.floor((rows * longestHoldMs) / ms)) : rows);
     const turns = ms > 0 ? Math.min(turnsABatch, Math.max(1, Math.floor(ms / leastTurnMs))) : turnsABatch;
     this.#turnRows = Math.max(1, Math.floor(rows / turns));
-    this.sharedRows = this.#line.isEmpty ? Math.min(quick, this.#limits.maxQueue) : 0;
+    // Behind a run under way and all that is shared, a request is in time, or each is looked at.
+    const isInTime =
+      deadlineMs === 0 ||
+      ms + Math.max(ms, longestHoldMs) + this.#neededMs(this.#lease, rows, wayBackAtFirst) < deadlineMs;
+    this.sharedRows = this.#line.isEmpty && isInTime ? this.#quickRows : 0;
   }
 
   /** The batch that takes the next row, if fewer than `sharedRows` wait: it counts as waiting from here on. */
@@ -91,15 +104,39 @@ export class BatchQueue {
     return this.#open;
   }
 
-  /** The batch that takes the next row of a client in its turn; null when the queue is full. */
-  takeTurn(client: object): Batch | null {
-    if (this.rows >= this.#limits.maxQueue) return null;
-    const batch =
-      this.#line.join(client, this.#lease) ??
-      this.#line.begin(client, this.#lease, this.#turnRows, this.#memory.take());
+  /** Whether a row joins the batches that all share. */
+  get isShared(): boolean {
+    return this.#line.isEmpty && this.rows < this.#quickRows;
+  }
+
+  /** The batch that takes the next row of a client in the turn that it has in the line already; null when it has none. */
+  joinTurn(client: object): Batch | null {
+    const batch = this.#line.isEmpty ? null : this.#line.join(client, this.#lease);
+    if (batch !== null) this.rows++;
+    return batch;
+  }
+
+  /**
+   * The batch that takes the next row of a client, as its next turn.
+   * @param before the rows that go before it: with a deadline, a turn ends where a run does, so that all of it waits as
+   *   long as its first row
+   */
+  beginTurn(client: object, before: number): Batch {
     this.rows++;
     this.sharedRows = 0;
-    return batch;
+    const { rows } = this.#lease.size;
+    const maxRows = this.#limits.deadlineMs === 0 ? this.#turnRows : Math.min(this.#turnRows, rows - (before % rows));
+    return this.#line.begin(client, this.#lease, maxRows, this.#memory.take());
+  }
+
+  /** Rows that go before the next turn of a client. */
+  rowsBefore(client: object): number {
+    return this.rows - this.#line.rows + this.#line.rowsBefore(client);
+  }
+
+  /** Milliseconds that must be left of the deadline of the next row when its run begins. */
+  get neededMs(): number {
+    return this.#neededMs(this.#lease, this.rows + 1, wayBackAtFirst);
   }
 
   /** Has the open batch, which gets its first row, wait for more. */
@@ -129,10 +166,11 @@ export class BatchQueue {
       if (live.rows === 0) queued.lease.release();
       else {
         const { lease } = queued;
-        const { rows: maxRows } = lease.size;
-        const batch = this.#isTurn(queued) && live.rows < maxRows ? this.#inRoom(live, lease) : live;
+        const maxRows = this.#maxRows(lease, live, now);
+        const isCopied = live.rows > maxRows || (this.#isTurn(queued) && live.rows < maxRows);
+        const batch = isCopied ? this.#inRoom(queued, live, maxRows) : live;
         batch.isTaken = true;
-        this.#fill(batch, lease, now);
+        this.#fill(batch, lease, maxRows, now);
         this.rows -= batch.rows;
         if (this.sharedRows === 0) this.update();
         return { batch, lease, closedBy: batch.rows >= maxRows ? 'full' : queued.closedBy };
@@ -175,11 +213,28 @@ export class BatchQueue {
     this.watchDeadlines();
   };
 
-  /** The rows of a turn in a batch that has room for those of others. */
-  #inRoom(turn: Batch, { model }: Lease): Batch {
-    const batch = new Batch(model.inputBytes, this.#memory.take());
-    batch.absorb(turn, turn.rows);
-    this.#memory.keep(turn.memory);
+  /**
+   * As many as the size of a batch allows; fewer if only those are likely to be answered in time, since runs have become
+   * slower. Where not even one is, all are tried: smaller runs would serve fewer and be late too.
+   */
+  #maxRows({ size }: Lease, { oldestAt }: Batch, now: number): number {
+    const { deadlineMs } = this.#limits;
+    if (deadlineMs === 0) return size.rows;
+    const leftMs = oldestAt + deadlineMs - now - deadlineMs * wayBack;
+    const within = size.cost.rowsWithin(leftMs);
+    return within < 1 ? size.rows : Math.min(size.rows, within);
+  }
+
+  /** The first of these rows in a batch that has room for those of others; the rest is next. */
+  #inRoom(queued: Queued, live: Batch, maxRows: number): Batch {
+    const { lease } = queued;
+    const batch = new Batch(lease.model.inputBytes, this.#memory.take());
+    const rest = batch.absorb(live, maxRows);
+    if (rest !== null) {
+      lease.take();
+      this.#closed.unshift({ ...queued, batch: rest });
+    }
+    this.#memory.keep(live.memory);
     return batch;
   }
 
@@ -188,8 +243,7 @@ export class BatchQueue {
   }
 
   /** Fills a batch that has lost rows with those of the next ones: overload must not make batches smaller. */
-  #fill(batch: Batch, lease: Lease, now: number): void {
-    const maxRows = lease.size.rows;
+  #fill(batch: Batch, lease: Lease, maxRows: number, now: number): void {
     while (batch.rows < maxRows) {
       const next = this.#nextDue();
       if (next === null) return;
@@ -252,10 +306,15 @@ export class BatchQueue {
    * A request that arrived before this time would be answered too late: the run and the way to the client take time. A
    * fresh request is tried, however slow the last runs were.
    */
-  #arrivedTooEarly({ size }: Lease, now: number): number {
+  #arrivedTooEarly(lease: Lease, now: number): number {
     const { deadlineMs } = this.#limits;
     if (deadlineMs === 0) return Number.NEGATIVE_INFINITY;
-    const runMs = size.cost.highMsOf(Math.min(this.rows, size.rows));
-    return now - deadlineMs + Math.min(runMs + deadlineMs / 20, deadlineMs / 2);
+    return now - deadlineMs + this.#neededMs(lease, this.rows, wayBack);
+  }
+
+  /** Milliseconds that a run takes behind which so many rows wait, and the way to the client. */
+  #neededMs({ size }: Lease, rows: number, share: number): number {
+    const { deadlineMs } = this.#limits;
+    return Math.min(size.cost.highMsOf(Math.min(rows, size.rows)) + deadlineMs * share, deadlineMs / 2);
   }
 }

@@ -22,6 +22,8 @@ export interface BatchEntry {
   readonly rows: number;
   /** Index of its first row. */
   readonly first: number;
+  /** Keeps its first `rows` rows; returns an entry of the others, to be answered right after it. */
+  split(rows: number): BatchEntry;
   /** Its rows are at `first` of `batch` now. */
   moved(batch: Batch, first: number): void;
   /** The batch has its outcome. */
@@ -151,12 +153,14 @@ export class Batch implements RowSource {
     return { batch, expired };
   }
 
-  /** Takes entries of `other` in order while there is room for them; returns the rest, or null when none is left. */
+  /** Takes rows of `other` in order until it has `maxRows`; returns the rest, or null when none is left. */
   absorb(other: Batch, maxRows: number): Batch | null {
     const rest = new Batch(this.#rowBytes);
     for (const entry of other.#entries) {
-      const fits = rest.rows === 0 && this.rows + entry.rows <= maxRows;
-      other.#move(entry, fits ? this : rest);
+      const room = maxRows - this.rows;
+      const beyond = room > 0 && entry.rows > room ? entry.split(room) : null;
+      other.#move(entry, room > 0 ? this : rest);
+      if (beyond !== null) other.#move(beyond, rest);
     }
     return rest.rows > 0 ? rest : null;
   }

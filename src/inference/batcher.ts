@@ -15,6 +15,7 @@ import { BatchQueue, type QueueLimits } from './batch-queue.js';
 import type { BatchSize } from './batch-size.js';
 import { Lease } from './lease.js';
 import type { Model } from './model.js';
+import { Occupancy } from './occupancy.js';
 import { bytesOfReply, checked, longestHoldMs } from './outcome.js';
 import type { CloseReason, Queued } from './queued.js';
 import { isWorthRetrying, retryRows } from './retry.js';
@@ -23,6 +24,17 @@ export interface BatcherLimits extends QueueLimits {
   /** Whether a failed batch is run again row by row, once, so that a bad row fails alone. */
   readonly retryRows: boolean;
 }
+
+/** Why a row may not wait for the model. */
+export interface QueueRefusal {
+  /** `full`: as many wait as may; `overloaded`: it would not be answered by its deadline. */
+  readonly reason: 'full' | 'overloaded';
+  /** When it is likely that a row may wait again, in milliseconds from then. */
+  readonly retryAfterMs: number;
+}
+
+/** A client that has no rows. */
+const nobody = {};
 
 export interface FinishedBatch {
   readonly batch: Batch;
@@ -46,7 +58,8 @@ export class Batcher {
   readonly #observe: BatchObserver;
   readonly #queue: BatchQueue;
   #replyBytes = 0;
-  #running = 0;
+  readonly #occupancy = new Occupancy();
+  #refusal: QueueRefusal = { reason: 'full', retryAfterMs: 0 };
   #isScheduled = false;
   #hasOtherSources = true;
   /** When the event loop last ran other work. */
@@ -93,26 +106,74 @@ export class Batcher {
     this.#hasOtherSources = hasOtherSources;
   }
 
+  /** Why the last row was refused, and when it would not be. */
+  get refusal(): QueueRefusal {
+    return this.#refusal;
+  }
+
+  /** How long the row of a client that has none in the queue would wait for its run, in milliseconds. */
+  get predictedWaitMs(): number {
+    return this.#waitMs(this.#queue.rowsBefore(nobody));
+  }
+
   /**
-   * The batch that takes the next row, or null when the queue is full and the row must be refused.
+   * The batch that takes the next row; null when it must be refused: see `refusal`.
    * @param client whose row it is: when much waits, clients take turns
    */
   openBatch(client: object): Batch | null {
+    return this.#queue.rows >= this.#queue.sharedRows ? this.#openBehind(client) : this.#openShared();
+  }
+
+  #openShared(): Batch {
     const queue = this.#queue;
-    if (queue.rows >= queue.sharedRows) return this.#takeTurn(client);
     const open = queue.openBatch();
     if (open.rows === 0) this.#begun(queue.openRows === 1);
     else if (open.rows + 1 === queue.openRows) this.#schedule();
     return open;
   }
 
-  #takeTurn(client: object): Batch | null {
-    const batch = this.#queue.takeTurn(client);
-    if (batch?.rows === 0) {
-      this.#schedule();
-      if (this.#running > 0) this.#queue.watchDeadlines();
+  /** Behind what waits already, a row may be too late, or one too many. */
+  #openBehind(client: object): Batch | null {
+    const queue = this.#queue;
+    if (queue.rows >= this.#limits.maxQueue) {
+      this.#refusal = { reason: 'full', retryAfterMs: this.#waitMs(0) };
+      return null;
     }
-    return batch;
+    // The rows of a turn that has begun are taken with it.
+    const joined = queue.joinTurn(client);
+    if (joined !== null) return joined;
+    const before = queue.rowsBefore(client);
+    const lateMs = this.#lateMs(before);
+    if (lateMs > 0) {
+      this.#refusal = { reason: 'overloaded', retryAfterMs: lateMs };
+      return null;
+    }
+    if (queue.isShared) return this.#openShared();
+    const turn = queue.beginTurn(client, before);
+    this.#schedule();
+    if (this.#occupancy.runs > 0) queue.watchDeadlines();
+    return turn;
+  }
+
+  /**
+   * By how many milliseconds a row behind so many is likely to miss its deadline; negative when it does not. An idle
+   * model takes any, so that a wrong prediction is put right.
+   */
+  #lateMs(before: number): number {
+    const queue = this.#queue;
+    const { deadlineMs } = this.#limits;
+    const isIdle = queue.rows === 0 && this.#occupancy.runs < queue.lease.model.concurrency;
+    if (deadlineMs === 0 || isIdle) return Number.NEGATIVE_INFINITY;
+    return this.#waitMs(before) + queue.neededMs - deadlineMs;
+  }
+
+  /** How long a row behind so many is likely to wait for its run, in milliseconds. */
+  #waitMs(before: number): number {
+    const { model, size } = this.#queue.lease;
+    const { concurrency } = model;
+    const runs = Math.floor(before / size.rows);
+    const busyMs = this.#occupancy.busyMs(concurrency, performance.now(), runs % concurrency);
+    return busyMs + Math.floor(runs / concurrency) * size.cost.msOf(size.rows);
   }
 
   /** Drops an entry of `batch` whose client has gone, and frees its place in the queue. */
@@ -139,7 +200,7 @@ export class Batcher {
     if (this.#limits.maxQueueDelayMs === 0 || this.#queue.isDraining || isFull)
       this.#schedule(this.#hasOtherSources ? setImmediate : soon);
     else this.#queue.startDelay();
-    if (this.#running > 0) this.#queue.watchDeadlines();
+    if (this.#occupancy.runs > 0) this.#queue.watchDeadlines();
   }
 
   /** @param when at the end of the event-loop turn; or of the current callback, which the pump must not use */
@@ -161,7 +222,7 @@ export class Batcher {
    */
   #pump(now = performance.now()): void {
     const queue = this.#queue;
-    while (this.#running < queue.lease.model.concurrency) {
+    while (this.#occupancy.runs < queue.lease.model.concurrency) {
       if (queue.rows > 0 && now - this.#turnBegan > longestHoldMs) {
         this.#schedule();
         return;
@@ -189,7 +250,7 @@ export class Batcher {
     const { batch, lease } = queued;
     let outcome: BatchOutcome;
     let retriedRows: number | null = null;
-    this.#running++;
+    const run = this.#occupancy.begin(lease.size.cost, batch.rows, startedAt);
     this.#queue.watchDeadlines();
     try {
       outcome = checked(batch, await replies);
@@ -201,7 +262,7 @@ export class Batcher {
       retriedRows = retried.runs;
       outcome = retried.outcome;
     }
-    this.#running--;
+    this.#occupancy.end(run);
     this.#finish(queued, startedAt, outcome, retriedRows);
     // The replies leave first: the next run may block this thread.
     queueMicrotask(() => this.#pump());

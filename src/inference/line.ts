@@ -14,6 +14,7 @@ import type { Queued } from './queued.js';
 import type { Memory } from './rows.js';
 
 interface Round {
+  readonly line: { rows: number };
   readonly number: number;
   readonly turns: Turn[];
   /** Index of its next turn. */
@@ -43,10 +44,13 @@ class Turn implements Queued {
   /** Rows of it wait no longer. */
   left(rows: number): void {
     this.round.rows -= rows;
+    this.round.line.rows -= rows;
   }
 }
 
 export class Line {
+  /** Rows that wait. */
+  rows = 0;
   /** Turns that wait. */
   #waiting = 0;
   /** The one that is being served, and those after it. */
@@ -65,6 +69,7 @@ export class Line {
     if (last === undefined || last.lease !== lease || last.batch.isTaken || last.batch.rows >= last.maxRows)
       return null;
     last.round.rows++;
+    this.rows++;
     return last.batch;
   }
 
@@ -75,12 +80,14 @@ export class Line {
    */
   begin(client: object, lease: Lease, maxRows: number, memory?: Memory): Batch {
     const at = this.#nextRound(client);
-    if (at === this.#rounds.length) this.#rounds.push({ number: ++this.#lastNumber, turns: [], next: 0, rows: 0 });
+    if (at === this.#rounds.length)
+      this.#rounds.push({ line: this, number: ++this.#lastNumber, turns: [], next: 0, rows: 0 });
     const round = this.#rounds[at] as Round;
     const turn = new Turn(client, lease, round, maxRows, memory);
     lease.take();
     round.turns.push(turn);
     round.rows++;
+    this.rows++;
     this.#last.set(client, turn);
     this.#waiting++;
     return turn.batch;

@@ -22,7 +22,7 @@ export const counterFamilies = {
   },
   mltcp_requests_refused_total: {
     group: 'requests',
-    help: 'Requests refused before the model saw them. bad_input, payload_too_large: a client sends what the model does not take. queue_full: more arrives than is served; add workers or machines.',
+    help: 'Requests refused before the model saw them. bad_input, payload_too_large: a client sends what the model does not take. queue_full, overloaded: more arrives than is served, and the queue is full or too long for the deadline; add workers or machines.',
   },
   mltcp_requests_expired_total: {
     group: 'requests',
@@ -163,6 +163,8 @@ const table = {
   failed: { scope: 'model', family: 'mltcp_requests_failed_total', outcome: 'error' },
   refusedBadInput: { ...requestsRefused, labels: { reason: 'bad_input' } },
   refusedQueueFull: { ...requestsRefused, labels: { reason: 'queue_full' } },
+  /** It could not have been answered by its deadline. */
+  refusedOverloaded: { ...requestsRefused, labels: { reason: 'overloaded' } },
   refusedPayloadTooLarge: { ...requestsRefused, labels: { reason: 'payload_too_large' } },
   expired: { scope: 'model', family: 'mltcp_requests_expired_total', outcome: 'error' },
   abandoned: { scope: 'model', family: 'mltcp_requests_abandoned_total', outcome: 'abandoned' },

@@ -39,6 +39,8 @@ export interface ModelGauges {
   readonly version: string;
   readonly execution: 'inline' | 'thread';
   readonly queued: number;
+  /** How long a request of a client that has none in flight would wait for its run. */
+  readonly predictedWaitMs: number;
   /** The most requests in one call of the model. */
   readonly maxRows: number;
   /** Why not more; absent before 0.3. */

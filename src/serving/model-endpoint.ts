@@ -9,7 +9,7 @@
 // A protocol calls `connect` once for each client, `submit` with what it has read, and closes what `connect` returned
 // when the client is gone.
 
-import type { Batcher } from '../inference/batcher.js';
+import type { Batcher, QueueRefusal } from '../inference/batcher.js';
 import type { ModelRecorder, WorkerCounter } from '../metrics/recorder.js';
 import type { MemoryBudget } from './memory-budget.js';
 import type { ReplyFlush } from './reply-flush.js';
@@ -43,6 +43,10 @@ export type SubmitStop = Extract<WorkerCounter, 'pausedByInFlight' | 'pausedByMe
 const maxRequestsATurn = 256;
 /** The same in bytes of requests and of their replies. */
 const maxBytesATurn = 32 * 1024;
+
+const refusals = { full: 'refusedQueueFull', overloaded: 'refusedOverloaded' } as const satisfies Readonly<
+  Record<QueueRefusal['reason'], RequestRefusal>
+>;
 
 export interface ModelEndpointOptions {
   readonly batcher: Batcher;
@@ -106,11 +110,13 @@ export class ModelEndpoint {
       const { source, start, end } = payloads;
       const length = end - start;
       const target = batcher.admits(source, start, end)
-        ? (batcher.openBatch(requests) ?? 'refusedQueueFull')
+        ? (batcher.openBatch(requests) ?? refusals[batcher.refusal.reason])
         : 'refusedBadInput';
       if (group === null || group.target !== target) {
         group?.retain();
         group = requests.begin(target, arrivedAt);
+        if (typeof target === 'string' && target !== 'refusedBadInput')
+          group.retryAfterMs = batcher.refusal.retryAfterMs;
       }
       if (typeof target !== 'string') {
         target.add(source, start, end);

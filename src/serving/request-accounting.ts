@@ -6,7 +6,7 @@ import type { Batch } from '../inference/batch.js';
 import type { Holder } from './memory-budget.js';
 import type { ModelEndpoint } from './model-endpoint.js';
 import type { Sender } from './reply-flush.js';
-import { RequestGroup, type RequestRefusal } from './request-group.js';
+import { type GroupOwner, RequestGroup, type RequestRefusal } from './request-group.js';
 
 /** A protocol's side of a client. */
 export interface RequestClient extends Holder {
@@ -22,7 +22,7 @@ export interface RequestClient extends Holder {
   onAnswered(): void;
 }
 
-export class RequestAccounting implements Sender {
+export class RequestAccounting implements Sender, GroupOwner {
   readonly #endpoint: ModelEndpoint;
   readonly #client: RequestClient;
   #pending: RequestGroup[] = [];
@@ -63,7 +63,7 @@ export class RequestAccounting implements Sender {
 
   /** Begins the group that the next requests join; the endpoint fills it. */
   begin(target: Batch | RequestRefusal, arrivedAt: number): RequestGroup {
-    const group = new RequestGroup(target, arrivedAt, this.#onSettled);
+    const group = new RequestGroup(target, arrivedAt, this);
     // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
     if (this.#pending.length > 0) this.#pending.push(group);
     else this.#pending = [group];
@@ -138,11 +138,15 @@ export class RequestAccounting implements Sender {
   }
 
   /** The model has answered, or a deadline has passed, for one of the groups. */
-  readonly #onSettled = (): void => {
+  groupSettled(): void {
     if (this.#isClosed) return;
     this.answer();
     this.#client.onAnswered();
-  };
+  }
+
+  groupSplit(group: RequestGroup, rest: RequestGroup): void {
+    this.#pending.splice(this.#pending.indexOf(group) + 1, 0, rest);
+  }
 
   #count({ target, requests, failed, bytes, arrivedAt }: RequestGroup, now: number): void {
     const { recorder } = this.#endpoint;

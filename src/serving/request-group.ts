@@ -8,6 +8,14 @@ import type { ModelCounter } from '../metrics/recorder.js';
 /** Why requests have no outcome of the model, as the name of their counter. */
 export type RequestRefusal = Extract<ModelCounter, `refused${string}` | 'expired'>;
 
+/** Whose requests they are. */
+export interface GroupOwner {
+  /** The replies of a group that waited for a batch can be encoded. */
+  groupSettled(): void;
+  /** A part of the requests of `group` is a group of its own now, right after it. */
+  groupSplit(group: RequestGroup, rest: RequestGroup): void;
+}
+
 export class RequestGroup implements BatchEntry {
   requests = 0;
   /** Rows that its requests have in the batch. */
@@ -18,17 +26,18 @@ export class RequestGroup implements BatchEntry {
    * Requests that the model failed on, or whose replies the protocol cannot encode; set when the replies are encoded.
    */
   failed = 0;
+  /** When requests that were refused for now are likely to be served; 0 when nothing is known. */
+  retryAfterMs = 0;
   readonly arrivedAt: number;
-  readonly #onSettled: () => void;
+  readonly #owner: GroupOwner;
   #target: Batch | RequestRefusal;
   #first: number;
 
-  /** @param onSettled called when the replies of a group that waited for a batch can be encoded */
-  constructor(target: Batch | RequestRefusal, arrivedAt: number, onSettled: () => void) {
+  constructor(target: Batch | RequestRefusal, arrivedAt: number, owner: GroupOwner) {
     this.#target = target;
     this.#first = typeof target === 'string' ? 0 : target.rows;
     this.arrivedAt = arrivedAt;
-    this.#onSettled = onSettled;
+    this.#owner = owner;
   }
 
   /** The batch that holds its rows, or why there is none: then each request is refused. */
@@ -68,6 +77,17 @@ export class RequestGroup implements BatchEntry {
     if (typeof this.#target !== 'string') this.#target.retain();
   }
 
+  split(rows: number): RequestGroup {
+    const rest = new RequestGroup(this.#target, this.arrivedAt, this.#owner);
+    rest.#first = this.#first + rows;
+    rest.rows = rest.requests = this.rows - rows;
+    rest.bytes = Math.floor((this.bytes * rest.rows) / this.rows);
+    this.rows = this.requests = rows;
+    this.bytes -= rest.bytes;
+    this.#owner.groupSplit(this, rest);
+    return rest;
+  }
+
   moved(batch: Batch, first: number): void {
     this.#target = batch;
     this.#first = first;
@@ -75,10 +95,10 @@ export class RequestGroup implements BatchEntry {
 
   expired(): void {
     this.#target = 'expired';
-    this.#onSettled();
+    this.#owner.groupSettled();
   }
 
   settled(): void {
-    this.#onSettled();
+    this.#owner.groupSettled();
   }
 }

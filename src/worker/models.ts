@@ -85,6 +85,7 @@ export class WorkerModels {
           version,
           execution,
           queued: batcher.queuedRows,
+          predictedWaitMs: batcher.predictedWaitMs,
           maxRows: size.rows,
           maxRowsBecause: size.reason,
           runMs: rounded(size.cost.perRunMs),

@@ -221,6 +221,7 @@ async function answers(served: ServedModel, rows: readonly Buffer[]): Promise<re
           requests: 1,
           rows: 1,
           first: batch.rows,
+          split: () => expect.fail('it has one row'),
           moved: () => {},
           settled: () => resolve(replyIn(batch, entry.first)),
           expired: () => resolve(null),

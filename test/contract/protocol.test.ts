@@ -4,6 +4,7 @@ import { type AddressInfo, createConnection, createServer, type Server, type Soc
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { BatchCost } from '#src/inference/batch-cost.js';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { BufferPool } from '#src/protocol/buffer-pool.js';
@@ -203,11 +204,20 @@ class Rig {
       failed,
       refusedBadInput,
       refusedQueueFull,
+      refusedOverloaded,
       refusedPayloadTooLarge,
       expired,
       abandoned,
     } = this.counts;
-    const over = answered + failed + refusedBadInput + refusedQueueFull + refusedPayloadTooLarge + expired + abandoned;
+    const over =
+      answered +
+      failed +
+      refusedBadInput +
+      refusedQueueFull +
+      refusedOverloaded +
+      refusedPayloadTooLarge +
+      expired +
+      abandoned;
     return received - over - [...this.connections].reduce((sum, { inFlight }) => sum + inFlight, 0);
   }
 
@@ -305,6 +315,22 @@ function keepsTheContract(protocol: Protocol): void {
       expect(await second.replied(2)).to.deep.equal(['', '']);
       expect(rig.counts).to.include({ expired: 2, answered: 0 });
       expect(rig.model.runs).to.equal(1);
+    });
+
+    it('refuses at once what could not be answered by its deadline, and nothing when it is idle', async () => {
+      const rig = await open({ deadlineMs: 60_000, cost: new BatchCost([{ rows: 1, ms: 50_000 }]) });
+      rig.model.shut();
+      const first = rig.client();
+      first.send('x');
+      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      const second = rig.client();
+      second.send('a', 'b');
+      expect(await second.replied(2)).to.deep.equal(['', '']);
+      expect(rig.counts).to.include({ refusedOverloaded: 2, answered: 0 });
+      rig.model.open();
+      expect(await first.replied(1)).to.deep.equal(['X']);
+      second.send('c');
+      expect(await second.replied(3)).to.deep.equal(['', '', 'C']);
     });
 
     it('takes no more requests than may be in flight, and the rest when replies have left', async () => {

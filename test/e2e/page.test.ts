@@ -327,6 +327,7 @@ describe('the live page', function () {
         version,
         execution: 'inline',
         queued: 0,
+        predictedWaitMs: 0,
         maxRows: 256,
         maxRowsBecause: 'auto takes no more',
         hungThreads: 0,

@@ -225,7 +225,7 @@ describe('the server', () => {
       const death = await server.event('worker died');
       expect(death.connectionsLost).to.equal(1);
       const { faulty } = (death.lastSeen as Pick<WorkerGauges, 'models'>).models;
-      const known = { version: 'unversioned', execution: 'inline', queued: 0, hungThreads: 0 };
+      const known = { version: 'unversioned', execution: 'inline', queued: 0, predictedWaitMs: 0, hungThreads: 0 };
       expect(faulty).to.include(known);
       expect(faulty?.memoryBytes).to.be.a('number');
       expect(server.output).to.match(said);

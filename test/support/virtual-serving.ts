@@ -170,6 +170,7 @@ export class VirtualClient implements RequestClient {
       for (let i = 0; i < group.requests; i++) {
         const fate = this.fates[this.#ended++] as Fate;
         const reply = group.reply(i);
+        fate.retryAfterMs = group.retryAfterMs;
         if (typeof group.target === 'string') fate.outcome = group.target as Fate['outcome'];
         else if (reply === null) fate.outcome = 'failed';
         else {

@@ -87,7 +87,7 @@ export class BatchRunner {
       for (let i = 0; i < rows; i++) {
         batch = batcher.openBatch(this);
         if (batch === null) return reject(new Error('its queue is full'));
-        if (i === 0) batch.enter(entryOf(rows, resolve, late));
+        if (i === 0) batch.enter(new Sample(rows, resolve, late));
         batch.add(payload, 0, payload.length);
       }
       batch?.retain();
@@ -100,12 +100,33 @@ export class BatchRunner {
   }
 }
 
-const entryOf = (rows: number, settled: () => void, expired: () => void): BatchEntry => ({
-  arrivedAt: performance.now(),
-  requests: rows,
-  rows,
-  first: 0,
-  moved: () => {},
-  settled,
-  expired,
-});
+/** The requests of a run; told when all of them have an outcome. */
+class Sample implements BatchEntry {
+  readonly arrivedAt = performance.now();
+  first = 0;
+  rows: number;
+  settled: () => void;
+  readonly expired: () => void;
+
+  constructor(rows: number, settled: () => void, expired: () => void) {
+    this.rows = rows;
+    this.settled = settled;
+    this.expired = expired;
+  }
+
+  get requests(): number {
+    return this.rows;
+  }
+
+  moved(_: Batch, first: number): void {
+    this.first = first;
+  }
+
+  split(rows: number): Sample {
+    const rest = new Sample(this.rows - rows, this.settled, this.expired);
+    rest.first = this.first + rows;
+    this.rows = rows;
+    this.settled = () => {};
+    return rest;
+  }
+}

@@ -87,7 +87,7 @@ function figures(metrics: Metrics): readonly string[] {
 
 function models({ models: all }: Metrics): readonly string[] {
   return table(
-    ['model', 'version', 'runs', 'requests/s', 'rows a batch', 'queued', 'run p99', 'failed', 'lost'],
+    ['model', 'version', 'runs', 'requests/s', 'rows a batch', 'queued', 'wait', 'run p99', 'failed', 'lost'],
     all.map((model) => [
       model.name,
       model.versions.join(','),
@@ -95,6 +95,7 @@ function models({ models: all }: Metrics): readonly string[] {
       count(model.rps),
       count(model.rows_per_batch),
       count(model.queued),
+      duration(model.predicted_wait_ms),
       duration(model.run_ms.p99),
       count(model.failed),
       count(model.lost),

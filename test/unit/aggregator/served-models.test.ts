@@ -29,6 +29,7 @@ function worker(name: string, slot: number, models: Readonly<Record<string, stri
       version,
       execution: 'inline',
       queued: 0,
+      predictedWaitMs: 0,
       maxRows: 256,
       maxRowsBecause: 'auto takes no more',
       hungThreads: 0,

@@ -89,6 +89,10 @@ class Asker implements BatchEntry {
     this.rows = 1;
   }
 
+  split(): never {
+    return expect.fail('it has one row');
+  }
+
   moved(batch: Batch, first: number): void {
     this.batch = batch;
     this.first = first;

@@ -326,6 +326,7 @@ describe('a new version of a model', () => {
         requests: 1,
         rows: 1,
         first: 0,
+        split: () => expect.fail('it has one row'),
         moved: () => {},
         settled: resolve,
         expired: () => {},

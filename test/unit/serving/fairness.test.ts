@@ -48,10 +48,7 @@ async function served(
 
 /** Milliseconds until `rows` that go before a request have been taken, and the request with them. */
 function boundMs({ rows, perRunMs, perRowMs }: VirtualOptions, before: number): number {
-  const fullMs = perRunMs + perRowMs * rows;
-  // Turns are moved whole, so a batch may lack almost one.
-  const least = rows - Math.max(1, Math.floor(rows / 8)) + 1;
-  return fullMs * (1 + Math.ceil(before / least)) + 1e-6;
+  return (perRunMs + perRowMs * rows) * (1 + Math.ceil(before / rows)) + 1e-6;
 }
 
 describe('requests of many clients', () => {
@@ -67,7 +64,7 @@ describe('requests of many clients', () => {
         expect(server.runs.every(({ length }) => length <= options.rows)).to.equal(true);
         expect(server.batcher.queuedRows).to.equal(0);
       }),
-      { numRuns: 60 },
+      { numRuns: 25 },
     );
   });
 
@@ -75,7 +72,7 @@ describe('requests of many clients', () => {
     await fc.assert(
       fc.asyncProperty(
         costs,
-        bursts(3, 3000),
+        bursts(3, 1000),
         fc.array(fc.nat({ max: 400 }), { maxLength: 6 }),
         async (options, all, at) => {
           const lights: Fate[] = [];
@@ -95,7 +92,7 @@ describe('requests of many clients', () => {
             expect((startedAt as number) - arrivedAt).to.be.at.most(boundMs(options, shared + others));
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 25 },
     );
   });
 
@@ -104,7 +101,7 @@ describe('requests of many clients', () => {
       fc.asyncProperty(costs, fc.integer({ min: 1, max: 30 }), async (options, clients) => {
         // Nobody has the line for himself: the greedy one is served too, though others never stop asking.
         let asked = 0;
-        const server = await served(options, [{ atMs: 1, client: 0, requests: 2000 }], (virtual) => {
+        const server = await served(options, [{ atMs: 1, client: 0, requests: 800 }], (virtual) => {
           for (let i = 0; i < clients; i++) {
             const client = virtual.client();
             client.onEnd = () => {
@@ -124,9 +121,9 @@ describe('requests of many clients', () => {
           options.rows,
           (2 * options.rows) / (options.perRunMs + options.perRowMs * options.rows),
         );
-        expect(share).to.be.at.most(clients * (2000 / turn + 2) + shared);
+        expect(share).to.be.at.most(clients * (800 / turn + 2) + shared);
       }),
-      { numRuns: 25 },
+      { numRuns: 10 },
     );
   });
 
@@ -153,12 +150,13 @@ describe('requests of many clients', () => {
                 expect(startedAt).to.be.at.most(closedAt.get(i) ?? Number.POSITIVE_INFINITY);
                 expect(startedAt - arrivedAt).to.be.at.most(deadlineMs);
               }
-              if (!closedAt.has(i)) expect(outcome).to.equal(runs === 1 ? 'answered' : 'expired');
+              if (!closedAt.has(i))
+                expect(outcome).to.be.oneOf(runs === 1 ? ['answered'] : ['expired', 'refusedOverloaded']);
             }
           expect(server.batcher.queuedRows).to.equal(0);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 25 },
     );
   });
 });
