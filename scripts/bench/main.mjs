@@ -30,6 +30,7 @@ const { barChart } = await import('./chart.mjs');
 const { coldStart } = await import('./cold-start.mjs');
 const { writeMlp } = await import('./mlp.mjs');
 const { cluster } = await import('./cluster.mjs');
+const { fairness } = await import('./fairness.mjs');
 const { floods } = await import('./floods.mjs');
 const { loading } = await import('./loading.mjs');
 const { overload } = await import('./overload.mjs');
@@ -71,11 +72,12 @@ async function measure(folder) {
   const crossing = await step('crossings to a thread', () => crossings(effort));
   const loads = await step('loading', () => loading(folder, model, effort));
   const over = await step('overload', () => overload(folder, effort));
+  const fair = await step('a client beside a pipeline', () => fairness(folder, effort));
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
   const rolling = await step('rolling reloads', () => reload(folder, effort));
   const flooded = await step('floods', () => floods(effort));
   const starts = await step('starts', () => coldStart(folder, model, { rounds: 2 * effort.rounds + 1 }));
-  return { bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded, starts };
+  return { bare, ratios, sizes, beside, crossing, loads, over, fair, many, rolling, flooded, starts };
 }
 
 const milliseconds = ({ p50Ms, p99Ms }) => `${number(p50Ms)} / ${number(p99Ms)} ms`;
@@ -111,7 +113,7 @@ function bareTable(measured) {
 const processor = `${availableParallelism()} × ${cpus()[0]?.model.trim()}`;
 const conditions = 'clients and servers on the same cores, two workers; connections × requests in flight on each.';
 
-function report({ bare, ratios, sizes, beside, crossing, loads, over, many, rolling, flooded, starts }) {
+function report({ bare, ratios, sizes, beside, crossing, loads, over, fair, many, rolling, flooded, starts }) {
   return [
     `Measured on ${processor}, Node ${process.versions.node}, ${conditions}`,
     ...(bare.length > 0 ? [bareTable(bare)] : []),
@@ -177,6 +179,15 @@ function report({ bare, ratios, sizes, beside, crossing, loads, over, many, roll
         ['p99 of what was served', `${number(over.p99Ms)} ms, with a deadline of ${over.deadlineMs} ms`],
         ['memory of the worker', `${number(Math.max(0, over.memoryGrowthMb))} MB more than before`],
       ],
+    ),
+    table(
+      ['one request at a time', 'alone: p50 / p99', 'beside a connection with 1,000 in flight', 'that is, in runs'],
+      fair.map(({ name, ms, alone, beside }) => [
+        `a model of ${name}`,
+        milliseconds(alone),
+        milliseconds(beside),
+        `${number(beside.p50Ms / ms)} / ${number(beside.p99Ms / ms)}`,
+      ]),
     ),
     table(
       [`one aggregator, ${many.workers} workers of 100 nodes that publish every ${many.intervalMs} ms`, ''],
