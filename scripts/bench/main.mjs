@@ -35,6 +35,7 @@ const { floods } = await import('./floods.mjs');
 const { loading } = await import('./loading.mjs');
 const { overload } = await import('./overload.mjs');
 const { reload } = await import('./reload.mjs');
+const { heavy } = await import('./heavy.mjs');
 const { stopAll } = await import('./programs.mjs');
 const { compileClient } = await import('./native-client.mjs');
 const { nodesOf } = await import('./node-versions.mjs');
@@ -73,11 +74,12 @@ async function measure(folder) {
   const loads = await step('loading', () => loading(folder, model, effort));
   const over = await step('overload', () => overload(folder, effort));
   const fair = await step('a client beside a pipeline', () => fairness(folder, effort));
+  const slow = await step('heavy models', () => heavy(folder, compileClient(folder), effort));
   const many = await step('a cluster of a thousand workers', () => cluster(folder));
   const rolling = await step('rolling reloads', () => reload(folder, effort));
   const flooded = await step('floods', () => floods(effort));
   const starts = await step('starts', () => coldStart(folder, model, { rounds: 2 * effort.rounds + 1 }));
-  return { bare, ratios, sizes, beside, crossing, loads, over, fair, many, rolling, flooded, starts };
+  return { bare, ratios, sizes, beside, crossing, loads, over, fair, slow, many, rolling, flooded, starts };
 }
 
 const milliseconds = ({ p50Ms, p99Ms }) => `${number(p50Ms)} / ${number(p99Ms)} ms`;
@@ -113,7 +115,7 @@ function bareTable(measured) {
 const processor = `${availableParallelism()} × ${cpus()[0]?.model.trim()}`;
 const conditions = 'clients and servers on the same cores, two workers; connections × requests in flight on each.';
 
-function report({ bare, ratios, sizes, beside, crossing, loads, over, fair, many, rolling, flooded, starts }) {
+function report({ bare, ratios, sizes, beside, crossing, loads, over, fair, slow, many, rolling, flooded, starts }) {
   return [
     `Measured on ${processor}, Node ${process.versions.node}, ${conditions}`,
     ...(bare.length > 0 ? [bareTable(bare)] : []),
@@ -187,6 +189,17 @@ function report({ bare, ratios, sizes, beside, crossing, loads, over, fair, many
         milliseconds(alone),
         milliseconds(beside),
         `${number(beside.p50Ms / ms)} / ${number(beside.p99Ms / ms)}`,
+      ]),
+    ),
+    table(
+      ['heavy models, connections', 'a run alone', 'bare threads', 'ours', 'ours / bare', 'p99 at half of that load'],
+      slow.map(({ name, connections, runMs, theirs, ours, ratio, paced }) => [
+        `${name}, ${connections}`,
+        `${number(runMs)} ms`,
+        `${number(theirs)} requests/s`,
+        `${number(ours)} requests/s`,
+        number(ratio),
+        paced === null ? '' : `${number(paced.p99Ms)} ms`,
       ]),
     ),
     table(

@@ -24,6 +24,9 @@ export function compileClient(folder) {
     /** Closed loop: `connections` × `depth` requests in flight, for `seconds`. */
     load: ({ port, connections, depth, payloadBytes, replyBytes, seconds }) =>
       run('load', port, connections, depth, payloadBytes, replyBytes, seconds),
+    /** The same, but looks at the size of each reply alone. */
+    loadSizes: ({ port, connections, depth, payloadBytes, replyBytes, seconds }) =>
+      run('load-sizes', port, connections, depth, payloadBytes, replyBytes, seconds),
     /** `atOnce` connections at a time, each served once and reset. */
     connect: ({ port, atOnce, payloadBytes, replyBytes, seconds }) =>
       run('connect', port, atOnce, payloadBytes, replyBytes, seconds),

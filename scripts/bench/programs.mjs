@@ -72,6 +72,9 @@ export const load = (settings) => client('./load.mjs', settings);
 /** Open loop: `rate` requests a second over `connections`, answered or not. */
 export const pacedLoad = (settings) => client('./paced-load.mjs', settings);
 
+/** ONNX Runtime alone: `threads` run batches of `rows`, for `seconds`. */
+export const bareThreads = (settings) => client('./bare-threads.mjs', settings);
+
 export async function metricsOf(server) {
   const response = await fetch(server.metricsUrl);
   return response.json();
