@@ -98,16 +98,26 @@ export function socketOn(handle: RawHandle): Socket {
     buffer: readBuffer,
     callback: (bytes: number): boolean => {
       socket.emit('data', readBuffer.subarray(0, bytes));
-      // There is more to read. Node would continue, up to 32 times; the rest waits for the next turn of the event loop.
-      if (bytes < readBuffer.length) return true;
+      // There is more to read. Node would continue, up to 32 times; the rest waits for the next turn of the event loop,
+      // unless it is the rest of one large request: a turn for each part would make that take longer for all.
+      if (bytes < fullRead || (socket as Expecting)[expected] >= fullRead) return true;
       setImmediate(readOn, socket);
       return false;
     },
   };
   const options = { handle, onread, allowHalfOpen: true, pauseOnCreate: true, readable: true, writable: true };
   const socket: Socket = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
+  (socket as Expecting)[expected] = 0;
   return socket;
 }
+
+/** Says how many more bytes of a request are to come: `socketOn` reads on at once when they are many. */
+export function expectBytes(stream: Duplex, bytes: number): void {
+  (stream as unknown as Expecting)[expected] = bytes;
+}
+
+const expected = Symbol('bytes of the request that is being received');
+type Expecting = Socket & { [expected]: number };
 
 /**
  * Makes the kernel ask whether the peer is still there after `delayMs` of silence, or never when it is 0, whatever
@@ -268,4 +278,5 @@ export function hearOfEnd(end: ChildProcess | NodeJS.Process): void {
 }
 
 /** The most that one read can bring, as in Node itself. */
-const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
+export const fullRead = 64 * 1024;
+const readBuffer = Buffer.allocUnsafeSlow(fullRead);

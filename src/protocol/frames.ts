@@ -119,6 +119,13 @@ export class FrameDecoder {
     return this.#partialLength > 0;
   }
 
+  /** How many bytes of the incomplete frame are still to come, as far as that is known; 0 where none is. */
+  get missingBytes(): number {
+    const header = this.#lengthFieldSize;
+    if (this.#partialLength < header) return 0;
+    return header + this.#readLength(this.#partial, 0) - this.#partialLength;
+  }
+
   /** How many buffered bytes have not been pulled yet. */
   get bufferedBytes(): number {
     return this.#partialLength + this.#chunk.length - this.#at;

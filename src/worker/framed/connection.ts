@@ -16,6 +16,7 @@
 import type { Duplex } from 'node:stream';
 import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { Recorder, WorkerCounter } from '../../metrics/recorder.js';
+import { expectBytes, fullRead } from '../../net/raw-handle.js';
 import type { BufferPool } from '../../protocol/buffer-pool.js';
 import { emptyFrame, type LengthFieldSize } from '../../protocol/frames.js';
 import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js';
@@ -254,6 +255,7 @@ export class Connection implements RequestClient {
     this.#reader.push(chunk, this.#activeAt);
     this.#advance();
     this.#reader.retain();
+    if (chunk.length >= fullRead) expectBytes(this.#socket, this.#reader.missingBytes);
   };
 
   readonly #onEnd = (): void => this.#finishInput('closedByClient');

@@ -65,6 +65,11 @@ export class RequestReader {
     return this.#decoder.bufferedBytes;
   }
 
+  /** Bytes of an incomplete frame that are still to come, as far as that is known. */
+  get missingBytes(): number {
+    return this.#decoder.missingBytes;
+  }
+
   get state(): ReaderState {
     return {
       unread: this.#decoder.unread(),
@@ -94,7 +99,8 @@ export class RequestReader {
     const before = this.#requests.inFlight;
     const end = this.#endpoint.submit(this.#requests, this.#decoder, this.#arrivedAt);
     this.#watchFrame(this.#requests.inFlight > before);
-    return end;
+    // A large request ends a turn; when nothing has come after it, there is nothing to wait with.
+    return end === 'turn' && this.#decoder.bufferedBytes === 0 ? 'incomplete' : end;
   }
 
   /** Counts a frame that was too large as a refused request. */
