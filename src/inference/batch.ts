@@ -11,6 +11,9 @@ export interface RowSource {
   copyRow(i: number, target: Uint8Array, at: number, from: number, length: number): void;
   /** All rows side by side, from the first byte on, if they are stored like that. */
   readonly packed?: ArrayBuffer | undefined;
+  /** Hands over the memory of `packed`: the rows cannot be read before `giveBack`. Null: there is nothing to lend. */
+  lend?(): ArrayBuffer | null;
+  giveBack?(lent: ArrayBuffer): void;
 }
 
 /** The rows that one request group has in a batch, side by side; it gets their outcome once. */
@@ -92,6 +95,14 @@ export class Batch implements RowSource {
 
   get packed(): ArrayBuffer | undefined {
     return this.#rows.packed;
+  }
+
+  lend(): ArrayBuffer | null {
+    return this.#rows.lend();
+  }
+
+  giveBack(lent: ArrayBuffer): void {
+    this.#rows.giveBack(lent);
   }
 
   /** Announces an entry whose rows are added next. */

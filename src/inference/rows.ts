@@ -21,6 +21,9 @@ export interface Rows {
   readonly packed: ArrayBuffer | undefined;
   /** Bytes that the rows take. */
   readonly size: number;
+  /** Hands over the memory of rows of one size: they cannot be read before it is given back. Null: they have many. */
+  lend(): ArrayBuffer | null;
+  giveBack(lent: ArrayBuffer): void;
   /** The memory that holds them. */
   readonly memory: Memory;
 }
@@ -87,6 +90,17 @@ class EvenRows implements Rows {
 
   get packed(): ArrayBuffer {
     return this.#memory.buffer;
+  }
+
+  lend(): ArrayBuffer | null {
+    const { buffer } = this.#memory;
+    if (buffer.byteLength === 0) return null; // several batches may have it
+    this.#memory = noMemory;
+    return buffer;
+  }
+
+  giveBack(lent: ArrayBuffer): void {
+    this.#memory = Buffer.from(lent);
   }
 
   get size(): number {
@@ -159,6 +173,12 @@ class MixedRows implements Rows {
     for (let i = 2 * first; i < 2 * (first + count); i++) this.#bounds.push((others.#bounds[i] as number) + shift);
     this.#size = length;
   }
+
+  lend(): null {
+    return null;
+  }
+
+  giveBack(): void {}
 
   payload(i: number): Buffer {
     return this.#memory.subarray(this.#begin(i), this.#bounds[2 * i + 1]);

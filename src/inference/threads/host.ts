@@ -50,6 +50,8 @@ export interface ThreadOptions {
 }
 
 interface Task {
+  /** What it runs. */
+  readonly rows: RowSource;
   /** When the run started, or was last seen to make progress. */
   aliveAt: number;
   /** The lots of rows that the thread had computed at the last check; -1 before the first check. */
@@ -150,9 +152,9 @@ export class ThreadedModel implements Model {
   async run(rows: RowSource): Promise<Replies> {
     const thread = this.#idle.pop() ?? (await this.#nextFree());
     const packed = packRows(rows, this.inputBytes);
-    const transfer = packed.lengths === null ? [packed.bytes] : [packed.bytes, packed.lengths.buffer];
+    const transfer = typeof packed.lengths === 'number' ? [packed.bytes] : [packed.bytes, packed.lengths.buffer];
     return new Promise((resolve, reject) => {
-      thread.task = { aliveAt: performance.now(), lots: -1, resolve, reject };
+      thread.task = { rows, aliveAt: performance.now(), lots: -1, resolve, reject };
       thread.worker.postMessage({ kind: 'run', rows: packed }, transfer);
     });
   }
@@ -280,6 +282,7 @@ export class ThreadedModel implements Model {
     const { task } = thread;
     if (task === null) return;
     this.#free(thread);
+    if (message.kind !== 'ready' && message.lent !== null) task.rows.giveBack?.(message.lent);
     if (message.kind === 'replies') task.resolve(unpackReplies(message.replies));
     else if (message.kind === 'failed') task.reject(new Error(message.message));
   }

@@ -30,11 +30,15 @@ port.on('message', async (message: ToThread) => {
     await model.close();
     process.exit(0);
   }
+  const { rows } = message;
+  const lent = rows.isLent ? rows.bytes : null;
   try {
-    const { packed, transfer } = packReplies(await model.run(unpackRows(message.rows), onLot));
-    send({ kind: 'replies', replies: packed }, transfer);
+    const { packed, transfer } = packReplies(await model.run(unpackRows(rows), onLot));
+    // Replies in the memory of the rows go back as replies.
+    if (lent === null || transfer.includes(lent)) send({ kind: 'replies', replies: packed, lent: null }, transfer);
+    else send({ kind: 'replies', replies: packed, lent }, [...transfer, lent]);
   } catch (error) {
-    send({ kind: 'failed', message: textOfThrown(error) });
+    send({ kind: 'failed', message: textOfThrown(error), lent }, lent === null ? [] : [lent]);
   }
 });
 const told = { inputBytes, outputBytes, fixedRows, runsAloneBecause, plan, description, sample };

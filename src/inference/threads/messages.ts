@@ -39,5 +39,5 @@ export type FromThread =
       > & { readonly sample: Uint8Array | null };
       readonly warmUp: WarmUp | null;
     }
-  | { readonly kind: 'replies'; readonly replies: PackedReplies }
-  | { readonly kind: 'failed'; readonly message: string };
+  | { readonly kind: 'replies'; readonly replies: PackedReplies; readonly lent: ArrayBuffer | null }
+  | { readonly kind: 'failed'; readonly message: string; readonly lent: ArrayBuffer | null };

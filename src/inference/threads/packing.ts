@@ -1,4 +1,6 @@
-// Batches and replies as they cross to a thread and back: one block of bytes each, transferred, not copied.
+// Batches and replies as they cross to a thread and back: one block of bytes each, transferred, not copied. A batch whose
+// rows lie side by side crosses in its own memory, which comes back with the replies: rows of hundreds of kilobytes are
+// not copied once more, and need no new memory for each run.
 
 import { textOfThrown } from '../../thrown.js';
 import type { Replies, RowSource } from '../batch.js';
@@ -7,8 +9,10 @@ import { SharedRunError } from '../model.js';
 export interface PackedRows {
   readonly rows: number;
   readonly bytes: ArrayBuffer;
-  /** Length of each row, or null when all have the same. */
-  readonly lengths: Uint32Array<ArrayBuffer> | null;
+  /** Whether `bytes` is lent: it goes back with the replies. */
+  readonly isLent: boolean;
+  /** Length of each row, or of all of them when they have the same. */
+  readonly lengths: Uint32Array<ArrayBuffer> | number;
 }
 
 export type PackedReplies =
@@ -25,26 +29,48 @@ export type PackedReplies =
 export function packRows(source: RowSource, inputBytes: number | null): PackedRows {
   const { rows } = source;
   if (inputBytes !== null) {
+    const lent = source.lend?.() ?? null;
+    if (lent !== null) return { rows, bytes: lent, isLent: true, lengths: inputBytes };
     const bytes = Buffer.allocUnsafeSlow(rows * inputBytes);
-    if (source.packed !== undefined) bytes.set(new Uint8Array(source.packed, 0, bytes.length));
-    else for (let i = 0; i < rows; i++) source.copyRow(i, bytes, i * inputBytes, 0, inputBytes);
-    return { rows, bytes: bytes.buffer, lengths: null };
+    for (let i = 0; i < rows; i++) source.copyRow(i, bytes, i * inputBytes, 0, inputBytes);
+    return { rows, bytes: bytes.buffer, isLent: false, lengths: inputBytes };
   }
   const payloads = Array.from({ length: rows }, (_, i) => source.payload(i));
   const { bytes, lengths } = join(payloads);
-  return { rows, bytes: bytes.buffer, lengths: Uint32Array.from(lengths) };
+  return { rows, bytes: bytes.buffer, isLent: false, lengths: Uint32Array.from(lengths) };
 }
 
 export function unpackRows({ rows, bytes, lengths }: PackedRows): RowSource {
   const all = Buffer.from(bytes);
-  const ends = lengths === null ? null : cumulate(lengths);
-  const size = lengths === null ? bytes.byteLength / rows : 0;
-  const begin = (i: number): number => (ends === null ? i * size : i === 0 ? 0 : (ends[i - 1] as number));
+  if (typeof lengths === 'number')
+    return {
+      rows,
+      ...readerOf(
+        all,
+        (i) => i * lengths,
+        (i) => (i + 1) * lengths,
+      ),
+      packed: bytes,
+    };
+  const ends = cumulate(lengths);
   return {
     rows,
-    payload: (i) => all.subarray(begin(i), ends === null ? (i + 1) * size : ends[i]),
+    ...readerOf(
+      all,
+      (i) => (i === 0 ? 0 : (ends[i - 1] as number)),
+      (i) => ends[i] as number,
+    ),
+  };
+}
+
+function readerOf(
+  all: Buffer,
+  begin: (i: number) => number,
+  end: (i: number) => number,
+): Pick<RowSource, 'payload' | 'copyRow'> {
+  return {
+    payload: (i) => all.subarray(begin(i), end(i)),
     copyRow: (i, target, at, from, length) => void all.copy(target, at, begin(i) + from, begin(i) + from + length),
-    ...(lengths === null ? { packed: bytes } : {}),
   };
 }
 

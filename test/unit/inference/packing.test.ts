@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Replies } from '#src/inference/batch.js';
+import { Batch, type Replies, singleRow } from '#src/inference/batch.js';
 import { SharedRunError } from '#src/inference/model.js';
 import { packReplies, packRows, unpackReplies, unpackRows } from '#src/inference/threads/packing.js';
 import { repliesOf, rowsOf } from '../../support/rows.js';
@@ -21,6 +21,24 @@ describe('what crosses to a thread', () => {
         expect(copy).to.deep.equal(Buffer.concat([Buffer.alloc(1), even.at(-1) as Buffer, Buffer.alloc(1)]));
       }),
     );
+  });
+
+  it('is rows in the memory of their batch, which cannot be read until it is given back', () => {
+    const batch = new Batch(3);
+    const rows = [Buffer.from([1, 2, 3]), Buffer.from([4, 5, 6])];
+    for (const row of rows) batch.add(row, 0, 3);
+    const { packed: memory } = batch;
+    const packed = packRows(batch, 3);
+    expect(packed).to.include({ isLent: true, bytes: memory });
+    const crossed = structuredClone(packed, { transfer: [packed.bytes] });
+    const there = unpackRows(crossed);
+    expect([there.payload(0), there.payload(1)]).to.deep.equal(rows);
+    expect(batch.memory).to.have.length(0);
+    batch.giveBack(crossed.bytes);
+    expect([batch.payload(0), batch.payload(1)]).to.deep.equal(rows);
+    const retried = packRows(singleRow(batch, 1), 3);
+    expect(retried.isLent).to.equal(false);
+    expect(unpackRows(retried).payload(0)).to.deep.equal(rows[1]);
   });
 
   it('is the replies as they were, failed ones too', () => {
