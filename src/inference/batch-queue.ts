@@ -81,6 +81,11 @@ export class BatchQueue {
     this.update();
   }
 
+  /** The open batch, if nothing else waits; null otherwise. */
+  get onlyOpen(): Batch | null {
+    return this.#closed.length === 0 && this.#line.isEmpty ? this.#open : null;
+  }
+
   /** Takes note of what is known of the model, and of the line: to be called after each run. */
   update(): void {
     const { rows, cost } = this.#lease.size;

@@ -1,6 +1,8 @@
 // Batches once per event-loop turn: every frame that arrives in a turn, over all connections, joins the open batch; the
 // check phase (setImmediate) closes it and runs the model once. No row waits beyond its turn, so batching costs nothing
-// at low load, and batches grow with the load. With one connection there is nothing to gather: its rows run at once.
+// at low load, and batches grow with the load. With one connection there is nothing to gather: its rows run at once. Only
+// where it has been seen to be sooner for all does the open batch wait for clients that were just answered: see
+// gathering.ts.
 //
 //   turn:   data data data ──▶ open batch(es) ──▶ setImmediate ──▶ model.run ──▶ settle ──▶ replies leave
 //
@@ -13,6 +15,7 @@ import { toError } from '../thrown.js';
 import type { Batch, BatchEntry, BatchOutcome, Replies } from './batch.js';
 import { BatchQueue, type QueueLimits } from './batch-queue.js';
 import type { BatchSize } from './batch-size.js';
+import { Gathering } from './gathering.js';
 import { Lease } from './lease.js';
 import type { Model } from './model.js';
 import { Occupancy } from './occupancy.js';
@@ -53,6 +56,9 @@ export interface FinishedBatch {
 /** Called with every batch just before its replies leave. */
 export type BatchObserver = (finished: FinishedBatch) => void;
 
+/** As a share of its deadline: later, a request waits for no client that was just answered. */
+const longestHold = 1 / 4;
+
 export class Batcher {
   readonly #limits: BatcherLimits;
   readonly #observe: BatchObserver;
@@ -61,6 +67,11 @@ export class Batcher {
   readonly #occupancy = new Occupancy();
   #refusal: QueueRefusal = { reason: 'full', retryAfterMs: 0 };
   #isScheduled = false;
+  /** The open batch gets its run, or may get it, when it has so many rows. */
+  #wakeRows = 0;
+  /** Null until a run has let others come while it lasted. */
+  #gathering: Gathering | null = null;
+  #holdTimer: NodeJS.Timeout | undefined;
   #hasOtherSources = true;
   /** When the event loop last ran other work. */
   #turnBegan = 0;
@@ -128,7 +139,7 @@ export class Batcher {
     const queue = this.#queue;
     const open = queue.openBatch();
     if (open.rows === 0) this.#begun(queue.openRows === 1);
-    else if (open.rows + 1 === queue.openRows) this.#schedule();
+    else if (open.rows + 1 === this.#wakeRows) this.#schedule();
     return open;
   }
 
@@ -190,6 +201,7 @@ export class Batcher {
   /** Gives new rows to `model`; resolves when the old model has run its last batch and may be closed. */
   async swap(model: Model, size: BatchSize): Promise<void> {
     const old = this.#queue.lease;
+    this.#gathering = null;
     this.#queue.lease = new Lease(model, size);
     this.#schedule();
     await old.idle();
@@ -197,6 +209,7 @@ export class Batcher {
 
   /** The open batch gets its first row. */
   #begun(isFull: boolean): void {
+    this.#wakeRows = this.#queue.openRows;
     if (this.#limits.maxQueueDelayMs === 0 || this.#queue.isDraining || isFull)
       this.#schedule(this.#hasOtherSources ? setImmediate : soon);
     else this.#queue.startDelay();
@@ -227,11 +240,27 @@ export class Batcher {
         this.#schedule();
         return;
       }
+      if (this.#gathering !== null && this.#isHeld(this.#gathering, now)) return;
       const queued = queue.take(now);
       if (queued === null) return;
+      this.#gathering?.began(queued.batch.rows, queued.batch.newestAt, now);
       this.#run(queued);
       if (queue.rows > 0) now = performance.now();
     }
+  }
+
+  /** Whether the open batch waits for clients that were just answered; it is looked at again when that is over. */
+  #isHeld(gathering: Gathering, now: number): boolean {
+    const queue = this.#queue;
+    const open = queue.onlyOpen;
+    if (open === null || open.rows === 0 || queue.isDraining) return false;
+    const until = gathering.holdUntil(queue.rows, queue.lease.size.rows);
+    clearTimeout(this.#holdTimer);
+    const { deadlineMs } = this.#limits;
+    if (until <= now || (deadlineMs > 0 && until > open.oldestAt + deadlineMs * longestHold)) return false;
+    this.#wakeRows = Math.min(queue.openRows, open.rows + gathering.wantedRows - queue.rows);
+    this.#holdTimer = setTimeout(this.#onTurn, until - now);
+    return true;
   }
 
   #run(queued: Queued): void {
@@ -264,8 +293,26 @@ export class Batcher {
     }
     this.#occupancy.end(run);
     this.#finish(queued, startedAt, outcome, retriedRows);
+    if (this.#limits.maxQueueDelayMs === 0 && lease.model.concurrency === 1 && lease === this.#queue.lease)
+      this.#gather(batch);
     // The replies leave first: the next run may block this thread.
     queueMicrotask(() => this.#pump());
+  }
+
+  /** Takes note of who was answered and may soon ask again. */
+  #gather({ rows, entries }: Batch): void {
+    const queue = this.#queue;
+    const now = performance.now();
+    const open = queue.onlyOpen;
+    this.#gathering ??= new Gathering();
+    this.#gathering.answered({
+      now,
+      rows,
+      waitedMs: entries.reduce((sum, entry) => sum + entry.rows * (now - entry.arrivedAt), 0),
+      waiting: queue.rows,
+      newestAt: open === null || open.rows === 0 ? now : open.newestAt,
+      runMs: queue.lease.size.cost.msOf(rows + queue.rows),
+    });
   }
 
   /** The deadline of its oldest row. */
