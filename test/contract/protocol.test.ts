@@ -393,7 +393,7 @@ function keepsTheContract(protocol: Protocol): void {
     it('has exact totals through a worker that is killed, and drains without losing a request', async function () {
       this.timeout(60_000);
       const env = { ...protocol.env, MODEL: 'dummy', RESPONSE_SIZE: '5', WORKERS: '2' };
-      const server = new TestServer({ env });
+      const server = new TestServer({ env, program: 'dist/cli.js' });
       const port = await server.port();
       const reply = 'XXXXX';
       let isOver = false;

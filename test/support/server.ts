@@ -30,6 +30,8 @@ export interface ServerOptions {
   readonly maxOpenFiles?: number;
   /** The command that runs it, for example `unshare --pid`. */
   readonly within?: readonly string[];
+  /** What is run, from `from`; by default what users run. Only files of `dist/` can be changed by an `--import`. */
+  readonly program?: string;
   /** Whether its log goes to a pipe that can be left unread (`logPipe`). */
   readonly hasLogPipe?: boolean;
 }
@@ -54,12 +56,13 @@ export class TestServer extends TestProcess {
       node = process.execPath,
       maxOpenFiles,
       within = [],
+      program = 'bundle/cli.js',
       hasLogPipe = false,
     } = options;
     const port = hasListeners ? [] : ['--port', '0'];
     const flags = ['start', ...port, '--http-port', '0', ...args];
     const limit = maxOpenFiles === undefined ? [] : ['prlimit', `--nofile=${maxOpenFiles}:${maxOpenFiles}`];
-    const [command, ...rest] = [...within, ...limit, node, `${from}bundle/cli.js`, ...flags] as [string, ...string[]];
+    const [command, ...rest] = [...within, ...limit, node, `${from}${program}`, ...flags] as [string, ...string[]];
     const logPipe = hasLogPipe ? new LogPipe((line) => this.lines.push(line)) : null;
     const stdio = logPipe === null ? {} : { stdio: ['ignore', logPipe.descriptor, 'pipe'] as StdioOptions };
     super(command, rest, { cwd, env: cleanEnv(env), ...stdio });
