@@ -8,7 +8,7 @@
 //   go:    ▐ 1 ▌▐── 3 ──▌▐ 1 ▌▐── 3 ──▌         hold:  ▐─── 4 ───▌··▐─── 4 ───▌··       · waiting for clients
 //
 // How long the clients take to come back is measured all the time, also without waiting for them. When that is less than
-// half a run, both ways are tried in turns, some runs each, and the one with the lower mean time from arrival to answer
+// a third of a run, both ways are tried in turns, some runs each, and the one with the lower mean time from arrival to answer
 // is kept; the other is tried again now and then. A calculation in place of the trial would have to know what the machine
 // does while the model waits: where clients and servers share the cores, the wait is not lost at all.
 // It knows no timers: the time is handed in.
@@ -20,11 +20,12 @@ const runsUncounted = 3;
 const leastGain = 0.01;
 /** The other way is tried again after so many trials: soon while little is known, later when one is clearly better. */
 const firstTrials = 4;
-const pause = { first: 1, usual: 8, clear: 32 };
+const pause = { first: 1, usual: 16, clear: 32 };
 const clearGain = 0.1;
+const clearTrials = 2;
 /** Clients that stay away, or take longer than this share of a run, are not waited for. */
 const leastReturning = 0.75;
-const mostOfRun = 0.5;
+const mostOfRun = 1 / 3;
 
 export interface Answered {
   readonly now: number;
@@ -139,8 +140,8 @@ export class Gathering {
     }
     const best = this.#gain > leastGain;
     const wasTrial = this.#holds !== best;
-    const interval =
-      this.#trials < firstTrials ? pause.first : Math.abs(this.#gain) > clearGain ? pause.clear : pause.usual;
+    const isClear = this.#trials >= clearTrials && Math.abs(this.#gain) > clearGain;
+    const interval = isClear ? pause.clear : this.#trials < firstTrials ? pause.first : pause.usual;
     const tries = !wasTrial && ++this.#sinceTrial >= interval;
     const holds = tries ? !best : best;
     if (tries) this.#sinceTrial = 0;

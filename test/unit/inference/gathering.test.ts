@@ -116,7 +116,7 @@ describe('gathering clients that were just answered', () => {
     expect(again.rows / again.runs).to.be.above(3.2);
   });
 
-  it('never costs more than a few per cent, and never holds a request for more than half a run', () => {
+  it('never costs as much as a tenth, trials and all, and never holds a request for more than a third of a run', () => {
     const load = fc.record({
       clients: fc.integer({ min: 1, max: 24 }),
       returnMs: fc.double({ min: 0.05, max: 20, noNaN: true }),
@@ -129,9 +129,9 @@ describe('gathering clients that were just answered', () => {
         const untilMs = 4000 * (given.perRunMs + given.perRowMs);
         const before = serve(given, untilMs, null);
         const gathered = serve(given, untilMs, new Gathering());
-        expect(gathered.rows).to.be.above(0.93 * before.rows);
+        expect(gathered.rows).to.be.above(0.9 * before.rows);
         const longestRunMs = given.perRunMs + given.perRowMs * Math.min(given.clients, 2 * given.mostRows);
-        expect(gathered.longestHoldMs).to.be.at.most(longestRunMs / 2 + 1e-6);
+        expect(gathered.longestHoldMs).to.be.at.most(longestRunMs / 3 + 1e-6);
       }),
     );
   });
