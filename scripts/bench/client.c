@@ -17,8 +17,10 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +39,12 @@ static size_t reply_frame_bytes;
 static int checks_bytes = 1; /* beyond the size of a reply */
 static unsigned char *requests; /* as many frames as one write may send */
 
-static void fail(const char *what) {
-  fprintf(stderr, "bench client: %s\n", what);
+static void fail(const char *what, ...) {
+  va_list values;
+  va_start(values, what);
+  fputs("bench client: ", stderr);
+  vfprintf(stderr, what, values);
+  fputc('\n', stderr);
   exit(1);
 }
 
@@ -130,9 +136,11 @@ typedef struct {
   unsigned head, in_flight;
   uint64_t *sent_at;       /* a ring: when each request in flight was sent, the oldest at `head` */
   size_t unsent_bytes;     /* of the requests in flight, not sent yet: the last bytes of them */
+  uint64_t replies;        /* received whole */
   size_t reply_at;         /* bytes received of the current reply */
-  unsigned char *expected; /* what each reply must be */
-  size_t known_bytes;      /* of `expected` */
+  unsigned char *received; /* the current reply */
+  unsigned char *expected; /* what each reply must be, once there was one */
+  int is_known;            /* whether there was one */
 } connection;
 
 static void watch(connection *c, int operation, uint32_t what) {
@@ -142,12 +150,10 @@ static void watch(connection *c, int operation, uint32_t what) {
 
 static connection *make_connections(unsigned count_of_them, unsigned depth) {
   connection *all = allocate(count_of_them, sizeof *all);
-  uint32_t length = htonl((uint32_t)(reply_frame_bytes - header_bytes));
   for (unsigned i = 0; i < count_of_them; i++) {
     all[i].sent_at = allocate(depth, sizeof *all[i].sent_at);
+    all[i].received = allocate(1, reply_frame_bytes);
     all[i].expected = allocate(1, reply_frame_bytes);
-    memcpy(all[i].expected, &length, header_bytes);
-    all[i].known_bytes = header_bytes;
   }
   return all;
 }
@@ -162,26 +168,47 @@ static void open_connection(connection *c, uint32_t what) {
   watch(c, EPOLL_CTL_ADD, what);
 }
 
+/* Fails unless the length field of the current reply announces the size that it should have. */
+static void check_length(const connection *c) {
+  uint32_t length;
+  memcpy(&length, c->received, header_bytes);
+  length = ntohl(length);
+  if (length == reply_frame_bytes - header_bytes) return;
+  if (length > 0)
+    fail("reply %" PRIu64 " of a connection has %" PRIu32 " bytes, not %zu", c->replies, length,
+         reply_frame_bytes - header_bytes);
+  if (c->replies > 0) fail("reply %" PRIu64 " of a connection is an empty frame: the request failed", c->replies);
+  fail("the first reply of a connection is an empty frame: there is no place for the connection "
+       "(server.maxConnections), or its request failed");
+}
+
+/* Fails unless the current reply has the bytes of the first one. */
+static void check_bytes(const connection *c) {
+  if (memcmp(c->received, c->expected, reply_frame_bytes) == 0) return;
+  size_t at = header_bytes;
+  while (c->received[at] == c->expected[at]) at++;
+  fail("reply %" PRIu64 " of a connection has other bytes than the first one, from byte %zu on: %02x, not %02x",
+       c->replies, at - header_bytes, c->received[at], c->expected[at]);
+}
+
 /* Checks bytes that were received; returns how many replies they complete. */
 static unsigned check_replies(connection *c, const unsigned char *bytes, size_t length) {
   unsigned replies = 0;
   while (length > 0) {
-    size_t rest = reply_frame_bytes - c->reply_at;
-    size_t part = length < rest ? length : rest;
-    /* Only the size of the first reply is known. */
-    if (c->known_bytes < c->reply_at + part) {
-      size_t known = c->known_bytes > c->reply_at ? c->known_bytes - c->reply_at : 0;
-      memcpy(c->expected + c->reply_at + known, bytes + known, part - known);
-      c->known_bytes = c->reply_at + part;
-    }
-    size_t header_part = c->reply_at < header_bytes ? header_bytes - c->reply_at : 0;
-    size_t checked = checks_bytes || part < header_part ? part : header_part;
-    if (memcmp(c->expected + c->reply_at, bytes, checked) != 0) fail("a reply has not the size or the bytes it should");
+    /* The length field first: a reply of another size may have no more bytes. */
+    size_t end = c->reply_at < header_bytes ? header_bytes : reply_frame_bytes;
+    size_t part = length < end - c->reply_at ? length : end - c->reply_at;
+    memcpy(c->received + c->reply_at, bytes, part);
     bytes += part;
     length -= part;
     c->reply_at += part;
-    if (c->reply_at < reply_frame_bytes) break;
+    if (c->reply_at == header_bytes) check_length(c);
+    if (c->reply_at < reply_frame_bytes) continue;
+    if (!c->is_known) memcpy(c->expected, c->received, reply_frame_bytes);
+    else if (checks_bytes) check_bytes(c);
+    c->is_known = 1;
     c->reply_at = 0;
+    c->replies++;
     replies++;
   }
   return replies;
@@ -255,6 +282,7 @@ static void reset(connection *c) {
 
 static void begin_visit(connection *c) {
   c->sent_at[0] = now_ns();
+  c->replies = 0;
   c->reply_at = 0;
   open_connection(c, EPOLLOUT);
 }

@@ -47,10 +47,16 @@ export function startCeiling(kind, workers, model = '', node = process.execPath)
 
 let configs = 0;
 
+/**
+ * Clients follow one another at once, and a busy server hears late of those that are gone: with the default, the next
+ * one may be refused for them.
+ */
+const maxConnections = 1000;
+
 /** Our server, as a user starts it. `ports` are those of its listeners, in order. */
 export function startServer(folder, config, workers, node = process.execPath) {
   const file = join(folder, `server-${configs++}.json`);
-  writeFileSync(file, JSON.stringify(config));
+  writeFileSync(file, JSON.stringify({ ...config, server: { maxConnections, ...config.server } }));
   const args = ['start', '--config', file, '--workers', String(workers), '--http-port', '0'];
   return start(node, here('../../bundle/cli.js'), args, {}, (line) => {
     const event = JSON.parse(line);

@@ -7,7 +7,7 @@ import { delimiter, join } from 'node:path';
 import { root } from '../prepare.mjs';
 import { ensureModels } from './models.mjs';
 
-/** Programs that the tests really run, with the Debian package of each. */
+/** Programs that the tests really run, with the Debian packages of each. */
 const programs = [
   { name: 'redis-server', debian: 'redis-server', isRequired: true },
   { name: 'prometheus', debian: 'prometheus', isRequired: false },
@@ -21,6 +21,7 @@ const programs = [
   { name: 'curl', debian: 'curl', isRequired: false },
   { name: 'openssl', debian: 'openssl', isRequired: false },
   { name: 'python3', debian: 'python3', isRequired: false },
+  { name: 'cc', debian: 'gcc libc6-dev', isRequired: false },
 ];
 
 const nodeVersions = join(root, 'build/node-versions');
@@ -46,7 +47,7 @@ function installPackages(packages) {
 
 function ensurePrograms() {
   const missing = () => programs.filter(({ name }) => !isOnPath(name));
-  if (missing().length > 0) installPackages(missing().map(({ debian }) => debian));
+  if (missing().length > 0) installPackages(missing().flatMap(({ debian }) => debian.split(' ')));
   for (const { name, debian, isRequired } of missing()) {
     const message = `${name} is not on PATH: install it (Debian and Ubuntu: apt-get install ${debian}; others: the package that brings ${name})`;
     if (!isRequired) console.error(`${message}; its tests are skipped`);
