@@ -35,7 +35,7 @@ export const server = {
     env: 'LENGTH_FIELD_SIZE',
   }),
   maxConnections: setting({
-    doc: 'Connections that the whole machine serves at once; one more is answered with an empty frame and closed. In a storm a hundred a second are told so, the others only closed.',
+    doc: 'Connections that the whole machine serves at once; one more is answered with an empty frame and closed. In a storm a hundred a second are told so, the others only closed. A busy machine learns late that connections are gone: leave room for clients that start again.',
     format: 'count',
     default: 100,
     env: 'MAX_CONNECTIONS',
