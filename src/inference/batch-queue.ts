@@ -86,7 +86,7 @@ export class BatchQueue {
     return this.#closed.length === 0 && this.#line.isEmpty ? this.#open : null;
   }
 
-  /** Takes note of what is known of the model, and of the line: to be called after each run. */
+  /** Takes note of what is known of the model, and of the line: to be called when a run has told more. */
   update(): void {
     const { rows, cost } = this.#lease.size;
     const ms = cost.msOf(rows);
