@@ -8,9 +8,9 @@
 //   go:    ▐ 1 ▌▐── 3 ──▌▐ 1 ▌▐── 3 ──▌         hold:  ▐─── 4 ───▌··▐─── 4 ───▌··       · waiting for clients
 //
 // How long the clients take to come back is measured all the time, also without waiting for them. When that is less than
-// a third of a run, both ways are tried in turns, some runs each, and the one with the lower mean time from arrival to answer
-// is kept; the other is tried again now and then. A calculation in place of the trial would have to know what the machine
-// does while the model waits: where clients and servers share the cores, the wait is not lost at all.
+// a third of a run, both ways are tried in turns, some runs each, and the one with the lower mean time from arrival to
+// answer is kept; the other is tried again now and then. A calculation in place of the trial would have to know what the
+// machine does while the model waits: where clients and servers share the cores, the wait is not lost at all.
 // It knows no timers: the time is handed in.
 
 /** A trial has so many runs; the first ones still owe their time to what was before. */
