@@ -130,7 +130,9 @@ describe('exact totals, embedded', () => {
     const ready = (workers: number) =>
       server.metricsWhen(`${workers} workers`, (metrics) => {
         const states = metrics.workers.map(({ state }) => state);
-        return states.length === workers && states.every((state) => state === 'ready');
+        // The records of workers and of their node come by themselves, and a worker may be ready within one interval.
+        const isWanted = metrics.nodes[0]?.workers_wanted === workers;
+        return isWanted && states.length === workers && states.every((state) => state === 'ready');
       });
     for (const [signal, workers] of [
       ['SIGTTIN', 3],
@@ -143,7 +145,7 @@ describe('exact totals, embedded', () => {
       await running.more(500);
       server.signal(signal);
       const { nodes } = await ready(workers);
-      expect(nodes[0]).to.include({ workers_wanted: workers, restarts: 0 });
+      expect(nodes[0]?.restarts).to.equal(0);
     }
     await running.more(500);
     await agrees((what, isThere) => server.metricsWhen(what, isThere), running, 'nobody was killed');
