@@ -12,9 +12,11 @@ const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 const running = new Set();
 
 async function start(node, file, args, env, findPort) {
+  // With another temporary folder, commands would not find the socket of the server.
+  const { PATH, HOME, TMPDIR } = process.env;
   const child = spawn(node, [file, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+    env: { PATH, HOME, ...(TMPDIR === undefined ? {} : { TMPDIR }), ...env },
   });
   running.add(child);
   child.once('exit', () => running.delete(child));
