@@ -113,11 +113,6 @@ export class Batcher {
     return this.#replyBytes;
   }
 
-  /** The most rows in one call of the model. */
-  get maxRows(): number {
-    return this.#queue.lease.size.rows;
-  }
-
   /** Rows that wait for the model. */
   get queuedRows(): number {
     return this.#queue.rows;

@@ -76,7 +76,7 @@ export interface Model {
   close(): Promise<void>;
 }
 
-/** What was found and proved when a model was loaded: whoever loads the same files again need not find it again. */
+/** What was found and proved when a model was loaded: a later load of the same files need not find it again. */
 export interface KnownModel {
   readonly plan: ModelPlan;
   readonly sample: Uint8Array | null;

@@ -184,6 +184,15 @@ class Rig {
     return rig;
   }
 
+  /** Has the model in a run that does not end before `model.open()`; resolves to its client. */
+  async occupied(): Promise<Client> {
+    this.model.shut();
+    const client = this.client();
+    client.send('x');
+    await until('a run', () => this.model.runs === 1, { intervalMs: 2 });
+    return client;
+  }
+
   client(): Client {
     const client = new Client(this.#protocol, (this.#server.address() as AddressInfo).port);
     this.#clients.push(client);
@@ -283,10 +292,7 @@ function keepsTheContract(protocol: Protocol): void {
 
     it('refuses what finds the queue full, and answers the rest', async () => {
       const rig = await open({ maxQueue: 8 });
-      rig.model.shut();
-      const first = rig.client();
-      first.send('x');
-      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      await rig.occupied();
       const second = rig.client();
       second.send(...'abcdefghij');
       await rig.received(11);
@@ -306,10 +312,7 @@ function keepsTheContract(protocol: Protocol): void {
 
     it('answers in vain what is past its deadline, while the run before it still lasts', async () => {
       const rig = await open({ deadlineMs: 100 });
-      rig.model.shut();
-      const first = rig.client();
-      first.send('x');
-      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      await rig.occupied();
       const second = rig.client();
       second.send('a', 'b');
       expect(await second.replied(2)).to.deep.equal(['', '']);
@@ -319,10 +322,7 @@ function keepsTheContract(protocol: Protocol): void {
 
     it('refuses at once what could not be answered by its deadline, and nothing when it is idle', async () => {
       const rig = await open({ deadlineMs: 60_000, cost: new BatchCost([{ rows: 1, ms: 50_000 }]) });
-      rig.model.shut();
-      const first = rig.client();
-      first.send('x');
-      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      const first = await rig.occupied();
       const second = rig.client();
       second.send('a', 'b');
       expect(await second.replied(2)).to.deep.equal(['', '']);
@@ -348,10 +348,7 @@ function keepsTheContract(protocol: Protocol): void {
 
     it('counts as abandoned what a client leaves behind, and gives its places to others', async () => {
       const rig = await open({ maxQueue: 8 });
-      rig.model.shut();
-      const first = rig.client();
-      first.send('x');
-      await until('a run', () => rig.model.runs === 1, { intervalMs: 2 });
+      await rig.occupied();
       const gone = rig.client();
       gone.send(...'abcdefgh');
       await rig.received(9);

@@ -18,7 +18,7 @@ import { hasNginx, startNginx } from '../support/nginx.js';
 import { hugePlan, imagesPlan, rowPlan, sileroPlan, textPlan } from '../support/plan-examples.js';
 import { endProcesses, freePort } from '../support/processes.js';
 import { RawClient } from '../support/raw-client.js';
-import { nodeRecord, workerRecord } from '../support/records.js';
+import { modelGauges, nodeRecord, workerRecord } from '../support/records.js';
 import { RedisServer, redisSettings } from '../support/redis-server.js';
 import { fetchMetrics, TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
@@ -323,16 +323,7 @@ describe('the live page', function () {
     const publish = async (version: string, models: Readonly<Record<string, ModelPlan | null>>): Promise<void> => {
       sequence++;
       const record = workerRecord({ node: 'n1', sequence });
-      const gauges = {
-        version,
-        execution: 'inline',
-        queued: 0,
-        predictedWaitMs: 0,
-        maxRows: 256,
-        maxRowsBecause: 'auto takes no more',
-        hungThreads: 0,
-      } as const;
-      const loaded = Object.fromEntries(Object.keys(models).map((name) => [name, gauges]));
+      const loaded = Object.fromEntries(Object.keys(models).map((name) => [name, modelGauges(version)]));
       const counted = Object.fromEntries(Object.keys(models).map((name) => [name, noModelCounts()]));
       const updates = [
         { ...nodeOf('n1', version, models), sequence },

@@ -6,6 +6,7 @@ import {
   goneRecordId,
   type MetricsRecord,
   type ModelCounts,
+  type ModelGauges,
   type NodeRecord,
   noneFolded,
   type WorkerCounts,
@@ -39,6 +40,19 @@ export function workerRecord(fields: Partial<WorkerRecord> = {}): WorkerRecord {
       eventLoopDelayP99Ms: 0,
     },
     ...fields,
+  };
+}
+
+/** Of a model that has nothing to do. */
+export function modelGauges(version: string): ModelGauges {
+  return {
+    version,
+    execution: 'inline',
+    queued: 0,
+    predictedWaitMs: 0,
+    maxRows: 256,
+    maxRowsBecause: 'auto takes no more',
+    hungThreads: 0,
   };
 }
 

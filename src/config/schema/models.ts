@@ -36,7 +36,7 @@ export const modelSchema = {
     default: 'auto',
   }),
   latencyTargetMs: setting({
-    doc: 'With maxBatchSize auto: what a run of several rows may take, since whoever comes just after its begin waits for its end. As long as people take for at once.',
+    doc: 'With maxBatchSize auto: what a run of several rows may take, since a request that comes just after its begin waits for its end. As long as people take for at once.',
     format: 'positiveMilliseconds',
     default: 100,
   }),

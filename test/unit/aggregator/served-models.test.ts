@@ -7,7 +7,7 @@ import type { ModelPlan } from '#src/inference/plan.js';
 import type { NodeRecord, WorkerRecord } from '#src/metrics/snapshot.js';
 import { NodeRecordKeeper } from '#src/primary/metrics/node-record.js';
 import { hugePlan, imagesPlan, rowPlan, sileroPlan } from '../../support/plan-examples.js';
-import { snapshotOf, workerRecord } from '../../support/records.js';
+import { modelGauges, snapshotOf, workerRecord } from '../../support/records.js';
 
 const reportedAs = (plan: ModelPlan | null, version = 'unversioned'): ModelReport =>
   reportOf(
@@ -23,18 +23,7 @@ function node(name: string, reports: Readonly<Record<string, ModelReport>>): Nod
 
 function worker(name: string, slot: number, models: Readonly<Record<string, string>>): WorkerRecord {
   const record = workerRecord({ node: name, run: `run of ${name}`, slot, incarnation: slot + 1 });
-  const gauges = Object.entries(models).map(([model, version]) => [
-    model,
-    {
-      version,
-      execution: 'inline',
-      queued: 0,
-      predictedWaitMs: 0,
-      maxRows: 256,
-      maxRowsBecause: 'auto takes no more',
-      hungThreads: 0,
-    } as const,
-  ]);
+  const gauges = Object.entries(models).map(([model, version]) => [model, modelGauges(version)]);
   return { ...record, gauges: { ...record.gauges, models: Object.fromEntries(gauges) } };
 }
 

@@ -20,7 +20,7 @@ describe('clients that ask again at once', () => {
       expect(runs.reduce((sum, { length }) => sum + length, 0) / runs.length).to.be.above(3.3);
       clients[0]?.close();
       await clock.tickAsync(2000);
-      // Whoever waits for one that has gone is run within a third of a run.
+      // A client that waits for one that has gone is run within a third of a run.
       const last = server.fates.filter(({ endedAt }) => endedAt !== null).slice(-20);
       for (const { arrivedAt, endedAt } of last) expect((endedAt as number) - arrivedAt).to.be.below(1.5 * 80 + 80);
       expect(last.filter(({ outcome }) => outcome !== 'answered')).to.deep.equal([]);
