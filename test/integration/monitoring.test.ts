@@ -20,7 +20,9 @@ describe('monitoring', () => {
     client = await RawClient.connect(await server.port());
     client.send(...Array.from({ length: 50 }, () => Buffer.from('x')));
     await client.replied(50);
-    await server.metricsWhen('50 requests', ({ total_requests }) => total_requests === 50);
+    await server.metricsWhen('50 requests', ({ total_requests, workers }) => {
+      return total_requests === 50 && workers.length === 2;
+    });
   });
   after(endProcesses);
 

@@ -95,6 +95,8 @@ export class NodePublishing {
     await this.#leftovers?.sweep(true);
     this.#isDirty = true;
     this.#save();
+    // At once, since /metrics would otherwise show the first workers without their node.
+    void this.publish();
     this.#timer = setInterval(() => void this.publish(), this.#options.config.metrics.publishIntervalMs);
   }
 

@@ -10,7 +10,13 @@ import type { WorkerHandle } from '#src/primary/supervision/worker-handle.js';
 import { temporaryFolder } from '../../../support/folder.js';
 import { countsOf, workerRecord } from '../../../support/records.js';
 
-const publisher: RecordPublisher = { publish: async () => {}, close: async () => {} };
+const published: unknown[] = [];
+const publisher: RecordPublisher = {
+  publish: async ({ record }) => {
+    published.push(record);
+  },
+  close: async () => {},
+};
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 
 const open: NodePublishing[] = [];
@@ -26,15 +32,28 @@ async function begun(): Promise<{ publishing: NodePublishing; file: string }> {
   return { publishing, file: join(folder, 'r1.ledger') };
 }
 
+async function endAll(): Promise<void> {
+  await Promise.all(open.splice(0).map((one) => one.end()));
+}
+
 const gone = (): WorkerHandle => {
   const lastRecord = workerRecord({ counts: countsOf({ received: 3 }) });
   return { slot: 0, incarnation: 1, lastRecord } as unknown as WorkerHandle;
 };
 
-describe('what a primary keeps in its ledger', () => {
-  afterEach(async () => {
-    await Promise.all(open.splice(0).map((one) => one.end()));
+describe('what a primary publishes', () => {
+  afterEach(endAll);
+
+  it('is there before its workers start, not only after the first interval', async () => {
+    published.length = 0;
+    await begun();
+    expect(published).to.have.lengthOf(1);
+    expect(published[0]).to.include({ run: 'r1' });
   });
+});
+
+describe('what a primary keeps in its ledger', () => {
+  afterEach(endAll);
 
   it('is not written any more once the ledger is released', async () => {
     const { publishing, file } = await begun();
