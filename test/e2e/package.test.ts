@@ -72,6 +72,7 @@ describe('the package', function () {
     const shown = ['scripts/bench/chart.svg', 'scripts/screenshot.png', ...Object.keys(readmes)].filter(
       (path) => !path.startsWith('config/'),
     );
+    const protos = ['health', 'inference', 'mltcp'].map((name) => `src/protocol/proto/${name}.proto`);
     const expected = [
       'CHANGELOG.md',
       'LICENSE',
@@ -79,6 +80,7 @@ describe('the package', function () {
       'ecosystem.config.cjs',
       'package.json',
       ...shown,
+      ...protos,
     ];
     expect(unexpected).to.deep.equal([...expected, ...beside.map((file) => `dist/onnxruntime/${file}`)].sort());
     expect(lstatSync(tarball).size).to.be.below(50e6);

@@ -20,6 +20,16 @@ import { root } from '../support/processes.js';
 /** The folder '' holds the files directly in src/. */
 const rules: readonly Rule[] = [
   { of: 'protocol', may: [], because: 'bytes know nothing of what they are for' },
+  {
+    of: 'protocol/oip',
+    may: ['protocol', 'tensors'],
+    because: 'what is asked of a model is told in tensors, and the same however it travels',
+  },
+  {
+    of: 'protocol/calls',
+    may: ['protocol', 'protocol/oip'],
+    because: 'a call is an envelope around what is asked of a model',
+  },
   { of: 'tensors', may: [], because: 'numbers in a shape know nothing of models' },
   {
     of: 'inference',
