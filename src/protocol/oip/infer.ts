@@ -2,6 +2,7 @@
 // binary tensors. The bytes of tensors are alike in all of them: C order, little-endian, each string with its length in
 // front (32 bits), as payloads of raw frames have them.
 
+import { lengthBytes } from '../../tensors/strings.js';
 import { InvalidMessage, quoted } from '../invalid-message.js';
 import { type DatatypeName, datatypes, isDatatype } from './datatypes.js';
 
@@ -116,8 +117,6 @@ export function checkData(tensor: InferTensor): void {
       `${inputNamed(spec.name)} should have ${spec.elements * bytes} bytes for ${spec.datatype}[${spec.shape}], and has ${end - start}`,
     );
 }
-
-const lengthBytes = 4;
 
 function checkStrings({ spec, source, start, end }: InferTensor): void {
   const { elements } = spec;
