@@ -1,4 +1,4 @@
-// `npm run fuzz -- decoder|http|onnx [--seconds N] [--seed N]`: coverage-guided fuzzing. Inputs that reach new code, or
+// `npm run fuzz -- decoder|http|oip|onnx [--seconds N] [--seed N]`: coverage-guided fuzzing. Inputs that reach new code, or
 // reach code more often than any before, are kept and changed further; V8 itself counts (its precise block coverage),
 // so nothing has to be instrumented or compiled. The corpus stays in build/fuzz/TARGET from run to run. An input that
 // fails is kept there too, and printed: it belongs in a test.
@@ -11,7 +11,7 @@ import { Coverage } from './fuzz/coverage.mjs';
 import { createMutator } from './fuzz/mutate.mjs';
 import { build, install, root } from './prepare.mjs';
 
-const targets = ['decoder', 'http', 'onnx'];
+const targets = ['decoder', 'http', 'oip', 'onnx'];
 /** Inputs between two reads of the counts; a read costs more than an input. */
 const inputsALook = 20;
 
