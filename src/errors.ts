@@ -22,7 +22,8 @@ interface UnansweredError extends ClientErrorRow {
  * request unchanged.
  */
 interface AnsweredError extends ClientErrorRow {
-  readonly answer: 'empty frame' | 'empty frame, then close';
+  /** In raw frames; `none`: it does not occur there. */
+  readonly answer: 'empty frame' | 'empty frame, then close' | 'none';
   readonly http: number;
   readonly grpc: GrpcStatus;
 }
@@ -31,6 +32,7 @@ type GrpcStatus =
   | 'DEADLINE_EXCEEDED'
   | 'INTERNAL'
   | 'INVALID_ARGUMENT'
+  | 'NOT_FOUND'
   | 'RESOURCE_EXHAUSTED'
   | 'UNAUTHENTICATED'
   | 'UNAVAILABLE';
@@ -46,6 +48,22 @@ export const clientErrors = {
     grpc: 'INVALID_ARGUMENT',
     retry: 'no: send the row in the shape and dtype that the model takes',
     counter: 'refusedBadInput',
+  },
+  MODEL_NOT_FOUND: {
+    meaning: 'the listener serves no model of this name, or not in this version',
+    answer: 'none',
+    http: 404,
+    grpc: 'NOT_FOUND',
+    retry: 'no: choose one of the models that the message names',
+    counter: 'unknownModel',
+  },
+  MALFORMED: {
+    meaning: 'the request cannot be read, and it is not known which model it is for',
+    answer: 'none',
+    http: 400,
+    grpc: 'INVALID_ARGUMENT',
+    retry: 'no: mend the client',
+    counter: 'malformed',
   },
   INFERENCE_FAILED: {
     meaning: 'the model failed on this request, or its reply does not fit the length field',
@@ -86,6 +104,14 @@ export const clientErrors = {
     grpc: 'RESOURCE_EXHAUSTED',
     retry: 'no: send less, or raise the limit',
     counter: 'refusedPayloadTooLarge',
+  },
+  GOING_AWAY: {
+    meaning: 'the server is about to stop, and takes no more requests on this connection',
+    answer: 'none',
+    http: 503,
+    grpc: 'UNAVAILABLE',
+    retry: 'yes, at once, on a new connection',
+    counter: 'closedByDrain',
   },
   TOO_MANY_CONNECTIONS: {
     meaning: 'the machine already serves server.maxConnections connections',
@@ -162,6 +188,11 @@ export const clientErrors = {
     counter: 'closedByIdleTimeout',
   },
 } as const satisfies Readonly<Record<string, ClientError>>;
+
+/** Errors that a client is told by name, where the protocol has a place for it. */
+export type RequestError = {
+  [Name in keyof typeof clientErrors]: (typeof clientErrors)[Name] extends AnsweredError ? Name : never;
+}[keyof typeof clientErrors];
 
 /** The failures that end a process of ours, each with an exit code that tells what kind of fix it needs. */
 export const operatorErrors = {

@@ -36,6 +36,10 @@ export const counterFamilies = {
     group: 'requests',
     help: 'Those of the abandoned that were in flight in a worker that died. When it rises, look for "worker died" in the log.',
   },
+  mltcp_requests_unroutable_total: {
+    group: 'requests',
+    help: 'Requests that reached no model, and are in none of the other counts: unknown_model, a client names one that its listener does not serve; malformed, it sends what cannot be read.',
+  },
   mltcp_batches_closed_total: {
     group: 'models',
     help: 'Batches by why they were closed: full, the event-loop turn or maxQueueDelayMs was over, or the server drained. Mostly full: a larger maxBatchSize may pay.',
@@ -157,6 +161,10 @@ const table = {
   pausedByMemory: { ...connectionPauses, labels: { reason: 'memory' } },
   bytesReceived: { scope: 'worker', family: 'mltcp_received_bytes_total' },
   bytesSent: { scope: 'worker', family: 'mltcp_sent_bytes_total' },
+  /** Named a model that its listener does not serve. */
+  unknownModel: { scope: 'worker', family: 'mltcp_requests_unroutable_total', labels: { reason: 'unknown_model' } },
+  /** Could not be read, so that no model is known. */
+  malformed: { scope: 'worker', family: 'mltcp_requests_unroutable_total', labels: { reason: 'malformed' } },
 
   received: { scope: 'model', family: 'mltcp_requests_received_total' },
   answered: { scope: 'model', family: 'mltcp_requests_answered_total', outcome: 'answered' },

@@ -101,7 +101,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'worker',
-    may: ['', 'process', 'net', 'config', 'inference', 'ipc', 'metrics', 'protocol', 'serving'],
+    may: ['', 'process', 'net', 'config', 'inference', 'ipc', 'metrics', 'protocol', 'serving', 'tensors'],
     because: 'processes share no code but what lies below them all',
   },
   {
