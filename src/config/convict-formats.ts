@@ -12,6 +12,7 @@ import { parseHostPort, parseRedisUrl } from '../metrics/transport/redis-address
 import type { TlsVersion } from '../net/certificates.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import { isAddressRange, maxSecretBytes, maxWorkers } from './formats.js';
+import { type ListenerProtocol, listenerProtocols } from './listener-protocols.js';
 import { isConstants, isPad, isTensorInputs, isTensorOutputs } from './tensor-formats.js';
 
 /** What a value must be to have type T. */
@@ -113,6 +114,14 @@ const formats = {
   labelOrEmpty: format<string>(
     (value) => typeof value === 'string' && /^[\w.:-]{0,64}$/.test(value),
     'must be up to 64 letters, digits or any of _ . : -',
+  ),
+  labels: format<readonly string[]>(
+    (value) => Array.isArray(value) && value.every((item) => typeof item === 'string' && /^[\w.:-]{1,64}$/.test(item)),
+    'must be a list of names, each of 1 to 64 letters, digits or any of _ . : -',
+  ),
+  listenerProtocol: format<ListenerProtocol>(
+    (value) => (listenerProtocols as readonly unknown[]).includes(value),
+    `must be one of ${listenerProtocols.join(', ')}`,
   ),
   redisUrl,
   httpUrl: format<string>(

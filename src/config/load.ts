@@ -12,11 +12,11 @@ import { messageOf, OperatorError } from '../errors.js';
 import { parseRedisUrl } from '../metrics/transport/redis-address.js';
 import { type TlsSettings, usesTls } from '../net/certificates.js';
 import { isSocketPath, maxSocketPathBytes } from '../net/socket-path.js';
-import { maxFrameLength } from '../protocol/frames.js';
 import { type BoundAddress, collisions, httpSettings, listenerSettings } from './addresses.js';
 import { mistakeIn } from './convict-formats.js';
 import { type CpuLimit, cpuLimit, describeCpuLimit, workersFor } from './cpu-limit.js';
 import { type Holder, holderFor } from './holder.js';
+import { dummyName, type Listener, listenerMistakes, resolvedListener } from './listeners.js';
 import { type ListenerEntry, listenerSchema } from './schema/listeners.js';
 import type { LogSettings } from './schema/log.js';
 import { modelSchema } from './schema/models.js';
@@ -38,10 +38,10 @@ export interface LoadOptions {
 }
 
 /** Settings as the processes use them: names resolved, lists filled in, paths absolute. */
-export interface Config extends Settings {
+export interface Config extends Omit<Settings, 'listeners'> {
   readonly cluster: Settings['cluster'] & { readonly workers: number };
-  readonly listeners: readonly (ListenerEntry & { readonly tls: boolean })[];
-  /** Whether config lists its listeners; else the only one comes from server.host, server.port and server.model. */
+  readonly listeners: readonly Listener[];
+  /** Whether config lists its listeners; else the only one comes from server.host, .port, .protocol and .model. */
   readonly hasListenerList: boolean;
 }
 
@@ -92,10 +92,13 @@ export function loadConfig(options: LoadOptions): LoadedConfig {
   const values: Settings = { ...given, models, listeners };
   if (mistakes.length === 0) {
     const { workingDirectory, cpuLimit: limit = cpuLimit() } = options;
-    const config = resolved(values, workingDirectory, limit);
+    const written = listenerEntries(values, sources);
+    const config = resolved(values, written, workingDirectory, limit);
     if (values.cluster.workers === 'auto' && limit !== null)
       sources.set('cluster.workers', `${sources.get('cluster.workers')}, auto: ${describeCpuLimit(limit)}`);
-    mistakes.push(...contradictions(config, values, sources));
+    mistakes.push(...contradictions(config, values, written, sources));
+    if (config.server.model !== values.server.model && config.server.model !== '')
+      sources.set('server.model', 'the only model of config');
     if (mistakes.length === 0) return { config, sources };
   }
   const count = mistakes.length === 1 ? 'a mistake' : `${mistakes.length} mistakes`;
@@ -194,6 +197,9 @@ interface LeafSchema {
   readonly sensitive?: boolean;
 }
 
+/** Where values come from that nobody has chosen. */
+const defaultSources: readonly string[] = ['built-in default', 'config/default.json'];
+
 /** Dotted keys of all settings. */
 export function* leafKeys(tree: object, prefix = ''): Generator<string> {
   for (const [name, node] of Object.entries(tree)) {
@@ -269,33 +275,49 @@ function entries<Tree extends object>(
 /** The machine's host name where config gives no name. */
 const resolvedNode = (node: string): string => node || hostname();
 
-function resolved(settings: Settings, workingDirectory: string, limit: CpuLimit | null): Config {
+/**
+ * The listeners as config has them. Without a list, the one of `server`; there the model of config/default.json is
+ * meant only while it is there: who lists models of his own has not chosen it.
+ */
+function listenerEntries(settings: Settings, sources: Map<string, string>): readonly ListenerEntry[] {
+  if (settings.listeners.length > 0) return settings.listeners;
+  const { host, port, protocol, model } = settings.server;
+  const isThere = settings.models.some(({ name }) => name === model);
+  const isChosen = isThere || !defaultSources.includes(sources.get('server.model') ?? '');
+  return [{ host, port, protocol, model: isChosen ? model : '', models: [], tls: null }];
+}
+
+function resolved(
+  settings: Settings,
+  entries: readonly ListenerEntry[],
+  workingDirectory: string,
+  limit: CpuLimit | null,
+): Config {
   const models = settings.models.map((model) => ({
     ...model,
     path: model.path && modelPath(model.path, workingDirectory),
   }));
-  if (!models.some((model) => model.name === 'dummy'))
-    models.push({ ...holderFor(modelSchema).getProperties(), name: 'dummy', backend: 'dummy' });
-  const { host, port, model } = settings.server;
-  const listeners = settings.listeners.length > 0 ? settings.listeners : [{ host, port, model, tls: null }];
+  if (!models.some((model) => model.name === dummyName))
+    models.push({ ...holderFor(modelSchema).getProperties(), name: dummyName, backend: 'dummy' });
+  const names = models.map(({ name }) => name);
   const tls = withPaths(settings.server.tls, workingDirectory);
+  const listeners = entries.map((entry) =>
+    resolvedListener(entry, names, { host: settings.server.host, tls: usesTls(tls) }),
+  );
+  const hasListenerList = settings.listeners.length > 0;
   const { packageFolder } = settings.onnxRuntime;
   return {
     ...settings,
-    hasListenerList: settings.listeners.length > 0,
+    hasListenerList,
     models: models.map((entry) => ({ ...entry, responseSize: entry.responseSize ?? settings.server.responseSize })),
-    server: { ...settings.server, tls },
+    server: { ...settings.server, tls, model: hasListenerList ? settings.server.model : (listeners[0]?.model ?? '') },
     onnxRuntime: {
       ...settings.onnxRuntime,
       packageFolder: packageFolder === '' ? '' : resolve(workingDirectory, packageFolder),
     },
     http: { ...settings.http, tls: withPaths(settings.http.tls, workingDirectory) },
     redis: withPaths(settings.redis, workingDirectory),
-    listeners: listeners.map((listener) => ({
-      ...listener,
-      host: listener.host || host,
-      tls: listener.tls ?? usesTls(tls),
-    })),
+    listeners,
     cluster: {
       ...settings.cluster,
       node: resolvedNode(settings.cluster.node),
@@ -324,7 +346,12 @@ function modelPath(path: string, workingDirectory: string): string {
 }
 
 /** Mistakes in settings that are each valid but contradict one another. */
-function contradictions(config: Config, given: Settings, sources: ReadonlyMap<string, string>): string[] {
+function contradictions(
+  config: Config,
+  given: Settings,
+  entries: readonly ListenerEntry[],
+  sources: ReadonlyMap<string, string>,
+): string[] {
   const mistakes: string[] = [];
   const names = config.models.map((model) => model.name);
   for (const name of new Set(names.filter((name, i) => names.indexOf(name) !== i)))
@@ -333,20 +360,12 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
     if (model.backend !== 'dummy' && model.path === '')
       mistakes.push(`models[${i}].path: the ${model.backend} model ${model.name} needs one`);
   });
-  const limit = maxFrameLength(config.server.lengthFieldSize);
+  const from = (key: string): string => ` (from ${sources.get(key)})`;
+  const hasList = given.listeners.length > 0;
+  const keyOf = (i: number, key: string): string =>
+    hasList ? `listeners[${i}].${key}` : `server.${key}${from(`server.${key}`)}`;
+  mistakes.push(...listenerMistakes(config, entries, keyOf, from));
   config.listeners.forEach((listener, i) => {
-    const key =
-      given.listeners.length > 0 ? `listeners[${i}].model` : `server.model (from ${sources.get('server.model')})`;
-    const model = config.models.find(({ name }) => name === listener.model);
-    if (model === undefined)
-      mistakes.push(
-        `${key}: there is no model named ${JSON.stringify(listener.model)}: choose one of ${names.join(', ')}, or add it to models`,
-      );
-    if (model?.backend === 'dummy' && (model.responseSize ?? 0) > limit) {
-      mistakes.push(
-        `server.responseSize: ${model.responseSize} bytes do not fit a length field of ${config.server.lengthFieldSize} bytes (at most ${limit}): choose less, or a larger server.lengthFieldSize`,
-      );
-    }
     if (listener.tls && !usesTls(config.server.tls))
       mistakes.push(`listeners[${i}].tls: needs a certificate: set server.tls.certFile and server.tls.keyFile`);
   });
@@ -366,8 +385,8 @@ function contradictions(config: Config, given: Settings, sources: ReadonlyMap<st
       mistakes.push(`${section}.caFile: has no effect without TLS: set ${section}.certFile and ${section}.keyFile`);
   }
   mistakes.push(...redisContradictions(config.redis));
-  if (given.listeners.length > 0) {
-    for (const key of ['server.port', 'server.model']) {
+  if (hasList) {
+    for (const key of ['server.port', 'server.model', 'server.protocol']) {
       const source = sources.get(key) ?? '';
       if (/^(environment|\.env|flag)/.test(source))
         mistakes.push(

@@ -2,11 +2,11 @@
 // that neither a model's own code nor a worker's crash report can reveal what protects the metrics.
 
 import { clusterIdentity } from './describe.js';
+import { type Listener, servedNames } from './listeners.js';
 import { type Config, leafKeys, leafSchema, usesRedis } from './load.js';
 import { schema } from './schema/schema.js';
 
 type Model = Config['models'][number];
-type Listener = Config['listeners'][number];
 
 /** What a worker serves, within which limits, and where it publishes its counters. */
 export interface WorkerConfig {
@@ -16,8 +16,11 @@ export interface WorkerConfig {
     | 'sharedSecret'
     | 'tls'
     | 'maxPayloadSizeKb'
+    | 'maxJsonKb'
+    | 'maxHeaderKb'
     | 'payloadTimeoutSeconds'
     | 'idleTimeoutSeconds'
+    | 'httpIdleSeconds'
     | 'writeTimeoutSeconds'
     | 'keepAliveSeconds'
     | 'maxInFlightPerConnection'
@@ -45,15 +48,18 @@ export interface WorkerConfig {
 
 export function workerConfig(config: Config): WorkerConfig {
   const { server, cluster, redis, metrics, otlp, log } = config;
-  const served = new Set(config.listeners.map(({ model }) => model));
+  const served = new Set(servedNames(config.listeners));
   return {
     server: {
       lengthFieldSize: server.lengthFieldSize,
       sharedSecret: server.sharedSecret,
       tls: server.tls,
       maxPayloadSizeKb: server.maxPayloadSizeKb,
+      maxJsonKb: server.maxJsonKb,
+      maxHeaderKb: server.maxHeaderKb,
       payloadTimeoutSeconds: server.payloadTimeoutSeconds,
       idleTimeoutSeconds: server.idleTimeoutSeconds,
+      httpIdleSeconds: server.httpIdleSeconds,
       writeTimeoutSeconds: server.writeTimeoutSeconds,
       keepAliveSeconds: server.keepAliveSeconds,
       maxInFlightPerConnection: server.maxInFlightPerConnection,

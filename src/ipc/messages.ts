@@ -1,5 +1,6 @@
 // The messages between the primary and its children over Node's IPC.
 
+import type { Listener } from '../config/listeners.js';
 import type { AggregatorConfig, WorkerConfig } from '../config/slices.js';
 import type { OperatorErrorCode } from '../errors.js';
 import type { ModelReport } from '../inference/model-report.js';
@@ -47,11 +48,8 @@ export type Refusal = Full | 'refusedByAddress' | 'refusedByDescriptors' | 'refu
 /** How many connections it has closed. */
 export type Refusals = readonly (readonly [reason: Refusal, count: number])[];
 
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly model: string;
-}
+/** What a listener serves, and where: its port is the one that it got. */
+export type ListenAddress = Pick<Listener, 'host' | 'port' | 'protocol' | 'models' | 'model'>;
 
 /** Everything that a worker needs to know; it reads no config itself, so that all workers of a run have the same. */
 export interface WorkerBoot {

@@ -1,6 +1,7 @@
 // What workers are started with. A reload makes the next deployment; until every worker has it, some have the previous
 // one.
 
+import { servedNames } from '../config/listeners.js';
 import type { Config } from '../config/load.js';
 import { withoutSecrets } from '../config/slices.js';
 import type { ModelVersions } from '../ipc/messages.js';
@@ -29,6 +30,10 @@ export function workerEnvironment({
  */
 export function movableModels(from: Deployment, to: Deployment): readonly string[] {
   if (from.config.server.lengthFieldSize !== to.config.server.lengthFieldSize) return [];
-  const served = new Set(to.config.listeners.map(({ model }) => model));
-  return [...new Set(from.config.listeners.map(({ model }) => model))].filter((model) => served.has(model));
+  const served = new Set(framedModels(to));
+  return framedModels(from).filter((model) => served.has(model));
+}
+
+function framedModels({ config }: Deployment): readonly string[] {
+  return servedNames(config.listeners.filter(({ protocol }) => protocol === 'frames'));
 }

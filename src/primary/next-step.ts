@@ -1,6 +1,9 @@
-// What the `ready` line suggests to try next: a simulation that fits the model that is served.
+// What the `ready` line suggests to try next: a simulation that fits the model that is served; where no listener takes
+// payloads as they are, a request over HTTP.
 
+import { isIP } from 'node:net';
 import { resolve, sep } from 'node:path';
+import { takesHttp, takesRawFrames } from '../config/listener-protocols.js';
 import { type Config, packageRoot } from '../config/load.js';
 import type { ListenAddress } from '../ipc/messages.js';
 import { usesTls } from '../net/certificates.js';
@@ -21,11 +24,11 @@ const defaultMetricsUrl = 'http://127.0.0.1:8080';
 /** A command and what it does. Words in capitals are placeholders that only the reader can fill in. */
 export function nextStep(step: NextStep): string {
   const { config, addresses, metricsUrl, env } = step;
-  const address = addresses.find(({ model }) => isDigits(config, model)) ?? addresses[0];
+  const raw = addresses.filter(isRaw);
+  const address = raw.find(({ model }) => isDigits(config, model)) ?? raw[0];
   const metrics = metricsUrl === '' ? 'ml-tcp-server aggregator serves the metrics; ' : '';
-  if (address === undefined) return metrics;
-  const listener = config.listeners.find(({ port, model }) => port === address.port && model === address.model);
-  const isSecure = listener?.tls ?? usesTls(config.server.tls);
+  if (address === undefined) return `${metrics}${typedStep(config, addresses)}`;
+  const isSecure = isSecureAt(config, address);
   if (isSecure && config.server.tls.caFile !== '')
     return `${metrics}a client with a certificate of its own: see ml-tcp-server/client`;
   const { flags, does } = payloadOf(step, address.model);
@@ -48,6 +51,43 @@ export function nextStep(step: NextStep): string {
   return `${metrics}${words.join(' ')} ${does}`;
 }
 
+type RawAddress = ListenAddress & { readonly model: string };
+
+/** Whether it takes payloads as they are. */
+function isRaw(address: ListenAddress): address is RawAddress {
+  return takesRawFrames(address.protocol) && address.model !== null;
+}
+
+function isSecureAt({ listeners, server }: NextStep['config'], address: ListenAddress): boolean {
+  const listener = listeners.find(({ port, model }) => port === address.port && model === address.model);
+  return listener?.tls ?? usesTls(server.tls);
+}
+
+/** For clients that name the model. */
+function typedStep(config: NextStep['config'], addresses: readonly ListenAddress[]): string {
+  const address = addresses.find(({ protocol }) => takesHttp(protocol));
+  if (address === undefined)
+    return addresses.length === 0 ? '' : 'a client of ml-tcp-server/proto/mltcp.proto: see src/protocol/README.md';
+  const isSecure = isSecureAt(config, address);
+  const model = address.model ?? address.models.find((name) => isDigits(config, name)) ?? address.models[0];
+  const name = isSecure ? 'NAME-IN-THE-CERTIFICATE' : inUrl(reachable(address));
+  const words = [
+    'curl',
+    ...(isSecure ? ['--cacert', 'CA.pem'] : []),
+    ...(isSecure && config.server.tls.caFile !== '' ? ['--cert', 'CERTIFICATE.pem', '--key', 'KEY.pem'] : []),
+    ...(config.server.sharedSecret === '' ? [] : ["-H 'Authorization: Bearer SECRET'"]),
+    `${isSecure ? 'https' : 'http'}://${name}:${address.port}/v2/models/${model}`,
+  ];
+  return `${words.join(' ')} tells what ${model} takes`;
+}
+
+/** An address that a client on this machine can use. */
+function reachable({ host }: ListenAddress): string {
+  return { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
+}
+
+const inUrl = (host: string): string => (isIP(host) === 6 ? `[${host}]` : host);
+
 function isDigits({ models }: Pick<Config, 'models'>, name: string): boolean {
   const path = models.find((model) => model.name === name)?.path ?? '';
   return path === digitsFolder || path.startsWith(digitsFolder + sep);
@@ -64,9 +104,9 @@ function payloadOf({ config, rowBytes }: NextStep, model: string): { flags: read
   return { flags: ['--payload', 'FILE'], does: 'sends a payload of yours and compares the totals' };
 }
 
-function connectFlags({ host, port }: ListenAddress, isSecure: boolean): readonly string[] {
-  const reachable = { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
-  const name = isSecure ? 'NAME-IN-THE-CERTIFICATE' : reachable;
+function connectFlags(address: ListenAddress, isSecure: boolean): readonly string[] {
+  const { port } = address;
+  const name = isSecure ? 'NAME-IN-THE-CERTIFICATE' : reachable(address);
   return [
     ...(name === '127.0.0.1' ? [] : ['--host', name]),
     ...(port === 8081 ? [] : ['--port', String(port)]),

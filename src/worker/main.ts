@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net';
 import { runningCode, runningVersion } from '../code.js';
+import { servedNames } from '../config/listeners.js';
 import type { WorkerConfig } from '../config/slices.js';
 import { messageOf, OperatorError } from '../errors.js';
 import { threadsThatCannotEnd } from '../inference/threads/host.js';
@@ -28,7 +29,7 @@ import { Migration } from './connections/migration.js';
 import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
-import { servedNames, WorkerModels } from './models.js';
+import { WorkerModels } from './models.js';
 import { Publishing } from './publishing.js';
 
 /** Memory that is kept for frames that will come in pieces. */
@@ -68,7 +69,7 @@ await sendToPrimary({ kind: 'hello', code: runningCode, takesHandles }).catch(()
 async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => object) => void): Promise<void> {
   const { config, versions } = message;
   const isTried = tryHandles();
-  const recorder = new Recorder(servedNames(config));
+  const recorder = new Recorder(servedNames(config.listeners));
   countLostLines((lines) => recorder.count('logLinesLost', lines));
   const counterFile = await openCounterFile(message, recorder, log);
   const tracing = await startTracing(message);
@@ -81,7 +82,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     flush: new ReplyFlush(() => counterFile?.write()),
   };
   const endpoints = new Map(
-    servedNames(config).map((name) => [
+    servedNames(config.listeners).map((name) => [
       name,
       new ModelEndpoint({ batcher: models.get(name).batcher, recorder: recorder.model(name), ...shared }),
     ]),

@@ -1,5 +1,6 @@
 // The models of a worker: opened, counted, reloaded and closed together.
 
+import { servedNames } from '../config/listeners.js';
 import type { WorkerConfig } from '../config/slices.js';
 import { messageOf, OperatorError } from '../errors.js';
 import type { BatchObserver, FinishedBatch } from '../inference/batcher.js';
@@ -52,7 +53,7 @@ export class WorkerModels {
     tracing: Tracing | null,
   ): Promise<WorkerModels> {
     const models = new WorkerModels(recorder, log, tracing);
-    for (const name of servedNames(config)) await models.#open(config, name, versions);
+    for (const name of servedNames(config.listeners)) await models.#open(config, name, versions);
     return models;
   }
 
@@ -220,11 +221,6 @@ export class WorkerModels {
 
 /** Records are sent several times a second. */
 const rounded = (ms: number): number => Number(ms.toPrecision(4));
-
-/** Names of the models behind listeners, each once. */
-export function servedNames(config: WorkerConfig): readonly string[] {
-  return [...new Set(config.listeners.map(({ model }) => model))];
-}
 
 function spanOf(
   model: string,

@@ -19,7 +19,7 @@ export const schema = {
   cluster,
   models: setting({ doc: 'Models that can be served; see the next table.', format: 'list', default: [] }),
   listeners: setting({
-    doc: 'TCP listeners: a list of {host, port, model, tls}. Empty means one: server.port serving server.model.',
+    doc: 'TCP listeners: a list of {host, port, protocol, model, models, tls}. Empty means one: server.port with server.protocol and server.model.',
     format: 'list',
     default: [],
   }),

@@ -16,8 +16,14 @@ export const server = {
     default: 8081,
     env: 'PORT',
   }),
+  protocol: setting({
+    doc: 'What clients of server.port speak, when `listeners` is empty. frames: payloads of server.model. calls: calls of the Open Inference Protocol on frames. open: the same protocol over HTTP and gRPC, on one port. auto: all of these, told apart by the first bytes of a connection; secrets, limits and firewalls tell ports apart better.',
+    format: 'listenerProtocol',
+    default: 'frames',
+    env: 'PROTOCOL',
+  }),
   model: setting({
-    doc: 'Name of the model behind server.port, when `listeners` is empty.',
+    doc: 'Name of the model behind server.port, when `listeners` is empty. Where requests name their models, it is the one of those that name none. Left out: digits, or the only model where config lists another.',
     format: 'label',
     default: 'digits',
     env: 'MODEL',
@@ -77,6 +83,17 @@ export const server = {
     default: 1024,
     env: 'MAX_PAYLOAD_SIZE_KB',
   }),
+  maxJsonKb: setting({
+    doc: 'Largest JSON of a request over HTTP in KiB; binary tensors behind it count to server.maxPayloadSizeKb alone. It takes a worker many times as long to read as the same bytes in binary, and all its clients wait meanwhile.',
+    format: 'count',
+    default: 1024,
+    env: 'MAX_JSON_KB',
+  }),
+  maxHeaderKb: setting({
+    doc: 'Largest header of a request over HTTP and gRPC in KiB. As Node has it: more than clients and proxies send with cookies and tokens.',
+    format: 'count',
+    default: 16,
+  }),
   payloadTimeoutSeconds: setting({
     doc: 'Time that a client has to finish a frame it began, so that slow senders cannot hold connections.',
     format: 'positiveSeconds',
@@ -87,6 +104,11 @@ export const server = {
     doc: 'Time after which a connection that asks nothing is closed; 0 keeps it, since a quiet client is no error.',
     format: 'seconds',
     default: 0,
+  }),
+  httpIdleSeconds: setting({
+    doc: 'Time after which an HTTP connection without a request is closed. Longer than proxies keep theirs (nginx and AWS: 60), so that they close first: a request that a close meets on its way is lost.',
+    format: 'positiveSeconds',
+    default: 75,
   }),
   writeTimeoutSeconds: setting({
     doc: 'Time that a client may take nothing of the replies that wait for it; then it is cut, since it holds memory and nobody reads at its end. Longer than a network is away for a moment.',

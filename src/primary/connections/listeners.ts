@@ -71,10 +71,10 @@ export class Listeners {
     const addresses: ListenAddress[] = [];
     for (const [i, name] of listenerNames(config).entries()) {
       if (this.#isClosed) break;
-      const { host, port, model } = config.listeners[i] as Config['listeners'][number];
+      const { host, port, protocol, models, model } = config.listeners[i] as Config['listeners'][number];
       const server = this.#servers.get(name) ?? (await this.#listen(config, i, name));
       const { port: bound } = (server.address() as AddressInfo | null) ?? { port };
-      addresses.push({ host, port: bound, model });
+      addresses.push({ host, port: bound, protocol, models, model });
     }
     return addresses;
   }

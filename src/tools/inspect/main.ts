@@ -4,6 +4,7 @@
 import { basename, dirname, extname, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { holderFor } from '../../config/holder.js';
+import { servedNames } from '../../config/listeners.js';
 import type { Config, LoadedConfig } from '../../config/load.js';
 import { modelSchema } from '../../config/schema/models.js';
 import { workerConfig } from '../../config/slices.js';
@@ -99,7 +100,7 @@ function beforeOnnxRuntime({ onnxRuntime }: Pick<Config, 'onnxRuntime'>): void {
 
 /** The model of this name; without one all of them, but a dummy only when a listener serves it. */
 function fromConfig({ models, listeners }: Config, name: string | undefined): readonly Subject[] {
-  const served = new Set(listeners.map(({ model }) => model));
+  const served = new Set(servedNames(listeners));
   const chosen =
     name === undefined
       ? models.filter((entry) => entry.backend !== 'dummy' || served.has(entry.name))
@@ -176,7 +177,7 @@ async function inspected(subject: Subject, config: Config): Promise<InspectedMod
 
 /** As a worker serves it, except that nothing waits for more requests. */
 function settingsFor(entry: Entry, config: Config): ServingSettings {
-  const listeners = config.listeners.slice(0, 1).map((listener) => ({ ...listener, model: entry.name }));
+  const listeners = config.listeners.slice(0, 1).map((listener) => ({ ...listener, models: [entry.name] }));
   const sliced = workerConfig({ ...config, models: [entry], listeners });
   const [model] = sliced.models;
   if (model === undefined) throw new Error(`the model ${entry.name} is not in the config of workers`);

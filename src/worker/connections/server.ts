@@ -3,6 +3,7 @@
 //   accepted, with a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import type { Socket } from 'node:net';
+import type { Listener } from '../../config/listeners.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { Arrival, Decision, ToWorker } from '../../ipc/messages.js';
 import {
@@ -21,11 +22,6 @@ import type { Migration, Origin } from './migration.js';
 import { Rejections } from './rejections.js';
 import type { TlsHandshakes } from './tls-handshakes.js';
 import { UnansweredWatch } from './unanswered.js';
-
-export interface Listener {
-  readonly model: string;
-  readonly tls: boolean;
-}
 
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
@@ -184,9 +180,10 @@ export class WorkerServer {
       this.#onExhausted();
       this.#forget(handle, address);
     } else if (isReset(handle)) this.#forget(handle, address);
+    else if (listener.protocol !== 'frames') this.#forget(handle, address);
     else if (listener.tls && this.#ending !== null) this.#forget(handle, address);
     else if (listener.tls) this.#shakeHands(this.#prepared(plainSocketOn(handle)), listener, address);
-    else this.#begin({ socket: this.#prepared(socketOn(handle)), model: listener.model, address });
+    else this.#begin({ socket: this.#prepared(socketOn(handle)), model: listener.model ?? '', address });
     this.#checkEmpty();
   }
 
@@ -215,7 +212,7 @@ export class WorkerServer {
     this.#shakingHands.add(socket);
     this.#handshakes.begin(socket, (secured) => {
       this.#shakingHands.delete(socket);
-      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, model, address });
+      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, model: model ?? '', address });
       else {
         secured?.destroy();
         if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');

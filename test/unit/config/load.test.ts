@@ -31,7 +31,9 @@ describe('the configuration', () => {
 
   it('serves the shipped model on loopback, from any folder, when nothing is set', () => {
     const { config } = load();
-    expect(config.listeners).to.deep.equal([{ host: '127.0.0.1', port: 8081, model: 'digits', tls: false }]);
+    expect(config.listeners).to.deep.equal([
+      { host: '127.0.0.1', port: 8081, protocol: 'frames', models: ['digits'], model: 'digits', tls: false },
+    ]);
     expect(config.models[0]?.path).to.match(/config\/models\/digits$/);
     expect(config.cluster.workers).to.equal(workersFor(cpuLimit()));
     expect(config.redis.url).to.equal('');
@@ -94,7 +96,9 @@ describe('the configuration', () => {
       MODEL: 'dummy',
     };
     const { config } = load({ env });
-    expect(config.listeners).to.deep.equal([{ host: 'localhost', port: 9000, model: 'dummy', tls: false }]);
+    expect(config.listeners).to.deep.equal([
+      { host: 'localhost', port: 9000, protocol: 'frames', models: ['dummy'], model: 'dummy', tls: false },
+    ]);
     expect(config.server).to.include({
       lengthFieldSize: 2,
       maxConnections: 5,

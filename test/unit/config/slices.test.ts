@@ -53,7 +53,8 @@ describe('what a process is told of the config', () => {
     const [model] = config().models;
     if (model === undefined) throw new Error('there is no model');
     const models = ['a', 'b'].map((name) => ({ ...model, name }));
-    const listeners = [{ host: '127.0.0.1', port: 1, model: 'b', tls: false }];
+    const at = { host: '127.0.0.1', port: 1, protocol: 'frames', tls: false } as const;
+    const listeners = [{ ...at, model: 'b', models: ['b'] }];
     expect(workerConfig({ ...config(), models, listeners, hasListenerList: true })).to.deep.include({
       models: [{ ...model, name: 'b', responseSize: 5, place: 'models[1]' }],
       listeners,
