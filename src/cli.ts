@@ -5,6 +5,7 @@ import cluster from 'node:cluster';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runningVersion } from './code.js';
 import { describeConfig, formatConfig } from './config/describe.js';
+import { listenerProtocols } from './config/listener-protocols.js';
 import { type Config, type LoadedConfig, type LoadOptions, leafKeys, loadConfig, logSettings } from './config/load.js';
 import { schema } from './config/schema/schema.js';
 import type { Operation } from './control/protocol.js';
@@ -18,6 +19,7 @@ interface ConfigFlags {
   readonly set: Readonly<Record<string, string>>;
   readonly host?: string;
   readonly port?: string;
+  readonly protocol?: string;
   readonly model?: string;
   readonly workers?: string;
   readonly httpHost?: string;
@@ -29,6 +31,7 @@ interface ConfigFlags {
 const shortFlags: Readonly<Record<string, string>> = {
   host: 'server.host',
   port: 'server.port',
+  protocol: 'server.protocol',
   model: 'server.model',
   workers: 'cluster.workers',
   httpHost: 'http.host',
@@ -51,6 +54,7 @@ function withConfigFlags(command: Command): Command {
     .option('-c, --config <file>', 'JSON file with settings, over those of config/')
     .option('--host <address>', 'address of the TCP listener')
     .option('-p, --port <port>', 'port of the TCP listener')
+    .option('--protocol <name>', `what clients speak: ${listenerProtocols.join(', ')}`)
     .option('-m, --model <name>', 'model to serve')
     .option('-w, --workers <count>', "worker processes, or 'auto' for one a core")
     .option('--http-host <address>', 'address of the metrics server')

@@ -3,10 +3,12 @@
 import { codeChange, runningVersion } from '../code.js';
 import { cpuLimit } from '../config/cpu-limit.js';
 import { describeRedis } from '../config/describe.js';
+import { servedNames } from '../config/listeners.js';
 import type { Config } from '../config/load.js';
 import type { ServerStatus, WorkerStatus } from '../control/protocol.js';
 import type { ModelReport } from '../inference/model-report.js';
 import type { ListenAddress, ModelReports, ReloadResults } from '../ipc/messages.js';
+import { listenerText } from '../listener-text.js';
 import { unsettled } from '../metrics/merge.js';
 import { planSummary } from '../plan-text.js';
 import type { Log } from '../process/log.js';
@@ -30,13 +32,13 @@ export function readyEvent(
   { addresses, models, rowBytes, reports }: Served,
   metricsUrl: string,
 ): object {
-  const served = new Set(addresses.map(({ model }) => model));
+  const served = new Set(servedNames(addresses));
   const plans = Object.entries(reports).flatMap(([name, report]) => {
     const plan = summaryOf(report);
     return plan === null || !served.has(name) ? [] : [[name, plan]];
   });
   return {
-    tcp: addresses.map(({ host, port, model }) => `${host}:${port} → ${model}`),
+    tcp: addresses.map(listenerText),
     models: Object.fromEntries(Object.entries(models).filter(([name]) => served.has(name))),
     ...(plans.length === 0 ? {} : { plans: Object.fromEntries(plans) }),
     workers: config.cluster.workers,

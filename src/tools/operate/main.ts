@@ -4,6 +4,7 @@ import { findServer, operate, type ServerChoice } from '../../control/client.js'
 import type { Operation, ServerStatus, WorkerStatus } from '../../control/protocol.js';
 import { OperatorError } from '../../errors.js';
 import { bytes, percent, span, table } from '../../format.js';
+import { listenerText } from '../../listener-text.js';
 import { planTable } from '../../plan-text.js';
 
 export interface OperateFlags extends ServerChoice {
@@ -28,7 +29,7 @@ export function formatStatus(status: ServerStatus): string {
       ? []
       : [`${status.codeChange}; until then no worker is started, in place of one that dies neither`]),
     `node ${status.node} of cluster ${status.cluster}, pid ${status.pid}`,
-    ...status.listeners.map(({ host, port, model }) => `${host}:${port} → ${model}`),
+    ...status.listeners.map(listenerText),
     ...Object.entries(status.models).flatMap(([name, description]) => [
       `${name}: ${description}`,
       // A server of an earlier version tells no plans.
