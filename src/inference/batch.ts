@@ -35,6 +35,9 @@ export interface BatchEntry {
   expired(): void;
 }
 
+/** The dimensions of each output in a reply. */
+export type ReplyDims = readonly (readonly number[])[];
+
 /** What a model answered: `uniform` for replies of one size side by side, `rows` for separate replies. */
 export type Replies =
   | {

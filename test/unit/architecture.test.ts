@@ -101,7 +101,20 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'worker',
-    may: ['', 'process', 'net', 'config', 'inference', 'ipc', 'metrics', 'protocol', 'serving', 'tensors'],
+    may: [
+      '',
+      'process',
+      'net',
+      'config',
+      'inference',
+      'ipc',
+      'metrics',
+      'protocol',
+      'protocol/oip',
+      'protocol/calls',
+      'serving',
+      'tensors',
+    ],
     because: 'processes share no code but what lies below them all',
   },
   {
