@@ -65,7 +65,7 @@ export class Batch implements RowSource {
   place: { left(rows: number): void } | null = null;
   /** The earliest arrival among its rows. */
   oldestAt = Number.POSITIVE_INFINITY;
-  /** The latest arrival; entries are added in the order of their arrival. */
+  /** The latest arrival among its rows; infinite as long as there is none. */
   newestAt = Number.POSITIVE_INFINITY;
   #entries: BatchEntry[] = [];
   /** Null until an entry is cancelled: in most batches none is. */
@@ -111,10 +111,14 @@ export class Batch implements RowSource {
   /** Announces an entry whose rows are added next. */
   enter(entry: BatchEntry): void {
     // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
-    if (this.#entries.length > 0) this.#entries.push(entry);
-    else this.#entries = [entry];
+    if (this.#entries.length > 0) {
+      this.#entries.push(entry);
+      if (entry.arrivedAt > this.newestAt) this.newestAt = entry.arrivedAt;
+    } else {
+      this.#entries = [entry];
+      this.newestAt = entry.arrivedAt;
+    }
     if (entry.arrivedAt < this.oldestAt) this.oldestAt = entry.arrivedAt;
-    this.newestAt = entry.arrivedAt;
   }
 
   /** Adds the row `source[start, end)`, as row `rows`. `source` must not change before the next `retain`. */

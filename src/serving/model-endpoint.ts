@@ -44,7 +44,8 @@ const maxRequestsATurn = 256;
 /** The same in bytes of requests and of their replies. */
 const maxBytesATurn = 32 * 1024;
 
-const refusals = { full: 'refusedQueueFull', overloaded: 'refusedOverloaded' } as const satisfies Readonly<
+/** What a request is counted as that the batcher refused. */
+export const refusals = { full: 'refusedQueueFull', overloaded: 'refusedOverloaded' } as const satisfies Readonly<
   Record<QueueRefusal['reason'], RequestRefusal>
 >;
 

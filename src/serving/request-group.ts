@@ -72,6 +72,19 @@ export class RequestGroup implements BatchEntry {
     return reply instanceof Uint8Array ? reply : null;
   }
 
+  /** Why a row of it has no reply, of the first such row; null when all have one. */
+  firstError(): Error | null {
+    const { outcome } = this;
+    if (outcome === null) return new Error('it was refused');
+    if (outcome.kind === 'failed') return outcome.error;
+    if (outcome.kind === 'uniform') return null;
+    for (let row = this.#first; row < this.#first + this.rows; row++) {
+      const reply = outcome.rows[row];
+      if (!(reply instanceof Uint8Array)) return reply ?? new Error('there is no reply');
+    }
+    return null;
+  }
+
   /** The batch owns its rows from here on. */
   retain(): void {
     if (typeof this.#target !== 'string') this.#target.retain();
@@ -80,9 +93,14 @@ export class RequestGroup implements BatchEntry {
   split(rows: number): RequestGroup {
     const rest = new RequestGroup(this.#target, this.arrivedAt, this.#owner);
     rest.#first = this.#first + rows;
-    rest.rows = rest.requests = this.rows - rows;
+    rest.rows = this.rows - rows;
     rest.bytes = Math.floor((this.bytes * rest.rows) / this.rows);
-    this.rows = this.requests = rows;
+    // Requests of one row each are divided; one of several rows stays one, and is counted here.
+    if (this.requests === this.rows) {
+      rest.requests = rest.rows;
+      this.requests = rows;
+    }
+    this.rows = rows;
     this.bytes -= rest.bytes;
     this.#owner.groupSplit(this, rest);
     return rest;
