@@ -72,7 +72,7 @@ export const counterFamilies = {
   },
   mltcp_connections_closed_total: {
     group: 'server',
-    help: 'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; keep_alive: clients that are gone without a word; payload_too_large, secret: wrong clients; error: networks and crashes; worker_died: they were of a worker that died; handoff_failed: a worker died while it took one over.',
+    help: 'Connections that ended, by reason. payload_timeout: slow senders; write_timeout: clients that do not read; keep_alive: clients that are gone without a word; payload_too_large, secret, protocol: wrong clients; error: networks and crashes; worker_died: they were of a worker that died; handoff_failed: a worker died while it took one over.',
   },
   mltcp_connection_pauses_total: {
     group: 'server',
@@ -143,6 +143,8 @@ const table = {
   /** The shared secret was wrong, or did not arrive in time. */
   closedBySecret: { ...connectionsClosed, labels: { reason: 'secret' } },
   closedByPayloadTooLarge: { ...connectionsClosed, labels: { reason: 'payload_too_large' } },
+  /** It sent what the protocol of its listener does not allow. */
+  closedByProtocol: { ...connectionsClosed, labels: { reason: 'protocol' } },
   closedByDrain: { ...connectionsClosed, labels: { reason: 'drain' } },
   /** Lost while it moved between two workers. Neither had it, so it counts as no worker's closed connection. */
   closedByHandoff: {

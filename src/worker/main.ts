@@ -20,6 +20,7 @@ import { maxSockets } from '../process/descriptors.js';
 import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
 import { countLostLines, createLog, type Log } from '../process/log.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
+import { emptyFrame } from '../protocol/frames.js';
 import { MemoryBudget } from '../serving/memory-budget.js';
 import { ModelEndpoint } from '../serving/model-endpoint.js';
 import { ReplyFlush } from '../serving/reply-flush.js';
@@ -30,6 +31,7 @@ import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
 import { WorkerModels } from './models.js';
+import { protocols } from './protocols.js';
 import { Publishing } from './publishing.js';
 
 /** Memory that is kept for frames that will come in pieces. */
@@ -76,27 +78,30 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   await isTried;
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => counterFile?.write());
   const migration = new Migration(sendToPrimary, String(message.incarnation));
-  const shared = {
-    limits: requestLimitsOf(config),
-    budget: new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024),
-    flush: new ReplyFlush(() => counterFile?.write()),
-  };
+  const limits = requestLimitsOf(config);
+  const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
+  const flush = new ReplyFlush(() => counterFile?.write());
   const endpoints = new Map(
     servedNames(config.listeners).map((name) => [
       name,
-      new ModelEndpoint({ batcher: models.get(name).batcher, recorder: recorder.model(name), ...shared }),
+      new ModelEndpoint({ batcher: models.get(name).batcher, recorder: recorder.model(name), limits, budget, flush }),
     ]),
   );
   const { sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
-  const context = { limits: limitsOf(config), recorder, pool: new BufferPool(maxPooledBytes), secret };
+  const pool = new BufferPool(maxPooledBytes);
+  const connections = { limits: limitsOf(config), recorder, pool };
+  const { lengthFieldSize } = config.server;
+  const context = { connections, lengthFieldSize, maxPayloadBytes: limits.maxPayloadBytes, pool, secret };
   const server = new WorkerServer({
-    context,
+    context: connections,
     arrivals,
     listeners: config.listeners,
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
-    endpoints,
+    batchers: [...endpoints.values()].map(({ batcher }) => batcher),
+    routes: new Map([...endpoints].map(([name, endpoint]) => [name, protocols.raw(endpoint, context)])),
+    refusalOf: () => emptyFrame(lengthFieldSize),
     maxSockets: maxSockets(),
     keepAliveMs: config.server.keepAliveSeconds * 1000,
     onExhausted: everySoOften(10_000, () =>
@@ -220,7 +225,6 @@ function requestLimitsOf({ server }: WorkerConfig) {
 
 function limitsOf({ server }: WorkerConfig) {
   return {
-    lengthFieldSize: server.lengthFieldSize,
     maxWriteBufferBytes: server.maxWriteBufferKb * 1024,
     payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
     idleTimeoutMs: server.idleTimeoutSeconds * 1000,

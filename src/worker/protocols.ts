@@ -1,10 +1,16 @@
-// The protocols in which a worker talks with its clients. In any protocol, requests go to the model's endpoint: see
-// serving/model-endpoint.ts. All listeners use the framed protocol.
+// The protocols in which a worker talks with its clients. In any protocol, requests go to the endpoint of a model: see
+// serving/model-endpoint.ts.
 
 import type { Duplex } from 'node:stream';
 import type { ConnectionState } from '../ipc/connection-state.js';
+import type { BufferPool } from '../protocol/buffer-pool.js';
+import type { LengthFieldSize } from '../protocol/frames.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
+import { calls } from './calls/dialect.js';
 import { Connection, type ConnectionContext } from './framed/connection.js';
+import { rawFrames } from './framed/raw.js';
+import type { SharedSecret } from './framed/shared-secret.js';
+import type { CallListener, OipService } from './oip/service.js';
 
 /** A client's connection, as the server of its worker sees it. */
 export interface ServedConnection {
@@ -35,23 +41,39 @@ export interface ServedConnection {
   detach(unsentBytes: number): ConnectionState;
 }
 
-/** @param onClose called with whether the connection has migrated to another worker */
-export type OpenConnection = (
-  socket: Duplex,
-  endpoint: ModelEndpoint,
-  context: ConnectionContext,
-  onClose: (hasMigrated: boolean) => void,
-  moved: ConnectionState | null,
-) => ServedConnection;
-
-/** By name. */
-export const protocols = new Map<string, OpenConnection>([
-  ['framed', (socket, endpoint, context, onClose, moved) => new Connection(socket, endpoint, context, onClose, moved)],
-]);
-
-/** Throws when there is no protocol of this name. */
-export function protocolOf(name: string): OpenConnection {
-  const open = protocols.get(name);
-  if (open === undefined) throw new Error(`there is no protocol ${name}`);
-  return open;
+/** A connection that is to be served. */
+export interface OpenedConnection {
+  readonly socket: Duplex;
+  /** The client's address. */
+  readonly address: string;
+  /** Called with whether the connection has migrated to another worker. */
+  readonly onClose: (hasMigrated: boolean) => void;
+  /** Its state, if it began in another worker. */
+  readonly moved: ConnectionState | null;
 }
+
+export type OpenConnection = (connection: OpenedConnection) => ServedConnection;
+
+export interface ProtocolContext {
+  readonly connections: ConnectionContext;
+  readonly lengthFieldSize: LengthFieldSize;
+  readonly maxPayloadBytes: number;
+  readonly pool: BufferPool;
+  /** What clients must show first; null: nothing. */
+  readonly secret: SharedSecret | null;
+}
+
+/** Connections whose frames are payloads of one model. */
+function openRaw(endpoint: ModelEndpoint, context: ProtocolContext): OpenConnection {
+  const dialect = rawFrames(endpoint, context);
+  return ({ socket, onClose, moved }) => new Connection(socket, dialect, context.connections, onClose, moved);
+}
+
+/** Connections whose frames are calls. */
+function openCalls(service: OipService, listener: CallListener, context: ProtocolContext): OpenConnection {
+  return ({ socket, address, onClose, moved }) =>
+    new Connection(socket, calls(service, listener, address, context), context.connections, onClose, moved);
+}
+
+/** By name; a test puts a protocol of its own in the place of one. */
+export const protocols = { raw: openRaw, calls: openCalls };

@@ -12,7 +12,7 @@ import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
 import { MemoryBudget } from '#src/serving/memory-budget.js';
 import { ModelEndpoint } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
-import { type OpenConnection, protocolOf, type ServedConnection } from '#src/worker/protocols.js';
+import { type OpenConnection, type ProtocolContext, protocols, type ServedConnection } from '#src/worker/protocols.js';
 import { type Batching, batcherOf } from '../support/batchers.js';
 import { LineConnection } from '../support/line-protocol.js';
 import { endProcesses, workersOf } from '../support/processes.js';
@@ -21,7 +21,7 @@ import { until } from '../support/until.js';
 
 interface Protocol {
   readonly name: string;
-  readonly open: OpenConnection;
+  open(endpoint: ModelEndpoint, context: ProtocolContext): OpenConnection;
   /** What a server needs in its environment to speak this protocol. */
   readonly env: Readonly<Record<string, string>>;
   encode(payload: string): Buffer;
@@ -31,7 +31,7 @@ interface Protocol {
 
 const framed: Protocol = {
   name: 'framed',
-  open: protocolOf('framed'),
+  open: protocols.raw,
   env: {},
   encode: (payload) => encodeFrame(Buffer.from(payload, 'latin1'), 4),
   decode: (bytes) => {
@@ -45,7 +45,10 @@ const framed: Protocol = {
 
 const lines: Protocol = {
   name: 'line',
-  open: (socket, endpoint, _, onClose) => new LineConnection(socket, endpoint, () => onClose(false)),
+  open:
+    (endpoint) =>
+    ({ socket, onClose }) =>
+      new LineConnection(socket, endpoint, () => onClose(false)),
   env: { NODE_OPTIONS: `--import=${fileURLToPath(new URL('../support/serve-lines.js', import.meta.url))}` },
   encode: (payload) => Buffer.from(`${payload}\n`, 'latin1'),
   decode: (bytes) => bytes.toString('latin1').split('\n').slice(0, -1),
@@ -170,9 +173,11 @@ class Rig {
         this.safelyAnswered = this.counts.answered;
       }),
     });
-    const context = { limits: served, recorder: this.#recorder, pool: new BufferPool(1 << 20), secret: null };
+    const pool = new BufferPool(1 << 20);
+    const connections = { limits: served, recorder: this.#recorder, pool };
+    const open = protocol.open(endpoint, { ...limits, connections, pool, secret: null });
     this.#server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true }, (socket) => {
-      const connection = protocol.open(socket, endpoint, context, () => this.connections.delete(connection), null);
+      const connection = open({ socket, address: '', onClose: () => this.connections.delete(connection), moved: null });
       this.connections.add(connection);
       connection.start();
     });

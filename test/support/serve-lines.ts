@@ -3,11 +3,10 @@
 import { protocols } from '#src/worker/protocols.js';
 import { LineConnection } from './line-protocol.js';
 
-protocols.set(
-  'framed',
-  (socket, endpoint, { recorder }, onClose) =>
+protocols.raw =
+  (endpoint, { connections: { recorder } }) =>
+  ({ socket, onClose }) =>
     new LineConnection(socket, endpoint, () => {
       recorder.count('closedByClient');
       onClose(false);
-    }),
-);
+    });

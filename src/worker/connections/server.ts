@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net';
 import type { Listener } from '../../config/listeners.js';
+import type { Batcher } from '../../inference/batcher.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { Arrival, Decision, ToWorker } from '../../ipc/messages.js';
 import {
@@ -14,9 +15,8 @@ import {
   setKeepAlive,
   socketOn,
 } from '../../net/raw-handle.js';
-import type { ModelEndpoint } from '../../serving/model-endpoint.js';
 import type { ConnectionContext } from '../framed/connection.js';
-import { protocolOf, type ServedConnection } from '../protocols.js';
+import type { OpenConnection, ServedConnection } from '../protocols.js';
 import type { Arrivals } from './arrivals.js';
 import type { Migration, Origin } from './migration.js';
 import { Rejections } from './rejections.js';
@@ -31,8 +31,12 @@ export interface WorkerServerOptions {
   readonly migration: Migration;
   /** The handshakes of listeners with TLS; null when there are no such listeners. */
   readonly handshakes: TlsHandshakes | null;
-  /** By model: the endpoint that requests go to. */
-  readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
+  /** Of all models that are served. */
+  readonly batchers: readonly Batcher[];
+  /** By route: how connections are served. */
+  readonly routes: ReadonlyMap<string, OpenConnection>;
+  /** What a client is told whose connection is refused; null: nothing. */
+  refusalOf(listener: Listener, reason: Exclude<Decision, 'granted'>): Buffer | null;
   /** Connections that the process has descriptors for. */
   readonly maxSockets: number;
   /** Silence after which the kernel asks whether a client is still there; 0: it never asks. */
@@ -53,7 +57,9 @@ export class WorkerServer {
   readonly #listeners: readonly Listener[];
   readonly #migration: Migration;
   readonly #handshakes: TlsHandshakes | null;
-  readonly #endpoints: ReadonlyMap<string, ModelEndpoint>;
+  readonly #batchers: readonly Batcher[];
+  readonly #routes: ReadonlyMap<string, OpenConnection>;
+  readonly #refusalOf: WorkerServerOptions['refusalOf'];
   readonly #maxSockets: number;
   readonly #keepAliveMs: number;
   readonly #onExhausted: () => void;
@@ -67,8 +73,7 @@ export class WorkerServer {
   #onEmpty: (() => void) | null = null;
 
   constructor(options: WorkerServerOptions) {
-    const { context, arrivals, listeners, migration, handshakes, endpoints, maxSockets, keepAliveMs, onExhausted } =
-      options;
+    const { context, arrivals, listeners, migration, handshakes, maxSockets, keepAliveMs, onExhausted } = options;
     const { limits } = context;
     this.#context = context;
     this.#arrivals = arrivals;
@@ -76,11 +81,13 @@ export class WorkerServer {
     arrivals.onServe = (arrival, handle) => this.#accept(arrival, handle);
     this.#migration = migration;
     this.#handshakes = handshakes;
-    this.#endpoints = endpoints;
+    this.#batchers = options.batchers;
+    this.#routes = options.routes;
+    this.#refusalOf = options.refusalOf;
     this.#maxSockets = maxSockets;
     this.#keepAliveMs = keepAliveMs;
     this.#onExhausted = onExhausted;
-    this.#rejections = new Rejections(limits);
+    this.#rejections = new Rejections();
     this.#unanswered = new UnansweredWatch(keepAliveMs);
     const shortest = Math.min(
       limits.payloadTimeoutMs,
@@ -200,11 +207,16 @@ export class WorkerServer {
     this.#arrivals.release(address);
   }
 
-  /** Rejects a connection with an empty frame; with TLS, which would need a handshake first, it only closes it. */
-  #refuse(handle: RawHandle | null, { tls }: Listener, reason: Exclude<Decision, 'granted'>): void {
+  /** Tells the client why; with TLS, which would need a handshake first, it only closes the connection. */
+  #refuse(handle: RawHandle | null, listener: Listener, reason: Exclude<Decision, 'granted'>): void {
     this.#context.recorder.count(reason);
-    if (tls || handle === null) handle?.close();
-    else this.#rejections.refuse(socketOn(handle).on('error', () => {}));
+    const words = listener.tls ? null : this.#refusalOf(listener, reason);
+    if (words === null || handle === null) handle?.close();
+    else
+      this.#rejections.refuse(
+        socketOn(handle).on('error', () => {}),
+        words,
+      );
   }
 
   #shakeHands(socket: Socket, { model }: Listener, address: string): void {
@@ -236,9 +248,9 @@ export class WorkerServer {
       else this.#arrivals.release(address); // a connection that migrates keeps its place
       this.#checkEmpty();
     };
-    const endpoint = this.#endpoints.get(model);
-    if (endpoint === undefined) throw new Error(`the model ${model} is not served`);
-    const connection = protocolOf('framed')(socket, endpoint, this.#context, onClose, state);
+    const open = this.#routes.get(model);
+    if (open === undefined) throw new Error(`the model ${model} is not served`);
+    const connection = open({ socket, address, onClose, moved: state });
     this.#connections.set(connection, origin);
     this.#tellOtherSources();
     connection.start();
@@ -246,7 +258,7 @@ export class WorkerServer {
   }
 
   #tellOtherSources(): void {
-    for (const { batcher } of this.#endpoints.values()) batcher.setHasOtherSources(this.#connections.size > 1);
+    for (const batcher of this.#batchers) batcher.setHasOtherSources(this.#connections.size > 1);
   }
 
   readonly #checkTimeouts = (): void => {

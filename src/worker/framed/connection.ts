@@ -1,13 +1,14 @@
-// One client's connection in the framed protocol: bytes → requests → the model's endpoint → replies in order → bytes.
+// One client's connection in a protocol on frames: bytes → requests → a model's endpoint → replies → bytes. What the
+// frames mean is the dialect's matter: raw.ts, ../calls/.
 //
-//   'data' ─▶ RequestReader ─▶ endpoint.submit() ─▶ … ─▶ encodeReplies() ─▶ sendReplies() ─▶ ReplyWriter ─▶ socket
+//   'data' ─▶ reader ─▶ serving … ─▶ replies encoded by the dialect ─▶ sendReplies() ─▶ ReplyWriter ─▶ socket
 //
 //   open ──▶ ending ──▶ lingering ──▶ closed       ending: the client has ended, broken the protocol or run out of
 //    │ ▲                                 ▲         time, or we drain. lingering: all is answered, and the client must
 //    ▼ │ cancelled                       │         close its side. The socket may close in each.
 //   quiescing ───────────────────────────┘ it continues in another worker
 //
-// Guarantees: every complete request gets exactly one reply, in order; nothing grows without bound. When too many
+// Guarantees: every complete request gets exactly one reply; nothing grows without bound. When too many
 // requests are in flight, or replies wait for a client that does not read, decoding stops and the socket is paused:
 // what the client sends then stays in the kernel, and TCP slows it down.
 // It works on any duplex stream; it does not listen and does not depend on the cluster. It may use the bytes of a
@@ -18,19 +19,13 @@ import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { Recorder, WorkerCounter } from '../../metrics/recorder.js';
 import { expectBytes, fullRead } from '../../net/raw-handle.js';
 import type { BufferPool } from '../../protocol/buffer-pool.js';
-import { emptyFrame, type LengthFieldSize } from '../../protocol/frames.js';
-import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js';
-import type { RequestAccounting, RequestClient } from '../../serving/request-accounting.js';
-import type { RequestGroup } from '../../serving/request-group.js';
+import type { SubmitStop } from '../../serving/model-endpoint.js';
 import { lingeringClose } from '../connections/lingering-close.js';
-import { repliesSize, writeReplies } from './reply-encoder.js';
+import type { Dialect, DialectHost, FrameReader, FrameRequests, OpenDialect } from './dialect.js';
 import { ReplyWriter } from './reply-writer.js';
-import { RequestReader } from './request-reader.js';
-import type { SharedSecret } from './shared-secret.js';
 import { isFrameOverdue, type TimeoutLimits, timeoutOf } from './timeouts.js';
 
 export interface ConnectionLimits extends TimeoutLimits {
-  readonly lengthFieldSize: LengthFieldSize;
   readonly maxWriteBufferBytes: number;
   readonly writeTimeoutMs: number;
 }
@@ -41,8 +36,6 @@ export interface ConnectionContext {
   readonly recorder: Recorder;
   /** Memory for frames that come in pieces, and for replies. */
   readonly pool: BufferPool;
-  /** What the first frame must be; null: it is a request like the others. */
-  readonly secret: SharedSecret | null;
 }
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
@@ -64,13 +57,14 @@ type Phase =
   /** The socket has closed, or the connection continues in another worker. */
   | { readonly kind: 'closed' };
 
-export class Connection implements RequestClient {
+export class Connection implements DialectHost {
   readonly #socket: Duplex;
   readonly #limits: ConnectionLimits;
   readonly #recorder: Recorder;
-  readonly #requests: RequestAccounting;
-  readonly #reader: RequestReader;
-  readonly #writer: ReplyWriter;
+  readonly #dialect: Dialect;
+  readonly #requests: FrameRequests;
+  readonly #reader: FrameReader;
+  readonly writer: ReplyWriter;
   readonly #onClose: (hasMigrated: boolean) => void;
   #phase: Phase = { kind: 'open' };
   /** Why it closes, as soon as that is known. */
@@ -89,8 +83,8 @@ export class Connection implements RequestClient {
    */
   constructor(
     socket: Duplex,
-    endpoint: ModelEndpoint,
-    { limits, recorder, secret, pool }: ConnectionContext,
+    open: OpenDialect,
+    { limits, recorder, pool }: ConnectionContext,
     onClose: (hasMigrated: boolean) => void,
     moved: ConnectionState | null = null,
   ) {
@@ -99,17 +93,10 @@ export class Connection implements RequestClient {
     this.#recorder = recorder;
     this.#onClose = onClose;
     this.#activeAt = moved?.activeAt ?? this.#openedAt;
-    const { lengthFieldSize } = limits;
-    this.#requests = endpoint.connect(this);
-    this.#reader = new RequestReader({
-      endpoint,
-      requests: this.#requests,
-      lengthFieldSize,
-      secret,
-      pool,
-      state: moved,
-    });
-    this.#writer = new ReplyWriter(socket, pool);
+    this.writer = new ReplyWriter(socket, pool);
+    this.#dialect = open(this, moved);
+    this.#requests = this.#dialect.requests;
+    this.#reader = this.#dialect.reader;
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
@@ -117,7 +104,7 @@ export class Connection implements RequestClient {
       this.#closeReason ??= code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';
     });
     socket.once('close', this.#onSocketClose);
-    if (moved !== null) this.#writer.attach(moved.unsent);
+    if (moved !== null) this.writer.attach(moved.unsent);
   }
 
   /** Begins to read. */
@@ -138,6 +125,7 @@ export class Connection implements RequestClient {
 
   /** Takes no more input, answers all complete requests, and closes. */
   drain(): void {
+    if (this.#phase.kind === 'open') this.#dialect.sayGoingAway();
     this.#finishInput('closedByDrain');
   }
 
@@ -179,7 +167,7 @@ export class Connection implements RequestClient {
    * @param unsentBytes how many bytes of replies, the last ones, the kernel has not taken
    */
   detach(unsentBytes: number): ConnectionState {
-    const unsent = this.#writer.lastWritten(unsentBytes);
+    const unsent = this.writer.lastWritten(unsentBytes);
     this.#phase = { kind: 'closed' };
     this.#socket.destroy();
     return { ...this.#reader.state, unsent, activeAt: this.#activeAt };
@@ -201,7 +189,7 @@ export class Connection implements RequestClient {
 
   /** Enforces the time limits; called regularly with the time of the monotonic clock. */
   checkTimeouts(now: number): void {
-    if (this.#writer.isStuck(now, this.#limits.writeTimeoutMs)) {
+    if (this.writer.isStuck(now, this.#limits.writeTimeoutMs)) {
       this.#closeReason ??= 'closedByWriteTimeout';
       this.#socket.destroy();
       return;
@@ -219,24 +207,13 @@ export class Connection implements RequestClient {
     if (timeout !== null) this.#finishInput(timeout);
   }
 
-  /** Encodes all replies into one buffer. */
-  encodeReplies(groups: readonly RequestGroup[], now: number): void {
-    const { lengthFieldSize } = this.#limits;
-    let size = 0;
-    for (const group of groups) size += repliesSize(group, lengthFieldSize);
-    const out = this.#writer.take(size);
-    let at = 0;
-    for (const group of groups) {
-      group.failed = writeReplies(group, out, at, lengthFieldSize);
-      at += repliesSize(group, lengthFieldSize);
-    }
-    this.#recorder.count('bytesSent', size);
+  replied(bytes: number, now: number): void {
+    this.#recorder.count('bytesSent', bytes);
     this.#activeAt = now;
-    this.#writer.post(out);
   }
 
   sendReplies(): void {
-    this.#writer.leave();
+    this.writer.leave();
     if (this.#phase.kind !== 'open' || this.#pausedBy !== null) this.#advance();
     else if (!this.#hold()) this.#pause('pausedByMemory');
   }
@@ -326,11 +303,14 @@ export class Connection implements RequestClient {
       case 'incomplete':
         return null;
       case 'too-large':
-        this.#refuseTooLarge();
+        this.#refuse(end, 'closedByPayloadTooLarge');
+        return null;
+      case 'malformed':
+        this.#refuse(end, 'closedByProtocol');
         return null;
       case 'wrong-secret':
         this.#closeReason = 'closedBySecret';
-        this.#linger(emptyFrame(this.#limits.lengthFieldSize));
+        this.#linger(this.#dialect.wrongSecret());
         return null;
       default:
         return end;
@@ -340,23 +320,23 @@ export class Connection implements RequestClient {
   /** Why nothing more is taken now, apart from memory. */
   #blockedBy(): Stop | null {
     if (this.#requests.places <= 0) return 'pausedByInFlight';
-    if (this.#writer.bytes < this.#limits.maxWriteBufferBytes) return null;
+    if (this.writer.bytes < this.#limits.maxWriteBufferBytes) return null;
     // Only a stream that needs it emits 'drain', which lets us continue; so does `sendReplies`, once the replies have
     // left.
-    return this.#socket.writableNeedDrain || this.#writer.isLeaving ? 'pausedByWriteBuffer' : null;
+    return this.#socket.writableNeedDrain || this.writer.isLeaving ? 'pausedByWriteBuffer' : null;
   }
 
-  /** The empty frame for it is the connection's last reply. The decoder reports the frame each time it is asked. */
-  #refuseTooLarge(): void {
-    if (this.#closeReason === 'closedByPayloadTooLarge') return;
+  /** What the dialect says of it is the connection's last reply. The reader reports it each time it is asked. */
+  #refuse(end: 'too-large' | 'malformed', reason: CloseReason): void {
+    if (this.#closeReason === reason) return;
     this.#phase = { kind: 'ending' };
-    this.#closeReason = 'closedByPayloadTooLarge';
-    this.#reader.refuseTooLarge();
+    this.#closeReason = reason;
+    this.#reader.refuse(end);
   }
 
   /** Whether all requests that were taken are answered and their replies written. */
   get #isQuiet(): boolean {
-    return this.#requests.isEmpty && !this.#writer.isLeaving;
+    return this.#requests.isEmpty && !this.writer.isLeaving;
   }
 
   /** Continues in the next turn of the event loop, so that other connections run first. */
@@ -371,7 +351,7 @@ export class Connection implements RequestClient {
 
   /** Reports to the budget what is held; false when nothing more may be read. */
   #hold(): boolean {
-    return this.#requests.hold(this.#reader.bufferedBytes + this.#writer.bytes);
+    return this.#requests.hold(this.#reader.bufferedBytes + this.writer.bytes);
   }
 
   /** Pauses the connection; counts each reason for it once, when several follow each other. */

@@ -2,21 +2,12 @@
 // waits here, and so does an incomplete frame. Where there is a shared secret, the first frame must be it.
 
 import { maxSecretBytes } from '../../config/formats.js';
-import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { BufferPool } from '../../protocol/buffer-pool.js';
 import { FrameDecoder, type LengthFieldSize } from '../../protocol/frames.js';
-import type { ModelEndpoint, SubmitStop } from '../../serving/model-endpoint.js';
+import type { ModelEndpoint } from '../../serving/model-endpoint.js';
 import type { RequestAccounting } from '../../serving/request-accounting.js';
+import type { FrameReader, ReadEnd, ReaderState } from './dialect.js';
 import type { SharedSecret } from './shared-secret.js';
-
-/**
- * Why reading has stopped. `incomplete`: no whole frame is left; after `too-large` and `wrong-secret` reading cannot
- * continue.
- */
-export type ReadEnd = 'incomplete' | 'too-large' | 'wrong-secret' | SubmitStop;
-
-/** What another worker needs to continue where a reader has stopped. */
-export type ReaderState = Pick<ConnectionState, 'unread' | 'arrivedAt' | 'frameBegunAt' | 'isTrusted'>;
 
 export interface RequestReaderOptions {
   readonly endpoint: ModelEndpoint;
@@ -29,7 +20,7 @@ export interface RequestReaderOptions {
   readonly state: ReaderState | null;
 }
 
-export class RequestReader {
+export class RequestReader implements FrameReader {
   readonly #endpoint: ModelEndpoint;
   readonly #requests: RequestAccounting;
   readonly #secret: SharedSecret | null;
@@ -104,7 +95,7 @@ export class RequestReader {
   }
 
   /** Counts a frame that was too large as a refused request. */
-  refuseTooLarge(): void {
+  refuse(): void {
     this.#endpoint.refuse(this.#requests, 'refusedPayloadTooLarge', this.#arrivedAt);
   }
 

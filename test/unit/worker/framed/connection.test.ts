@@ -4,16 +4,17 @@ import fc from 'fast-check';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { BufferPool } from '#src/protocol/buffer-pool.js';
-import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
+import { encodeFrame, FrameDecoder, type LengthFieldSize } from '#src/protocol/frames.js';
 import { MemoryBudget } from '#src/serving/memory-budget.js';
 import { ModelEndpoint, type RequestLimits } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
-import { Connection, type ConnectionContext, type ConnectionLimits } from '#src/worker/framed/connection.js';
+import { Connection, type ConnectionLimits } from '#src/worker/framed/connection.js';
+import { rawFrames } from '#src/worker/framed/raw.js';
 import { SharedSecret } from '#src/worker/framed/shared-secret.js';
 import { batcherOf } from '../../../support/batchers.js';
 import { withClock } from '../../../support/clock.js';
 
-const limits: ConnectionLimits & RequestLimits = {
+const limits: Limits = {
   lengthFieldSize: 4,
   maxPayloadBytes: 1000,
   maxInFlight: 8,
@@ -57,9 +58,11 @@ class Wire extends Duplex {
   }
 }
 
+type Limits = ConnectionLimits & RequestLimits & { readonly lengthFieldSize: LengthFieldSize };
+
 interface Guards {
   readonly budget: MemoryBudget;
-  readonly secret: ConnectionContext['secret'];
+  readonly secret: SharedSecret | null;
 }
 
 function serve(
@@ -94,8 +97,9 @@ function serve(
     flush: new ReplyFlush(() => {}),
   });
   let isClosed = false;
-  const context = { limits: served, recorder, secret, pool: new BufferPool(1 << 20) };
-  const connection = new Connection(wire, endpoint, context, () => {
+  const pool = new BufferPool(1 << 20);
+  const dialect = rawFrames(endpoint, { ...served, secret, pool });
+  const connection = new Connection(wire, dialect, { limits: served, recorder, pool }, () => {
     isClosed = true;
   });
   return {
