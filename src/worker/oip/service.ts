@@ -72,6 +72,8 @@ export interface ClientCalls {
   readonly inFlight: number;
   /** Further requests that it may have in flight: read no more of them at 0 or less. */
   readonly places: number;
+  /** Further bytes that it may hold: read no more at 0 or less. */
+  readonly room: number;
   /**
    * Asks a model. Never throws: what is wrong with the request fails it.
    * @param call its memory may be reused when this has returned
@@ -83,7 +85,9 @@ export interface ClientCalls {
    * writes it to the log of rejections. The protocol answers it.
    * @param model what the request named, as far as that is known; may be no model of ours
    */
-  refused(model: string, failure: CallFailure, arrivedAt: number): void;
+  refused(model: string, failure: CallFailure): void;
+  /** Has `sendReplies` called: something was encoded that is no answer of a model. */
+  flush(): void;
   /**
    * Reports what the connection holds besides its requests: bytes of requests that are not whole, and replies that were
    * not taken. False: read no more until `resumeReading`.

@@ -1,0 +1,136 @@
+// The requests of one connection, from InferCall to answer: which model is meant, its tensors as payloads, and the
+// replies as tensors again. Counts, limits and batches are those of serving/.
+
+import { clientErrors, type RequestError } from '../../errors.js';
+import type { InferAnswer, InferCall } from '../../protocol/oip/infer.js';
+import { CallAccounting, type CallServing } from '../../serving/call-accounting.js';
+import type { CallEnd, CallOwner, ServedCall } from '../../serving/served-call.js';
+import type { CallModel, CallModels } from './call-models.js';
+import {
+  type CallClient,
+  CallError,
+  type CallFailure,
+  type CallListener,
+  type CallReceiver,
+  type ClientCalls,
+  type PendingCall,
+} from './service.js';
+import type { AnsweredCall, ModelSignature } from './signature.js';
+
+/** By counter: what a client is told. */
+const reasons = Object.fromEntries(
+  Object.entries(clientErrors).map(([reason, { counter }]) => [counter, reason]),
+) as Readonly<Record<string, RequestError>>;
+
+/** The call that is over before it was submitted. */
+const noCall: PendingCall = { cancel: () => {} };
+
+export class ConnectionCalls implements ClientCalls {
+  readonly #models: CallModels;
+  readonly #listener: CallListener;
+  readonly #accounting: CallAccounting;
+
+  constructor(models: CallModels, serving: CallServing, client: CallClient, listener: CallListener) {
+    this.#models = models;
+    this.#listener = listener;
+    this.#accounting = new CallAccounting(serving, client);
+  }
+
+  get inFlight(): number {
+    return this.#accounting.inFlight;
+  }
+
+  get places(): number {
+    return this.#accounting.places;
+  }
+
+  get room(): number {
+    return this.#accounting.room;
+  }
+
+  flush(): void {
+    this.#accounting.post();
+  }
+
+  infer(call: InferCall, arrivedAt: number, receiver: CallReceiver): PendingCall {
+    let model: CallModel | null = null;
+    try {
+      model = this.#models.find(this.#listener, call.model, call.version);
+      const { signature } = model;
+      const payloads = signature.payloadsOf(call);
+      const answering = new Answering(model.name, model.version, call, signature, receiver);
+      return this.#accounting.submit(model.endpoint, payloads, arrivedAt, call.timeoutUs / 1000, answering);
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      this.#refuse(model, error);
+      receiver.failed(error);
+      return noCall;
+    }
+  }
+
+  refused(name: string, failure: CallFailure): void {
+    let model: CallModel | null = null;
+    try {
+      model = this.#models.find(this.#listener, name, '');
+    } catch {}
+    this.#refuse(model, failure);
+  }
+
+  hold(bytes: number): boolean {
+    return this.#accounting.hold(bytes);
+  }
+
+  close(): void {
+    this.#accounting.close();
+  }
+
+  #refuse(model: CallModel | null, { reason }: CallFailure): void {
+    const { counter } = clientErrors[reason];
+    if (model !== null && (counter === 'refusedBadInput' || counter === 'refusedPayloadTooLarge'))
+      this.#accounting.refuse(model.endpoint, counter);
+    else {
+      this.#models.recorder.count(counter === 'unknownModel' ? counter : 'malformed');
+      this.#accounting.post();
+    }
+  }
+}
+
+/** A request that waits for its model. */
+class Answering implements CallOwner {
+  readonly #model: string;
+  readonly #version: string;
+  readonly #id: string;
+  readonly #call: AnsweredCall;
+  readonly #signature: ModelSignature;
+  readonly #receiver: CallReceiver;
+
+  constructor(model: string, version: string, call: InferCall, signature: ModelSignature, receiver: CallReceiver) {
+    this.#model = model;
+    this.#version = version;
+    this.#id = call.id;
+    // Without the data, whose memory may be large.
+    this.#call = { inputs: call.inputs.map(({ spec }) => ({ spec })), outputs: call.outputs };
+    this.#signature = signature;
+    this.#receiver = receiver;
+  }
+
+  answered(served: ServedCall): boolean {
+    let answer: InferAnswer;
+    try {
+      const outputs = this.#signature.answerOf(this.#call, served.replies(), served.dims());
+      answer = { model: this.#model, version: this.#version, id: this.#id, outputs };
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      this.#receiver.failed(error);
+      return false;
+    }
+    return this.#receiver.answered(answer);
+  }
+
+  failed(end: CallEnd, detail: string, retryAfterMs: number): void {
+    const reason = reasons[end] as RequestError;
+    const { meaning } = clientErrors[reason];
+    const message = detail === '' ? meaning : `${meaning}: ${detail}`;
+    this.#receiver.failed({ reason, message: `model ${JSON.stringify(this.#model)}: ${message}`, retryAfterMs });
+  }
+}

@@ -1,0 +1,57 @@
+// What the typed protocols of a worker share: its models by name, what is told of them, and the way of requests to them.
+
+import type { CallServing } from '../../serving/call-accounting.js';
+import type { CallModels } from './call-models.js';
+import { ConnectionCalls } from './client-calls.js';
+import { modelConfigOf, modelMetadataOf, serverMetadata } from './metadata.js';
+import { type CallClient, CallError, type CallListener, type ClientCalls, type OipService } from './service.js';
+
+export interface WorkerOipOptions {
+  readonly models: CallModels;
+  readonly serving: CallServing;
+  /** Of the whole node, by model. */
+  readonly statistics: OipService['modelStatistics'];
+}
+
+export class WorkerOip implements OipService {
+  /** Set when the worker drains. */
+  isReady = true;
+  readonly #options: WorkerOipOptions;
+
+  constructor(options: WorkerOipOptions) {
+    this.#options = options;
+  }
+
+  connect(client: CallClient, _address: string, listener: CallListener): ClientCalls {
+    const { models, serving } = this.#options;
+    return new ConnectionCalls(models, serving, client, listener);
+  }
+
+  serverMetadata: OipService['serverMetadata'] = () => serverMetadata();
+
+  modelMetadata: OipService['modelMetadata'] = (listener, name, version) =>
+    modelMetadataOf(this.#options.models.find(listener, name, version));
+
+  modelConfig: OipService['modelConfig'] = (listener, name, version) =>
+    modelConfigOf(this.#options.models.find(listener, name, version));
+
+  isModelReady(listener: CallListener, name: string, version: string): boolean {
+    try {
+      this.#options.models.find(listener, name, version);
+      return this.isReady;
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      return false;
+    }
+  }
+
+  modelStatistics: OipService['modelStatistics'] = (listener, name, version) =>
+    this.#options.statistics(listener, name, version);
+
+  repositoryIndex: OipService['repositoryIndex'] = (listener) => ({
+    models: listener.models.map((name) => {
+      const { version } = this.#options.models.find(listener, name, '');
+      return { name, version, state: 'READY', reason: '' };
+    }),
+  });
+}
