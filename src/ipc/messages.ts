@@ -5,6 +5,7 @@ import type { AggregatorConfig, WorkerConfig } from '../config/slices.js';
 import type { OperatorErrorCode } from '../errors.js';
 import type { ModelReport } from '../inference/model-report.js';
 import type { ModelVersion } from '../inference/versions.js';
+import type { StatisticsByModel } from '../metrics/statistics.js';
 import type { RecordUpdate } from '../metrics/transport/transport.js';
 import type { ProcessIdentity } from '../process/process-identity.js';
 import type { EncodedConnectionState } from './connection-state.js';
@@ -72,6 +73,8 @@ export type ToWorker =
   /** A connection comes with this message, where it cannot come outside Node's messages. */
   | { readonly kind: 'connection'; readonly arrival: Arrival }
   | { readonly kind: 'reload-models'; readonly versions: ModelVersions }
+  /** What the whole node has counted, some of it after the question came. */
+  | { readonly kind: 'statistics'; readonly question: number; readonly models: StatisticsByModel }
   /** Answer what is in flight, close all connections, and end. */
   | { readonly kind: 'drain' }
   /** Migrate the connections of listeners that serve these models, drain the others, and end. */
@@ -109,6 +112,8 @@ export type FromWorker =
   | { readonly kind: 'migration-state'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** The connection that was on its way to this worker now belongs to it. */
   | { readonly kind: 'attached'; readonly id: string }
+  /** A client asks for the statistics of the node; a worker asks one question at a time. */
+  | { readonly kind: 'ask-statistics'; readonly question: number }
   /** Another worker should take its place: it still serves, but cannot recover. */
   | { readonly kind: 'replace'; readonly reason: string }
   /** It has sent everything that it had to send, and cannot end by itself. */

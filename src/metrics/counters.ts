@@ -182,6 +182,8 @@ const table = {
   lost: { scope: 'model', family: 'mltcp_requests_lost_total' },
   /** The sum of `mltcp_batch_rows`. */
   batchedRows: { scope: 'model', family: null },
+  /** Nanoseconds: the time of each run, once for each request that it was for. */
+  requestRunNs: { scope: 'model', family: null },
   retriedRows: { scope: 'model', family: 'mltcp_rows_retried_total' },
   closedFull: { ...batchesClosed, labels: { reason: 'full' } },
   closedTurn: { ...batchesClosed, labels: { reason: 'turn' } },

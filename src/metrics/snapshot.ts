@@ -52,6 +52,8 @@ export interface ModelGauges {
   readonly hungThreads: number;
   /** What loading it added to the resident memory of the worker; absent before 0.3. */
   readonly memoryBytes?: number;
+  /** When its last run ended, in milliseconds since the epoch by the clock of its machine; 0: it never ran. */
+  readonly lastRunAt?: number;
 }
 
 /** The current state of a worker. */

@@ -21,6 +21,7 @@ import { checkRedisFiles, logRedis, warnOfEviction } from '../redis-log.js';
 import { openSlabFolder } from './metrics/counter-folder.js';
 import { NodePublishing } from './metrics/node-publishing.js';
 import { NodeRecordKeeper } from './metrics/node-record.js';
+import { NodeStatistics } from './metrics/node-statistics.js';
 import { Operations, operateWith } from './operations.js';
 import { findModelVersions } from './rollout/model-versions.js';
 import { ServerState } from './server-state.js';
@@ -147,11 +148,16 @@ export async function startPrimary(config: Config, readConfig: () => Config): Pr
       },
       onBootFailed: bootFailed,
     });
-  const supervisor = new Supervisor(config, versions, { run, slabFolder }, log, {
+  const statistics = new NodeStatistics(() => publishing.counts(supervisor.workers));
+  const supervisor: Supervisor = new Supervisor(config, versions, { run, slabFolder }, log, {
     onReady: becomeReady,
     onFork: ({ incarnation }) => nodeRecord.born(incarnation),
     // With Redis, workers publish their own records; the primary keeps what it gets from them for when they are gone.
-    onUpdate: (update) => void relay?.publish(update),
+    onUpdate: (update) => {
+      if (update.record.kind === 'worker') statistics.saw(update.record);
+      void relay?.publish(update);
+    },
+    onStatisticsAsked: (worker, question) => statistics.ask(worker, question),
     onExit: (worker) => {
       if (!state.isEnding && worker.state !== 'leaving') nodeRecord.restarts++;
       publishing.fold(worker);

@@ -31,6 +31,7 @@ import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
 import { WorkerModels } from './models.js';
+import { NodeStatistics } from './oip/statistics.js';
 import { protocols } from './protocols.js';
 import { Publishing } from './publishing.js';
 
@@ -77,6 +78,11 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const tracing = await startTracing(message);
   await isTried;
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => counterFile?.write());
+  const statistics = new NodeStatistics({
+    ask: sendToPrimary,
+    timeoutMs: config.cluster.hangTimeoutMs,
+    lastRunAt: (name) => models.lastRunAt(name),
+  });
   const migration = new Migration(sendToPrimary, String(message.incarnation));
   const limits = requestLimitsOf(config);
   const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
@@ -162,6 +168,8 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
         checked?.end(Buffer.alloc(order.bytes));
         checked?.resume();
         return;
+      case 'statistics':
+        return statistics.answered(order);
       case 'reload-models':
         await sendToPrimary({
           kind: 'models-reloaded',

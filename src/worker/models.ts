@@ -30,6 +30,8 @@ export class WorkerModels {
   onSpent: (reason: string) => void = () => {};
   readonly #models = new Map<string, ServedModel>();
   readonly #hungThreads = new Map<string, number>();
+  /** By model, when its last run ended, by the monotonic clock. */
+  readonly #lastRuns = new Map<string, { endedAt: number }>();
   readonly #recorder: Recorder;
   readonly #log: Log;
 
@@ -93,9 +95,16 @@ export class WorkerModels {
           rowMs: rounded(size.cost.perRowMs),
           hungThreads: this.#hungThreads.get(name) ?? 0,
           memoryBytes,
+          lastRunAt: this.lastRunAt(name),
         },
       ]),
     );
+  }
+
+  /** When the last run of a model ended, in milliseconds since the epoch; 0: it never ran. */
+  lastRunAt(name: string): number {
+    const endedAt = this.#lastRuns.get(name)?.endedAt ?? 0;
+    return endedAt === 0 ? 0 : Math.floor(Date.now() - (performance.now() - endedAt));
   }
 
   /** Reloads one model after the other; when a version cannot be loaded, the old one stays in use. */
@@ -158,14 +167,22 @@ export class WorkerModels {
   #observer(model: string, recorder: ModelRecorder): BatchObserver {
     let unloggedFailures = 0;
     let quietUntil = 0;
+    const lastRun = { endedAt: 0 };
+    this.#lastRuns.set(model, lastRun);
     return (finished) => {
       const { batch, outcome, modelRows, closedBy, startedAt, runMs, retriedRows } = finished;
       this.#tracing?.batch(spanOf(model, finished));
       recorder.batch(modelRows);
       recorder.count(closeCounters[closedBy]);
       recorder.time('runTime', runMs);
+      lastRun.endedAt = startedAt + runMs;
       if (retriedRows > 0) recorder.count('retriedRows', retriedRows);
-      for (const { arrivedAt, requests } of batch.entries) recorder.time('queueTime', startedAt - arrivedAt, requests);
+      let requestsRun = 0;
+      for (const { arrivedAt, requests } of batch.entries) {
+        recorder.time('queueTime', startedAt - arrivedAt, requests);
+        requestsRun += requests;
+      }
+      recorder.count('requestRunNs', Math.round(runMs * 1e6) * requestsRun);
       const error = failureIn(outcome);
       if (error === undefined) return;
       unloggedFailures++;

@@ -44,6 +44,11 @@ export class DepartedCounters {
     return readCounterFile(file)?.counts ?? null;
   }
 
+  /** What a worker that may still live has counted so far; null when it has no counter file. */
+  read(owner: CounterFileOwner): WorkerCounts | null {
+    return this.#folder === null ? null : (readCounterFile(counterFilePath(this.#folder, owner))?.counts ?? null);
+  }
+
   /** Adds records that the node's record contains from now on. */
   retire(ids: readonly string[]): void {
     this.#unpublished = [...new Set([...this.#unpublished, ...ids])];

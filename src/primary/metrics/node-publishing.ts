@@ -4,9 +4,10 @@
 import { clusterIdentity } from '../../config/describe.js';
 import type { Config } from '../../config/load.js';
 import { messageOf, OperatorError } from '../../errors.js';
-import type { DepartedCounterFile } from '../../metrics/counter-file.js';
+import type { CounterFileOwner, DepartedCounterFile } from '../../metrics/counter-file.js';
 import type { WorkerCounter } from '../../metrics/counters.js';
-import { nodeRecordId } from '../../metrics/snapshot.js';
+import { CountsSum } from '../../metrics/merge.js';
+import { nodeRecordId, type WorkerCounts } from '../../metrics/snapshot.js';
 import type { RecordPublisher } from '../../metrics/transport/transport.js';
 import type { Log } from '../../process/log.js';
 import type { WorkerHandle } from '../supervision/worker-handle.js';
@@ -27,6 +28,9 @@ const sweepEveryMs = 5000;
  * may be lost all the time.
  */
 const saveCountsEveryMs = 1000;
+
+/** A worker of this run, as its counts concern it. */
+export type CountingWorker = Pick<WorkerHandle, 'slot' | 'incarnation' | 'lastRecord'>;
 
 export interface NodePublishingOptions {
   readonly config: Pick<Config, 'redis' | 'cluster' | 'metrics'>;
@@ -101,12 +105,30 @@ export class NodePublishing {
   }
 
   /** A worker is gone: its counts belong to the node from now on. */
-  fold({ slot, incarnation, lastRecord }: WorkerHandle): void {
-    const { run, record } = this.#options;
-    const owner = { cluster: this.#cluster, node: this.#node, run, slot, incarnation };
-    record.fold(incarnation, this.#departedCounters.take(owner) ?? lastRecord?.counts ?? null);
+  fold(worker: CountingWorker): void {
+    const { incarnation, lastRecord } = worker;
+    const counts = this.#departedCounters.take(this.#ownerOf(worker)) ?? lastRecord?.counts ?? null;
+    this.#options.record.fold(incarnation, counts);
     this.#saveSoon();
     void this.publish();
+  }
+
+  /**
+   * What the node has counted so far: these workers, who have not been folded yet, and those who have, of earlier runs
+   * too. Of a worker without a counter file, it is what it last published.
+   */
+  counts(workers: readonly CountingWorker[]): WorkerCounts {
+    const sum = new CountsSum();
+    sum.add(this.#options.record.counts.departed);
+    for (const worker of workers) {
+      const counts = this.#departedCounters.read(this.#ownerOf(worker)) ?? worker.lastRecord?.counts;
+      if (counts !== undefined) sum.add(counts);
+    }
+    return sum.value();
+  }
+
+  #ownerOf({ slot, incarnation }: CountingWorker): CounterFileOwner {
+    return { cluster: this.#cluster, node: this.#node, run: this.#options.run, slot, incarnation };
   }
 
   /** Counts what belongs to no worker. */

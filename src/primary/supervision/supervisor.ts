@@ -42,6 +42,8 @@ export interface SupervisorEvents {
   onReady(): void;
   onFork(worker: WorkerHandle): void;
   onUpdate(update: RecordUpdate): void;
+  /** A worker asks for the statistics of the node. */
+  onStatisticsAsked(worker: WorkerHandle, question: number): void;
   /** A worker is gone; its handle has the last record that arrived. */
   onExit(worker: WorkerHandle): void;
   onConnectionLost(): void;
@@ -320,6 +322,9 @@ export class Supervisor {
         break;
       case 'attached':
         this.#migrations.attached(message);
+        break;
+      case 'ask-statistics':
+        this.#events.onStatisticsAsked(worker, message.question);
         break;
       case 'replace':
         this.#replace(worker, message.reason);

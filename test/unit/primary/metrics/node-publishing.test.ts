@@ -2,7 +2,10 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { pino } from 'pino';
+import { clusterIdentity } from '#src/config/describe.js';
 import { loadConfig } from '#src/config/load.js';
+import { CounterFile } from '#src/metrics/counter-file.js';
+import { Recorder } from '#src/metrics/recorder.js';
 import type { RecordPublisher } from '#src/metrics/transport/transport.js';
 import { NodePublishing } from '#src/primary/metrics/node-publishing.js';
 import { NodeRecordKeeper } from '#src/primary/metrics/node-record.js';
@@ -21,7 +24,16 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => se
 
 const open: NodePublishing[] = [];
 
-async function begun(): Promise<{ publishing: NodePublishing; file: string }> {
+interface Begun {
+  readonly publishing: NodePublishing;
+  readonly file: string;
+  readonly folder: string;
+  /** As `clusterIdentity` has it. */
+  readonly cluster: string;
+  readonly node: string;
+}
+
+async function begun(): Promise<Begun> {
   const folder = temporaryFolder();
   const { config } = loadConfig({ env: { PUBLISH_INTERVAL_MS: '10000' }, workingDirectory: folder });
   const record = new NodeRecordKeeper({ node: config.cluster.node, run: 'r1', version: '0' });
@@ -29,7 +41,8 @@ async function begun(): Promise<{ publishing: NodePublishing; file: string }> {
   const publishing = new NodePublishing({ config, run: 'r1', record, publisher, isLasting: true, folder, log });
   open.push(publishing);
   await publishing.begin();
-  return { publishing, file: join(folder, 'r1.ledger') };
+  const cluster = clusterIdentity(config);
+  return { publishing, file: join(folder, 'r1.ledger'), folder, cluster, node: config.cluster.node };
 }
 
 async function endAll(): Promise<void> {
@@ -83,5 +96,44 @@ describe('what a primary keeps in its ledger', () => {
     publishing.count('logLinesLost');
     await publishing.end();
     expect(readFileSync(file, 'utf8')).to.include('"logLinesLost":21');
+  });
+});
+
+describe('what a node has counted', () => {
+  afterEach(endAll);
+
+  it('is what its workers have in their counter files at that moment, and counts once when one departs', async () => {
+    const { publishing, folder, cluster, node } = await begun();
+    const workers = [1, 2].map((incarnation) => {
+      const recorder = new Recorder(['m']);
+      const owner = { cluster, node, run: 'r1', slot: 0, incarnation };
+      const file = new CounterFile(folder, owner, recorder);
+      // What was published last is older than what was counted last.
+      const lastRecord = workerRecord({ incarnation, counts: countsOf({ received: 1 }) });
+      return { slot: 0, incarnation, lastRecord, recorder, file };
+    });
+    const answered = (living: typeof workers): number => publishing.counts(living).models.m?.answered ?? 0;
+    for (const [i, { recorder, file }] of workers.entries()) {
+      recorder.model('m').count('answered', 10 * (i + 1));
+      file.write();
+    }
+    expect(answered(workers)).to.equal(30);
+    const [first, second] = workers as [(typeof workers)[0], (typeof workers)[0]];
+    second.recorder.model('m').count('answered', 5);
+    expect(answered(workers), 'not safe yet, so no client has these replies').to.equal(30);
+    second.file.write();
+    expect(answered(workers)).to.equal(35);
+    publishing.fold(second as unknown as WorkerHandle);
+    expect(answered([first])).to.equal(35);
+    await turn();
+    await publishing.publish();
+    expect(answered([first]), 'its file is removed').to.equal(35);
+    for (const { file } of workers) file.close();
+  });
+
+  it('has what a worker without a counter file published last', async () => {
+    const { publishing } = await begun();
+    expect(publishing.counts([gone()]).models.m?.received).to.equal(3);
+    expect(publishing.counts([{ ...gone(), lastRecord: null }]).models.m).to.equal(undefined);
   });
 });
