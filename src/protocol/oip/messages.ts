@@ -94,14 +94,12 @@ export const modelStreamInferResponse = message('inference.ModelStreamInferRespo
 });
 
 /** TYPE_FP32 and the like, in the order of Triton's numbers. */
-export const dataType = {
+export const dataType: { readonly enum: Readonly<Record<string, number>> } = {
   enum: {
     TYPE_INVALID: 0,
-    ...(Object.fromEntries(Object.values(datatypes).map(({ config }, i) => [`TYPE_${config}`, i + 1])) as Readonly<
-      Record<`TYPE_${(typeof datatypes)[keyof typeof datatypes]['config']}`, number>
-    >),
+    ...Object.fromEntries(Object.values(datatypes).map(({ config }, i) => [`TYPE_${config}`, i + 1])),
   },
-} as const;
+};
 
 const modelConfig = message('inference.ModelConfig', {
   name: plain(1, 'string'),

@@ -5,12 +5,12 @@ import type { CallModels } from './call-models.js';
 import { ConnectionCalls } from './client-calls.js';
 import { modelConfigOf, modelMetadataOf, serverMetadata } from './metadata.js';
 import { type CallClient, CallError, type CallListener, type ClientCalls, type OipService } from './service.js';
+import { modelStatisticsOf, type NodeStatistics } from './statistics.js';
 
 export interface WorkerOipOptions {
   readonly models: CallModels;
   readonly serving: CallServing;
-  /** Of the whole node, by model. */
-  readonly statistics: OipService['modelStatistics'];
+  readonly statistics: NodeStatistics;
 }
 
 export class WorkerOip implements OipService {
@@ -45,8 +45,16 @@ export class WorkerOip implements OipService {
     }
   }
 
-  modelStatistics: OipService['modelStatistics'] = (listener, name, version) =>
-    this.#options.statistics(listener, name, version);
+  modelStatistics: OipService['modelStatistics'] = async (listener, name, version) => {
+    const { models, statistics } = this.#options;
+    const wanted = name === '' ? listener.models : [models.find(listener, name, version).name];
+    const all = await statistics.of(wanted);
+    return {
+      model_stats: [...all].map(([model, own]) =>
+        modelStatisticsOf(model, models.find(listener, model, '').version, own),
+      ),
+    };
+  };
 
   repositoryIndex: OipService['repositoryIndex'] = (listener) => ({
     models: listener.models.map((name) => {
