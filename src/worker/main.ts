@@ -21,6 +21,7 @@ import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
 import { countLostLines, createLog, type Log } from '../process/log.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
 import { emptyFrame } from '../protocol/frames.js';
+import { Deadlines } from '../serving/deadlines.js';
 import { MemoryBudget } from '../serving/memory-budget.js';
 import { ModelEndpoint } from '../serving/model-endpoint.js';
 import { ReplyFlush } from '../serving/reply-flush.js';
@@ -31,9 +32,11 @@ import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
 import { WorkerModels } from './models.js';
+import { CallModels } from './oip/call-models.js';
+import { WorkerOip } from './oip/oip-service.js';
 import { NodeStatistics } from './oip/statistics.js';
-import { protocols } from './protocols.js';
 import { Publishing } from './publishing.js';
+import { openRoutes } from './routes.js';
 
 /** Memory that is kept for frames that will come in pieces. */
 const maxPooledBytes = 16 << 20;
@@ -95,6 +98,14 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   );
   const { sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
+  const served = new Map([...endpoints.keys()].map((name) => [name, models.get(name)]));
+  const callModels = new CallModels(recorder, served, endpoints, (name) => maxQueueOf(config, name));
+  const { maxInFlight } = limits;
+  const oip = new WorkerOip({
+    models: callModels,
+    serving: { budget, flush, deadlines: new Deadlines(), maxInFlight },
+    statistics,
+  });
   const pool = new BufferPool(maxPooledBytes);
   const connections = { limits: limitsOf(config), recorder, pool };
   const { lengthFieldSize } = config.server;
@@ -106,7 +117,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     batchers: [...endpoints.values()].map(({ batcher }) => batcher),
-    routes: new Map([...endpoints].map(([name, endpoint]) => [name, protocols.raw(endpoint, context)])),
+    routes: openRoutes({ listeners: config.listeners, endpoints, oip, context }),
     refusalOf: () => emptyFrame(lengthFieldSize),
     maxSockets: maxSockets(),
     keepAliveMs: config.server.keepAliveSeconds * 1000,
@@ -134,11 +145,13 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   };
   models.onSpent = (reason) => void sendToPrimary({ kind: 'replace', reason }).catch(() => {});
   const drain = async (): Promise<void> => {
+    oip.isReady = false;
     models.drain();
     await server.drain(drainTimeoutMs);
     await leave();
   };
   const retire = async (movable: readonly string[]): Promise<void> => {
+    oip.isReady = false;
     models.drain();
     await server.retire(movable, drainTimeoutMs);
     await leave();
@@ -225,6 +238,11 @@ async function openCounterFile(
     hasNone(error);
     return null;
   }
+}
+
+/** How many rows of a model may wait, and so how many a request may have. */
+function maxQueueOf({ models }: WorkerConfig, name: string): number {
+  return models.find((model) => model.name === name)?.maxQueue ?? 0;
 }
 
 function requestLimitsOf({ server }: WorkerConfig) {

@@ -8,10 +8,16 @@ import { BatchCost } from '#src/inference/batch-cost.js';
 import type { Model } from '#src/inference/model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { BufferPool } from '#src/protocol/buffer-pool.js';
+import { call as callMessage, reply as replyMessage } from '#src/protocol/calls/messages.js';
 import { encodeFrame, FrameDecoder } from '#src/protocol/frames.js';
+import { decode, encode } from '#src/protocol/protobuf/messages.js';
+import { Deadlines } from '#src/serving/deadlines.js';
 import { MemoryBudget } from '#src/serving/memory-budget.js';
 import { ModelEndpoint } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
+import { CallModels } from '#src/worker/oip/call-models.js';
+import { WorkerOip } from '#src/worker/oip/oip-service.js';
+import { NodeStatistics } from '#src/worker/oip/statistics.js';
 import { type OpenConnection, type ProtocolContext, protocols, type ServedConnection } from '#src/worker/protocols.js';
 import { type Batching, batcherOf } from '../support/batchers.js';
 import { LineConnection } from '../support/line-protocol.js';
@@ -25,6 +31,8 @@ interface Protocol {
   /** What a server needs in its environment to speak this protocol. */
   readonly env: Readonly<Record<string, string>>;
   encode(payload: string): Buffer;
+  /** Of the reply with this text; null: its size varies. */
+  readonly replyBytes: ((reply: string) => number) | null;
   /** Whole replies; an empty one for a request that failed. */
   decode(bytes: Buffer): readonly string[];
 }
@@ -33,6 +41,7 @@ const framed: Protocol = {
   name: 'framed',
   open: protocols.raw,
   env: {},
+  replyBytes: (reply) => 4 + reply.length,
   encode: (payload) => encodeFrame(Buffer.from(payload, 'latin1'), 4),
   decode: (bytes) => {
     const decoder = new FrameDecoder(4, 1 << 20);
@@ -50,8 +59,49 @@ const lines: Protocol = {
     ({ socket, onClose }) =>
       new LineConnection(socket, endpoint, () => onClose(false)),
   env: { NODE_OPTIONS: `--import=${fileURLToPath(new URL('../support/serve-lines.js', import.meta.url))}` },
+  replyBytes: (reply) => reply.length + 1,
   encode: (payload) => Buffer.from(`${payload}\n`, 'latin1'),
   decode: (bytes) => bytes.toString('latin1').split('\n').slice(0, -1),
+};
+
+/** The models of an endpoint, as calls name them. */
+function oipOf(endpoint: ModelEndpoint, { connections: { recorder } }: ProtocolContext): WorkerOip {
+  const served = { plan: null, inputBytes: null, version: 'unversioned' };
+  const models = new CallModels(recorder, new Map([['m', served]]), new Map([['m', endpoint]]), () => 1000);
+  const { budget, flush, limits: own } = endpoint;
+  const statistics = new NodeStatistics({ ask: async () => {}, timeoutMs: 1000 });
+  const serving = { budget, flush, deadlines: new Deadlines(), maxInFlight: own.maxInFlight };
+  return new WorkerOip({ models, serving, statistics });
+}
+
+let callNumber = 0;
+
+const calls: Protocol = {
+  name: 'calls',
+  open: (endpoint, context) => protocols.calls(oipOf(endpoint, context), { models: ['m'], defaultModel: 'm' }, context),
+  env: { PROTOCOL: 'calls' },
+  replyBytes: null,
+  encode: (payload) => {
+    const element = Buffer.alloc(4 + payload.length);
+    element.writeUInt32LE(payload.length);
+    element.write(payload, 4, 'latin1');
+    const input = { name: 'payload', datatype: 'BYTES', shape: [1] };
+    const infer = { inputs: [input], raw_input_contents: [element] };
+    return encodeFrame(encode(callMessage, { call: ++callNumber, infer }), 4);
+  },
+  // Replies come in any order; what is said of the connection comes last, unless it is that the server goes.
+  decode: (bytes) => {
+    const decoder = new FrameDecoder(4, 1 << 20);
+    const replies: { readonly call: number; readonly text: string }[] = [];
+    decoder.push(bytes);
+    while (decoder.next() === 'frame') {
+      const { call, infer, reason } = decode(replyMessage, decoder.source, decoder.start, decoder.end);
+      if (reason === 'GOING_AWAY') continue;
+      const text = Buffer.from(infer?.raw_output_contents[0]?.subarray(4) ?? []).toString('latin1');
+      replies.push({ call: Number(call) || Number.POSITIVE_INFINITY, text });
+    }
+    return replies.sort((a, b) => (a.call === b.call ? 0 : a.call - b.call)).map(({ text }) => text);
+  },
 };
 
 class Client {
@@ -81,7 +131,8 @@ class Client {
 
   /** How many replies have come, if all are alike. */
   count(reply: string): number {
-    return Math.floor(this.#bytes / this.#protocol.encode(reply).length);
+    const { replyBytes } = this.#protocol;
+    return replyBytes === null ? this.replies.length : Math.floor(this.#bytes / replyBytes(reply));
   }
 
   send(...payloads: readonly string[]): void {
@@ -444,4 +495,4 @@ function keepsTheContract(protocol: Protocol): void {
   });
 }
 
-for (const protocol of [framed, lines]) keepsTheContract(protocol);
+for (const protocol of [framed, lines, calls]) keepsTheContract(protocol);

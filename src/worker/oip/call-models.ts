@@ -8,13 +8,16 @@ import type { ModelEndpoint } from '../../serving/model-endpoint.js';
 import { CallError, type CallListener } from './service.js';
 import { ModelSignature } from './signature.js';
 
+/** What typed protocols need to know of a model that is served. */
+export type ServedTensors = Pick<ServedModel, 'plan' | 'inputBytes' | 'version'>;
+
 /** A model in the version that is served now. */
 export interface CallModel {
   readonly name: string;
   readonly version: string;
   readonly endpoint: ModelEndpoint;
   readonly signature: ModelSignature;
-  readonly served: ServedModel;
+  readonly served: ServedTensors;
 }
 
 /** The version of a model that has none: Triton's clients take numbers. */
@@ -31,7 +34,7 @@ interface Known extends CallModel {
 export class CallModels {
   /** Of the worker. */
   readonly recorder: Recorder;
-  readonly #served: ReadonlyMap<string, ServedModel>;
+  readonly #served: ReadonlyMap<string, ServedTensors>;
   readonly #endpoints: ReadonlyMap<string, ModelEndpoint>;
   readonly #mostRows: (model: string) => number;
   readonly #known = new Map<string, Known>();
@@ -39,7 +42,7 @@ export class CallModels {
   /** @param mostRows how many rows of a model may wait, and so how many a request may have */
   constructor(
     recorder: Recorder,
-    served: ReadonlyMap<string, ServedModel>,
+    served: ReadonlyMap<string, ServedTensors>,
     endpoints: ReadonlyMap<string, ModelEndpoint>,
     mostRows: (model: string) => number,
   ) {
