@@ -53,6 +53,17 @@ export function servedNames(listeners: readonly Pick<Listener, 'models'>[]): rea
   return [...new Set(listeners.flatMap(({ models }) => models))];
 }
 
+/** Names each listener of a config by its address: the first of a host with port 0 is the same one in every config. */
+export function listenerNames(listeners: readonly Pick<Listener, 'host' | 'port'>[]): readonly string[] {
+  const seen = new Map<string, number>();
+  return listeners.map(({ host, port }) => {
+    const address = `${host} ${port}`;
+    const before = seen.get(address) ?? 0;
+    seen.set(address, before + 1);
+    return `${address} ${before}`;
+  });
+}
+
 interface Checked {
   readonly server: Pick<ServerSettings, 'lengthFieldSize' | 'maxPayloadSizeKb' | 'sharedSecret'>;
   readonly models: readonly Pick<ModelEntry, 'name' | 'backend' | 'responseSize'>[];

@@ -77,12 +77,12 @@ export type ToWorker =
   | { readonly kind: 'statistics'; readonly question: number; readonly models: StatisticsByModel }
   /** Answer what is in flight, close all connections, and end. */
   | { readonly kind: 'drain' }
-  /** Migrate the connections of listeners that serve these models, drain the others, and end. */
+  /** Migrate the connections that have one of these routes, drain the others, and end. */
   | { readonly kind: 'retire'; readonly movable: readonly string[] }
-  /** Migrate `count` connections of these models to other workers. */
+  /** Migrate `count` connections that have one of these routes to other workers. */
   | { readonly kind: 'migrate-some'; readonly count: number; readonly movable: readonly string[] }
   /** The handle of a connection comes with this message; serve the connection when its state has come as well. */
-  | { readonly kind: 'attach'; readonly id: string; readonly model: string; readonly address: string }
+  | { readonly kind: 'attach'; readonly id: string; readonly route: string; readonly address: string }
   /** Null: the connection has closed on its way. */
   | { readonly kind: 'attach-state'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** A connection comes with this message, to test whether connections can migrate. */
@@ -107,7 +107,7 @@ export type FromWorker =
    */
   | { readonly kind: 'connections'; readonly acknowledged: number; readonly released: readonly string[] }
   /** A connection is to migrate; its handle comes with this message. */
-  | { readonly kind: 'migrate'; readonly id: string; readonly model: string; readonly address: string }
+  | { readonly kind: 'migrate'; readonly id: string; readonly route: string; readonly address: string }
   /** Null: the connection has closed meanwhile. */
   | { readonly kind: 'migration-state'; readonly id: string; readonly state: EncodedConnectionState | null }
   /** The connection that was on its way to this worker now belongs to it. */

@@ -1,10 +1,10 @@
 // What workers are started with. A reload makes the next deployment; until every worker has it, some have the previous
 // one.
 
-import { servedNames } from '../config/listeners.js';
 import type { Config } from '../config/load.js';
 import { withoutSecrets } from '../config/slices.js';
 import type { ModelVersions } from '../ipc/messages.js';
+import { routesOf } from '../ipc/routes.js';
 
 export interface Deployment {
   /** Grows by one with each reload. */
@@ -25,15 +25,11 @@ export function workerEnvironment({
 }
 
 /**
- * The models whose connections can migrate from a worker of deployment `from` to one of `to`: `to` serves them, with
+ * The routes whose connections can migrate from a worker of deployment `from` to one of `to`: `to` has them too, with
  * the same framing.
  */
-export function movableModels(from: Deployment, to: Deployment): readonly string[] {
+export function movableRoutes(from: Deployment, to: Deployment): readonly string[] {
   if (from.config.server.lengthFieldSize !== to.config.server.lengthFieldSize) return [];
-  const served = new Set(framedModels(to));
-  return framedModels(from).filter((model) => served.has(model));
-}
-
-function framedModels({ config }: Deployment): readonly string[] {
-  return servedNames(config.listeners.filter(({ protocol }) => protocol === 'frames'));
+  const routes = routesOf(to.config.listeners);
+  return [...routesOf(from.config.listeners).keys()].filter((route) => routes.has(route));
 }

@@ -3,6 +3,7 @@
 
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { listenerSettings } from '../../config/addresses.js';
+import { listenerNames } from '../../config/listeners.js';
 import type { Config } from '../../config/load.js';
 import { listenError } from '../../errors.js';
 import type { ListenAddress } from '../../ipc/messages.js';
@@ -15,19 +16,6 @@ export interface ListenersOptions {
   onClosed(listener: string): void;
   /** A connection could not be accepted: no descriptor is left for it. */
   onExhausted(): void;
-}
-
-type ListenerConfig = Pick<Config, 'listeners'>;
-
-/** Names each listener of a config by its address: the first of a host with port 0 is the same one in every config. */
-export function listenerNames({ listeners }: ListenerConfig): readonly string[] {
-  const seen = new Map<string, number>();
-  return listeners.map(({ host, port }) => {
-    const address = `${host} ${port}`;
-    const before = seen.get(address) ?? 0;
-    seen.set(address, before + 1);
-    return `${address} ${before}`;
-  });
 }
 
 export class Listeners {
@@ -53,7 +41,7 @@ export class Listeners {
 
   /** Closes the listeners that none of these configs has; keepalive is set as in the first. */
   keep(configs: readonly [Config, ...Config[]]): void {
-    const names = new Set(configs.flatMap(listenerNames));
+    const names = new Set(configs.flatMap(({ listeners }) => listenerNames(listeners)));
     const keepAliveMs = configs[0].server.keepAliveSeconds * 1000;
     for (const [name, server] of this.#servers) {
       if (names.has(name)) setListenerOptions(server, keepAliveMs);
@@ -69,7 +57,7 @@ export class Listeners {
 
   async #open(config: Config): Promise<readonly ListenAddress[]> {
     const addresses: ListenAddress[] = [];
-    for (const [i, name] of listenerNames(config).entries()) {
+    for (const [i, name] of listenerNames(config.listeners).entries()) {
       if (this.#isClosed) break;
       const { host, port, protocol, models, model } = config.listeners[i] as Config['listeners'][number];
       const server = this.#servers.get(name) ?? (await this.#listen(config, i, name));

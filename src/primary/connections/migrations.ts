@@ -5,7 +5,7 @@ import { messageOf } from '../../errors.js';
 import type { FromWorker } from '../../ipc/messages.js';
 import type { RawHandle } from '../../net/raw-handle.js';
 import type { Log } from '../../process/log.js';
-import { movableModels } from '../deployment.js';
+import { movableRoutes } from '../deployment.js';
 import type { WorkerHandle } from '../supervision/worker-handle.js';
 import { surplus } from './balance.js';
 import type { ConnectionLedger } from './connection-ledger.js';
@@ -67,16 +67,16 @@ export class Migrations {
     }
   }
 
-  /** The models whose connections can migrate from this worker to some other. */
+  /** The routes whose connections can migrate from this worker to some other. */
   movable(from: WorkerHandle): readonly string[] {
     if (!this.#isPossible) return [];
     const others = this.#others(from);
-    return [...new Set(others.flatMap((to) => movableModels(from.deployment, to.deployment)))];
+    return [...new Set(others.flatMap((to) => movableRoutes(from.deployment, to.deployment)))];
   }
 
   begin(from: WorkerHandle, move: Extract<FromWorker, { kind: 'migrate' }>, handle: RawHandle | undefined): void {
-    const { id, model, address } = move;
-    const to = this.#leastLoaded(from, model);
+    const { id, route, address } = move;
+    const to = this.#leastLoaded(from, route);
     if (handle === undefined || to === null) {
       handle?.close();
       this.#lost(from, 'no other worker could take it');
@@ -84,7 +84,7 @@ export class Migrations {
     }
     this.#moves.set(id, { from, to, handle, state: 'begun' });
     this.#options.ledger.move(from, to, address);
-    to.send({ kind: 'attach', id, model, address }, handle);
+    to.send({ kind: 'attach', id, route, address }, handle);
   }
 
   complete({ id, state }: Extract<FromWorker, { kind: 'migration-state' }>): void {
@@ -138,8 +138,8 @@ export class Migrations {
     return this.#options.workers().filter((worker) => worker !== from && worker.state === 'ready');
   }
 
-  #leastLoaded(from: WorkerHandle, model: string): WorkerHandle | null {
-    const able = this.#others(from).filter((to) => movableModels(from.deployment, to.deployment).includes(model));
+  #leastLoaded(from: WorkerHandle, route: string): WorkerHandle | null {
+    const able = this.#others(from).filter((to) => movableRoutes(from.deployment, to.deployment).includes(route));
     // During a reload a connection migrates only once: to a worker that stays.
     const revision = this.#options.wantedRevision();
     const staying = able.filter((worker) => worker.revision === revision);

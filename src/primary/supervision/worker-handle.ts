@@ -1,6 +1,7 @@
 // The primary's view of one worker process.
 
 import type { Worker } from 'node:cluster';
+import { listenerNames } from '../../config/listeners.js';
 import { arrivalFrame, trialListener } from '../../ipc/connection-frames.js';
 import type {
   FromWorker,
@@ -13,7 +14,6 @@ import type {
 import type { WorkerRecord } from '../../metrics/snapshot.js';
 import { handleSender, hearOfEnd, type RawHandle } from '../../net/raw-handle.js';
 import type { Connection, Receiver } from '../connections/dispatcher.js';
-import { listenerNames } from '../connections/listeners.js';
 import type { Deployment } from '../deployment.js';
 import { Child, type ChildOptions } from './child-process.js';
 
@@ -73,7 +73,7 @@ export class WorkerHandle extends Child<ToWorker, FromWorker> implements Receive
       },
     });
     this.#worker = worker;
-    this.#listeners = listenerNames(deployment.config);
+    this.#listeners = listenerNames(deployment.config.listeners);
     hearOfEnd(worker.process);
     worker.once('exit', () => {
       for (const resolve of this.#onModelsReloaded.splice(0)) resolve({});

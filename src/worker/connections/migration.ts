@@ -28,10 +28,11 @@ const maxAtOnce = 16;
 /** Sends to the primary; rejects when it is gone. */
 export type Send = (message: FromWorker, handle?: RawHandle) => Promise<void>;
 
-/** The socket, model and client of a connection. */
+/** The socket, route and client of a connection. */
 export interface Origin {
   readonly socket: Socket;
-  readonly model: string;
+  /** What serves it, as ipc/routes.ts names it. Null: only this worker can. */
+  readonly route: string | null;
   /** The client's address, as limits per client use it. */
   readonly address: string;
 }
@@ -64,8 +65,8 @@ export class Migration {
   }
 
   /** A connection with TLS cannot: its keys are in this process. */
-  canMigrate(connection: ServedConnection, { socket }: Origin): boolean {
-    return connection.canMigrate && rawHandleOf(socket) !== null;
+  canMigrate(connection: ServedConnection, { socket, route }: Origin): boolean {
+    return route !== null && connection.canMigrate && rawHandleOf(socket) !== null;
   }
 
   async #turn(): Promise<void> {
@@ -73,14 +74,15 @@ export class Migration {
     this.#moving++;
   }
 
-  async #move(connection: ServedConnection, { socket, model, address }: Origin): Promise<boolean> {
+  async #move(connection: ServedConnection, { socket, route, address }: Origin): Promise<boolean> {
+    if (route === null) return false;
     stopReading(socket);
     const handle = (await connection.quiesce()) ? rawHandleOf(socket) : null;
     if (handle === null) return false;
     const id = `${this.#prefix}.${++this.#sequence}`;
     const release = holdOpen(handle);
     try {
-      await this.#send({ kind: 'migrate', id, model, address }, handle);
+      await this.#send({ kind: 'migrate', id, route, address }, handle);
     } catch {
       startReading(socket);
       connection.cancelMigration();
@@ -95,10 +97,10 @@ export class Migration {
   }
 
   /** A connection is on its way to this worker. */
-  expect({ id, model, address }: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
+  expect({ id, route, address }: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
     const socket = socketOn(handle);
     socket.on('error', () => {}); // until it is served, nothing else listens
-    this.#arrivals.set(id, { socket, model, address });
+    this.#arrivals.set(id, { socket, route, address });
   }
 
   /**

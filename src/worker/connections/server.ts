@@ -117,7 +117,7 @@ export class WorkerServer {
     return this.#end({ kind: 'drain' }, timeoutMs);
   }
 
-  /** Migrates every connection whose model is in `movable`; the others are drained. */
+  /** Migrates every connection whose route is in `movable`; the others are drained. */
   retire(movable: readonly string[], timeoutMs: number): Promise<void> {
     return this.#end({ kind: 'retire', movable: new Set(movable) }, timeoutMs);
   }
@@ -125,7 +125,7 @@ export class WorkerServer {
   /** Migrates `count` connections, those with the fewest requests in flight first. */
   migrateSome({ count, movable }: Extract<ToWorker, { kind: 'migrate-some' }>): void {
     const candidates = [...this.#connections].filter(
-      ([connection, origin]) => this.#migration.canMigrate(connection, origin) && movable.includes(origin.model),
+      ([connection, origin]) => this.#migration.canMigrate(connection, origin) && movable.includes(origin.route ?? ''),
     );
     const idleFirst = candidates.sort(([a], [b]) => a.inFlight - b.inFlight);
     for (const [connection, origin] of idleFirst.slice(0, count)) void this.#migration.migrate(connection, origin);
@@ -168,7 +168,7 @@ export class WorkerServer {
   }
 
   async #endConnection(connection: ServedConnection, origin: Origin): Promise<void> {
-    const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(origin.model);
+    const isMovable = this.#ending?.kind === 'retire' && this.#ending.movable.has(origin.route ?? '');
     if (isMovable && (await this.#migration.migrate(connection, origin))) return;
     connection.drain();
   }
@@ -190,7 +190,7 @@ export class WorkerServer {
     else if (listener.protocol !== 'frames') this.#forget(handle, address);
     else if (listener.tls && this.#ending !== null) this.#forget(handle, address);
     else if (listener.tls) this.#shakeHands(this.#prepared(plainSocketOn(handle)), listener, address);
-    else this.#begin({ socket: this.#prepared(socketOn(handle)), model: listener.model ?? '', address });
+    else this.#begin({ socket: this.#prepared(socketOn(handle)), route: listener.model, address });
     this.#checkEmpty();
   }
 
@@ -224,7 +224,7 @@ export class WorkerServer {
     this.#shakingHands.add(socket);
     this.#handshakes.begin(socket, (secured) => {
       this.#shakingHands.delete(socket);
-      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, model: model ?? '', address });
+      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, route: model, address });
       else {
         secured?.destroy();
         if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');
@@ -240,7 +240,7 @@ export class WorkerServer {
   }
 
   #serve(origin: Origin, state: ConnectionState | null): void {
-    const { socket, model, address } = origin;
+    const { socket, route, address } = origin;
     const onClose = (hasMigrated: boolean): void => {
       this.#connections.delete(connection);
       this.#tellOtherSources();
@@ -248,8 +248,8 @@ export class WorkerServer {
       else this.#arrivals.release(address); // a connection that migrates keeps its place
       this.#checkEmpty();
     };
-    const open = this.#routes.get(model);
-    if (open === undefined) throw new Error(`the model ${model} is not served`);
+    const open = this.#routes.get(route ?? '');
+    if (open === undefined) throw new Error(`${route} is not served`);
     const connection = open({ socket, address, onClose, moved: state });
     this.#connections.set(connection, origin);
     this.#tellOtherSources();

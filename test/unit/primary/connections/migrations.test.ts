@@ -7,7 +7,10 @@ import { createLog } from '#src/process/log.js';
 
 /** The part of a worker that migrations use. */
 function worker(slot: number) {
-  const config = { server: { lengthFieldSize: 4 }, listeners: [{ model: 'm' }] };
+  const config = {
+    server: { lengthFieldSize: 4 },
+    listeners: [{ host: 'h', port: 1, protocol: 'frames', models: ['m'], model: 'm' }],
+  };
   const sent: { kind: string }[] = [];
   const fake = {
     slot,
@@ -33,7 +36,7 @@ function connection(): { handle: RawHandle; isClosed: () => boolean } {
 describe('a connection that moves', () => {
   const limits = { maxConnections: 10, maxConnectionsPerAddress: 0, maxNewConnectionsPerSecond: 0 };
   const log = createLog({ level: 'silent', format: 'json' }, { role: 'primary', node: 'n' });
-  const move = { kind: 'migrate', id: '1.1', model: 'm', address: 'a' } as const;
+  const move = { kind: 'migrate', id: '1.1', route: 'm', address: 'a' } as const;
 
   function migrationsOf(workers: readonly WorkerHandle[]) {
     let lost = 0;
