@@ -54,6 +54,18 @@ export const threats = [
     test: 'closes when a frame is not finished in time, but not between frames',
   },
   {
+    threat: 'the same before it is clear what they speak, or saying nothing where clients speak first',
+    keys: ['server.payloadTimeoutSeconds'],
+    counter: 'mltcp_connections_closed_total{reason="payload_timeout"}',
+    test: 'runs from the beginning where clients speak first, and where a secret is asked for',
+  },
+  {
+    threat: 'bytes of a protocol that a port does not serve',
+    keys: ['server.protocol'],
+    counter: 'mltcp_connections_closed_total{reason="protocol"}',
+    test: 'is closed and counted when its listener does not serve what it begins',
+  },
+  {
     threat: 'connections that say nothing',
     keys: ['server.idleTimeoutSeconds'],
     counter: 'mltcp_connections_closed_total{reason="idle_timeout"}',

@@ -3,6 +3,7 @@
 //   accepted, with a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import type { Socket } from 'node:net';
+import { takesHttp } from '../../config/listener-protocols.js';
 import type { Listener } from '../../config/listeners.js';
 import type { Batcher } from '../../inference/batcher.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
@@ -219,10 +220,10 @@ export class WorkerServer {
       );
   }
 
-  #shakeHands(socket: Socket, { model }: Listener, address: string): void {
+  #shakeHands(socket: Socket, { protocol, model }: Listener, address: string): void {
     if (this.#handshakes === null) throw new Error('a listener with TLS needs a certificate');
     this.#shakingHands.add(socket);
-    this.#handshakes.begin(socket, (secured) => {
+    this.#handshakes.begin(socket, takesHttp(protocol) ? 'http' : 'nothing', (secured) => {
       this.#shakingHands.delete(socket);
       if (secured !== null && this.#ending === null) this.#begin({ socket: secured, route: model, address });
       else {

@@ -2,7 +2,7 @@
 // refused gets none.
 
 import type { Socket } from 'node:net';
-import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import { messageOf } from '../../errors.js';
 import { CertificateWatch, readCertificates, type TlsSettings } from '../../net/certificates.js';
 import type { Log } from '../../process/log.js';
@@ -10,9 +10,12 @@ import type { Log } from '../../process/log.js';
 /** Gets the encrypted connection, or null when the handshake failed: then the socket is closed. */
 type Answer = (secured: TLSSocket | null) => void;
 
+/** What a listener offers in handshakes (ALPN): the names of HTTP, or nothing, where clients ask for nothing. */
+export type Offer = 'http' | 'nothing';
+
 export class TlsHandshakes {
-  /** Does not listen: it is given accepted connections. */
-  readonly #server: Server;
+  /** They do not listen: they are given accepted connections. */
+  readonly #servers: Readonly<Record<Offer, Server>>;
   readonly #watch: CertificateWatch;
   readonly #waiting = new Map<string, Answer>();
 
@@ -20,20 +23,22 @@ export class TlsHandshakes {
   constructor(settings: TlsSettings, handshakeTimeoutMs: number, log: Log) {
     const section = 'server.tls';
     const certificates = readCertificates(settings, section);
-    this.#server = createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs });
-    this.#server.on('secureConnection', (secured) => {
-      const answer = this.#waiting.get(keyOf(secured));
-      if (answer === undefined)
-        secured.destroy(); // its client has reset it: it has no address any more
-      else answer(secured);
-    });
-    this.#server.on('tlsClientError', (error, client) => {
-      log.debug({ client: client.remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client');
-      client.destroy();
-    });
+    const serverOffering = (offer: Pick<TlsOptions, 'ALPNProtocols'>): Server =>
+      createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs, ...offer })
+        .on('secureConnection', (secured) => {
+          const answer = this.#waiting.get(keyOf(secured));
+          if (answer === undefined)
+            secured.destroy(); // its client has reset it: it has no address any more
+          else answer(secured);
+        })
+        .on('tlsClientError', (error, client) => {
+          log.debug({ client: client.remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client');
+          client.destroy();
+        });
+    this.#servers = { http: serverOffering({ ALPNProtocols: ['h2', 'http/1.1'] }), nothing: serverOffering({}) };
     this.#watch = new CertificateWatch(settings, section, {
       onChange: (renewed) => {
-        this.#server.setSecureContext(renewed);
+        for (const server of Object.values(this.#servers)) server.setSecureContext(renewed);
         log.info({ certFile: settings.certFile }, 'certificates read again');
       },
       onFailure: (reason) => log.error({ reason }, 'new certificates cannot be used: the old ones are served on'),
@@ -45,7 +50,7 @@ export class TlsHandshakes {
    * has closed. Anything that aborts the handshake closes `socket`: the end of what the client sends, an error, an
    * alert, the timeout.
    */
-  begin(socket: Socket, answer: Answer): void {
+  begin(socket: Socket, offer: Offer, answer: Answer): void {
     const key = keyOf(socket);
     const { allowHalfOpen } = socket;
     const settle: Answer = (secured) => {
@@ -60,7 +65,7 @@ export class TlsHandshakes {
     // A client that ends its side during the handshake never finishes it: a half-open socket would stay until the
     // timeout.
     socket.allowHalfOpen = false;
-    this.#server.emit('connection', socket);
+    this.#servers[offer].emit('connection', socket);
   }
 
   close(): void {
