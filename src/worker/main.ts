@@ -20,7 +20,6 @@ import { maxSockets } from '../process/descriptors.js';
 import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
 import { countLostLines, createLog, type Log } from '../process/log.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
-import { emptyFrame } from '../protocol/frames.js';
 import { Deadlines } from '../serving/deadlines.js';
 import { MemoryBudget } from '../serving/memory-budget.js';
 import { ModelEndpoint } from '../serving/model-endpoint.js';
@@ -36,7 +35,8 @@ import { CallModels } from './oip/call-models.js';
 import { WorkerOip } from './oip/oip-service.js';
 import { NodeStatistics } from './oip/statistics.js';
 import { Publishing } from './publishing.js';
-import { openRoutes } from './routes.js';
+import { refusalIn } from './refusals.js';
+import { Entrances } from './routes.js';
 
 /** Memory that is kept for frames that will come in pieces. */
 const maxPooledBytes = 16 << 20;
@@ -117,8 +117,9 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     batchers: [...endpoints.values()].map(({ batcher }) => batcher),
-    routes: openRoutes({ listeners: config.listeners, endpoints, oip, context }),
-    refusalOf: () => emptyFrame(lengthFieldSize),
+    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: refuse, http2: refuse }),
+    hasSecret: secret !== null,
+    refusalOf: (listener, reason) => refusalIn(listener.protocol, reason, lengthFieldSize),
     maxSockets: maxSockets(),
     keepAliveMs: config.server.keepAliveSeconds * 1000,
     onExhausted: everySoOften(10_000, () =>

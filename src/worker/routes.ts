@@ -1,32 +1,79 @@
-// How the connections of each route are served.
+// How the connections of each listener are served, in each protocol that it takes; and, by route, those that come from
+// another worker.
 
-import type { Listener } from '../config/listeners.js';
-import { routesOf } from '../ipc/routes.js';
+import { takesCalls, takesHttp, takesRawFrames } from '../config/listener-protocols.js';
+import { type Listener, listenerNames } from '../config/listeners.js';
+import { callsRoute, framesRoute, routesOf } from '../ipc/routes.js';
+import type { ClientProtocol } from '../protocol/first-bytes.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { CallListener, OipService } from './oip/service.js';
-import { type OpenConnection, type ProtocolContext, protocols } from './protocols.js';
+import type { ServedConnection } from './protocols.js';
+import { type OpenConnection, type OpenedConnection, type ProtocolContext, protocols } from './protocols.js';
 
-export interface RouteOptions {
-  readonly listeners: readonly Listener[];
+/** A way to serve a connection. */
+export interface Entrance {
+  readonly open: OpenConnection;
+  /** By which it can migrate; null: it cannot. */
+  readonly route: string | null;
+}
+
+/** Serves clients of HTTP. */
+export type ServeHttp = (connection: OpenedConnection, listener: CallListener) => ServedConnection;
+
+export interface EntranceOptions {
   /** By model. */
   readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
   readonly oip: OipService;
   readonly context: ProtocolContext;
+  readonly http1: ServeHttp;
+  readonly http2: ServeHttp;
 }
 
-/** What clients of a listener can call. */
-export const callListenerOf = ({ models, model }: Listener): CallListener => ({ models, defaultModel: model });
+const callListenerOf = ({ models, model }: Listener): CallListener => ({ models, defaultModel: model });
 
-/** By route. */
-export function openRoutes({ listeners, endpoints, oip, context }: RouteOptions): ReadonlyMap<string, OpenConnection> {
-  const opened = new Map<string, OpenConnection>();
-  for (const [name, route] of routesOf(listeners)) {
-    if (route.protocol === 'calls') opened.set(name, protocols.calls(oip, callListenerOf(route.listener), context));
-    else {
-      const endpoint = endpoints.get(route.model);
-      if (endpoint === undefined) throw new Error(`the model ${route.model} is not served`);
-      opened.set(name, protocols.raw(endpoint, context));
+export class Entrances {
+  readonly #listeners: readonly Partial<Record<ClientProtocol, Entrance>>[];
+  readonly #routes = new Map<string, OpenConnection>();
+
+  constructor(listeners: readonly Listener[], { endpoints, oip, context, http1, http2 }: EntranceOptions) {
+    for (const [name, route] of routesOf(listeners)) {
+      if (route.protocol === 'calls')
+        this.#routes.set(name, protocols.calls(oip, callListenerOf(route.listener), context));
+      else {
+        const endpoint = endpoints.get(route.model);
+        if (endpoint === undefined) throw new Error(`the model ${route.model} is not served`);
+        this.#routes.set(name, protocols.raw(endpoint, context));
+      }
     }
+    const names = listenerNames(listeners);
+    this.#listeners = listeners.map((listener, i) => {
+      const { protocol, model } = listener;
+      const called = callListenerOf(listener);
+      const by = (route: string): Entrance => ({ open: this.ofRoute(route), route });
+      return {
+        ...(takesRawFrames(protocol) && model !== null ? { frames: by(framesRoute(model)) } : {}),
+        ...(takesCalls(protocol) ? { calls: by(callsRoute(names[i] as string)) } : {}),
+        ...(takesHttp(protocol)
+          ? {
+              http1: { open: (connection) => http1(connection, called), route: null },
+              http2: { open: (connection) => http2(connection, called), route: null },
+            }
+          : {}),
+      };
+    });
   }
-  return opened;
+
+  /** Of the listener with this index. Throws when it does not take this protocol. */
+  of(listener: number, protocol: ClientProtocol): Entrance {
+    const entrance = this.#listeners[listener]?.[protocol];
+    if (entrance === undefined) throw new Error(`listener ${listener} takes no ${protocol}`);
+    return entrance;
+  }
+
+  /** For connections of another worker. */
+  ofRoute(route: string): OpenConnection {
+    const open = this.#routes.get(route);
+    if (open === undefined) throw new Error(`${route} is not served`);
+    return open;
+  }
 }

@@ -3,7 +3,7 @@
 //   accepted, with a place under the machine's limits ─▶ TLS, where the listener has it ─▶ served
 
 import type { Socket } from 'node:net';
-import { takesHttp } from '../../config/listener-protocols.js';
+import { takesHttp, takesRawFrames } from '../../config/listener-protocols.js';
 import type { Listener } from '../../config/listeners.js';
 import type { Batcher } from '../../inference/batcher.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
@@ -17,8 +17,10 @@ import {
   socketOn,
 } from '../../net/raw-handle.js';
 import type { ConnectionContext } from '../framed/connection.js';
-import type { OpenConnection, ServedConnection } from '../protocols.js';
+import type { ServedConnection } from '../protocols.js';
+import type { Entrance, Entrances } from '../routes.js';
 import type { Arrivals } from './arrivals.js';
+import { Detection } from './detect.js';
 import type { Migration, Origin } from './migration.js';
 import { Rejections } from './rejections.js';
 import type { TlsHandshakes } from './tls-handshakes.js';
@@ -34,8 +36,9 @@ export interface WorkerServerOptions {
   readonly handshakes: TlsHandshakes | null;
   /** Of all models that are served. */
   readonly batchers: readonly Batcher[];
-  /** By route: how connections are served. */
-  readonly routes: ReadonlyMap<string, OpenConnection>;
+  readonly entrances: Entrances;
+  /** Whether clients must show a secret. */
+  readonly hasSecret: boolean;
   /** What a client is told whose connection is refused; null: nothing. */
   refusalOf(listener: Listener, reason: Exclude<Decision, 'granted'>): Buffer | null;
   /** Connections that the process has descriptors for. */
@@ -59,7 +62,8 @@ export class WorkerServer {
   readonly #migration: Migration;
   readonly #handshakes: TlsHandshakes | null;
   readonly #batchers: readonly Batcher[];
-  readonly #routes: ReadonlyMap<string, OpenConnection>;
+  readonly #entrances: Entrances;
+  readonly #hasSecret: boolean;
   readonly #refusalOf: WorkerServerOptions['refusalOf'];
   readonly #maxSockets: number;
   readonly #keepAliveMs: number;
@@ -83,7 +87,8 @@ export class WorkerServer {
     this.#migration = migration;
     this.#handshakes = handshakes;
     this.#batchers = options.batchers;
-    this.#routes = options.routes;
+    this.#entrances = options.entrances;
+    this.#hasSecret = options.hasSecret;
     this.#refusalOf = options.refusalOf;
     this.#maxSockets = maxSockets;
     this.#keepAliveMs = keepAliveMs;
@@ -148,7 +153,7 @@ export class WorkerServer {
     } else {
       this.#context.recorder.count('connectionsMoved');
       setKeepAlive(arrival.socket, this.#keepAliveMs); // the kernel keeps the setting of the old worker's config
-      this.#serve(arrival, arrival.state);
+      this.#serve({ open: this.#entrances.ofRoute(arrival.route ?? ''), route: arrival.route }, arrival, arrival.state);
     }
   }
 
@@ -188,10 +193,13 @@ export class WorkerServer {
       this.#onExhausted();
       this.#forget(handle, address);
     } else if (isReset(handle)) this.#forget(handle, address);
-    else if (listener.protocol !== 'frames') this.#forget(handle, address);
     else if (listener.tls && this.#ending !== null) this.#forget(handle, address);
-    else if (listener.tls) this.#shakeHands(this.#prepared(plainSocketOn(handle)), listener, address);
-    else this.#begin({ socket: this.#prepared(socketOn(handle)), route: listener.model, address });
+    else if (listener.tls) this.#shakeHands(this.#prepared(plainSocketOn(handle)), index, address);
+    else {
+      // What a parser of HTTP was given, it still reads later.
+      const socket = takesHttp(listener.protocol) ? plainSocketOn(handle) : socketOn(handle);
+      this.#begin(this.#prepared(socket), index, address);
+    }
     this.#checkEmpty();
   }
 
@@ -220,12 +228,13 @@ export class WorkerServer {
       );
   }
 
-  #shakeHands(socket: Socket, { protocol, model }: Listener, address: string): void {
+  #shakeHands(socket: Socket, listener: number, address: string): void {
+    const offer = takesHttp((this.#listeners[listener] as Listener).protocol) ? 'http' : 'nothing';
     if (this.#handshakes === null) throw new Error('a listener with TLS needs a certificate');
     this.#shakingHands.add(socket);
-    this.#handshakes.begin(socket, takesHttp(protocol) ? 'http' : 'nothing', (secured) => {
+    this.#handshakes.begin(socket, offer, (secured) => {
       this.#shakingHands.delete(socket);
-      if (secured !== null && this.#ending === null) this.#begin({ socket: secured, route: model, address });
+      if (secured !== null && this.#ending === null) this.#begin(secured, listener, address);
       else {
         secured?.destroy();
         if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');
@@ -235,27 +244,56 @@ export class WorkerServer {
     });
   }
 
-  #begin(origin: Origin): void {
+  #begin(socket: Socket, listener: number, address: string): void {
     this.#context.recorder.count('connectionsAccepted');
-    this.#serve(origin, null);
+    const { protocol } = this.#listeners[listener] as Listener;
+    if (protocol === 'open' || protocol === 'auto') this.#detect(socket, listener, address);
+    else this.#serve(this.#entrances.of(listener, protocol), { socket, address }, null);
   }
 
-  #serve(origin: Origin, state: ConnectionState | null): void {
-    const { socket, route, address } = origin;
-    const onClose = (hasMigrated: boolean): void => {
-      this.#connections.delete(connection);
-      this.#tellOtherSources();
-      if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
-      else this.#arrivals.release(address); // a connection that migrates keeps its place
-      this.#checkEmpty();
-    };
-    const open = this.#routes.get(route ?? '');
-    if (open === undefined) throw new Error(`${route} is not served`);
-    const connection = open({ socket, address, onClose, moved: state });
+  /** Serves it as what its first bytes tell. */
+  #detect(socket: Socket, listener: number, address: string): void {
+    const { limits, recorder } = this.#context;
+    const detection = new Detection(socket, {
+      takesFrames: takesRawFrames((this.#listeners[listener] as Listener).protocol),
+      hasSecret: this.#hasSecret,
+      limits,
+      recorder,
+      onDecided: (protocol) => {
+        this.#connections.delete(detection);
+        this.#serve(this.#entrances.of(listener, protocol), { socket, address }, null);
+      },
+      onClose: () => this.#closed(detection, address),
+    });
+    this.#add(detection, { socket, route: null, address });
+  }
+
+  #serve({ open, route }: Entrance, { socket, address }: Omit<Origin, 'route'>, moved: ConnectionState | null): void {
+    const connection = open({
+      socket,
+      address,
+      onClose: (hasMigrated) => {
+        if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
+        this.#closed(connection, hasMigrated ? null : address); // a connection that migrates keeps its place
+      },
+      moved,
+    });
+    this.#add(connection, { socket, route, address });
+  }
+
+  #add(connection: ServedConnection, origin: Origin): void {
     this.#connections.set(connection, origin);
     this.#tellOtherSources();
     connection.start();
-    if (this.#ending !== null) void this.#endConnection(connection, origin);
+    if (this.#ending !== null && this.#connections.has(connection)) void this.#endConnection(connection, origin);
+  }
+
+  /** @param address whose place is free now; null: none is */
+  #closed(connection: ServedConnection, address: string | null): void {
+    this.#connections.delete(connection);
+    this.#tellOtherSources();
+    if (address !== null) this.#arrivals.release(address);
+    this.#checkEmpty();
   }
 
   #tellOtherSources(): void {
