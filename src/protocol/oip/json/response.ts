@@ -30,7 +30,7 @@ export function encodeJsonAnswer(answer: InferAnswer, call: Pick<InferCall, 'out
     const { spec, source, start, end } = output;
     const head = `{"name":${JSON.stringify(spec.name)},"datatype":"${spec.datatype}","shape":[${spec.shape}],`;
     writer.raw(i === 0 ? head : `,${head}`);
-    if (call.outputs.find(({ name }) => name === spec.name)?.isBinary ?? call.isBinary) {
+    if (isBinaryOutput(output, call)) {
       writer.raw(`"parameters":{"binary_data_size":${end - start}}}`);
       binary.push(source.subarray(start, end));
     } else {
@@ -44,6 +44,30 @@ export function encodeJsonAnswer(answer: InferAnswer, call: Pick<InferCall, 'out
   return binary.length === 0
     ? { body: json, jsonBytes: null }
     : { body: Buffer.concat([json, ...binary]), jsonBytes: json.length };
+}
+
+/** Whether an answer has this output in binary form. */
+export const isBinaryOutput = ({ spec }: InferTensor, { outputs, isBinary }: Pick<InferCall, 'outputs' | 'isBinary'>) =>
+  outputs.find(({ name }) => name === spec.name)?.isBinary ?? isBinary;
+
+/** Throws InvalidMessage as `encodeJsonAnswer` would, in a small part of its time. */
+export function checkJsonAnswer(answer: InferAnswer, call: Pick<InferCall, 'outputs' | 'isBinary'>): void {
+  for (const output of answer.outputs) if (!isBinaryOutput(output, call)) checkSpeakable(output);
+}
+
+function checkSpeakable(output: InferTensor): void {
+  const { spec, source, start, end } = output;
+  const { dtype, contents } = datatypes[spec.datatype];
+  if (dtype === null || contents === 0) throw unspeakable(output, `is ${spec.datatype}`);
+  if (dtype === 'string') eachText(output, () => {});
+  else if (dtype === 'float32' || dtype === 'float64') {
+    const values = typedView(dtype, new Uint8Array(source.subarray(start, end)).buffer, spec.elements) as Float64Array;
+    for (let i = 0; i < values.length; i++) checkFinite(output, values[i] as number);
+  }
+}
+
+function checkFinite(output: InferTensor, value: number): void {
+  if (!Number.isFinite(value)) throw unspeakable(output, `has ${value}`);
 }
 
 function writeParameters(writer: JsonWriter, parameters: Readonly<Record<string, ParameterValue>>): void {
@@ -69,7 +93,7 @@ function writeData(writer: JsonWriter, output: InferTensor): void {
   if (dtype === 'float32' || dtype === 'float64') {
     for (let i = 0; i < values.length; i++) {
       const value = values[i] as number;
-      if (!Number.isFinite(value)) throw unspeakable(output, `has ${value}`);
+      checkFinite(output, value);
       if (i > 0) writer.byte(comma);
       if (dtype === 'float32') writer.float32(value);
       else writer.float64(value);
@@ -79,15 +103,22 @@ function writeData(writer: JsonWriter, output: InferTensor): void {
 }
 
 function writeTexts(writer: JsonWriter, output: InferTensor): void {
+  eachText(output, (text, i) => {
+    if (i > 0) writer.byte(comma);
+    writer.text(text.toString());
+  });
+}
+
+function eachText(output: InferTensor, take: (text: Buffer, index: number) => void): void {
   const { spec, source, start } = output;
   const bytes = Buffer.from(source.buffer, source.byteOffset, source.byteLength);
   let at = start;
   for (let i = 0; i < spec.elements; i++) {
     const from = at + lengthBytes;
     at = from + bytes.readUInt32LE(at);
-    if (!isUtf8(bytes.subarray(from, at))) throw unspeakable(output, 'has a string that is not UTF-8');
-    if (i > 0) writer.byte(comma);
-    writer.text(bytes.toString('utf8', from, at));
+    const text = bytes.subarray(from, at);
+    if (!isUtf8(text)) throw unspeakable(output, 'has a string that is not UTF-8');
+    take(text, i);
   }
 }
 
