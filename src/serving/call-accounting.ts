@@ -7,7 +7,7 @@ import type { Holder, MemoryBudget } from './memory-budget.js';
 import type { ModelEndpoint } from './model-endpoint.js';
 import type { ReplyFlush, Sender } from './reply-flush.js';
 import type { RequestRefusal } from './request-group.js';
-import { type CallOwner, type Payloads, ServedCall } from './served-call.js';
+import { type CallKeeper, type CallOwner, type Payloads, ServedCall } from './served-call.js';
 
 /** A protocol's side of a client. */
 export interface CallClient extends Holder {
@@ -26,7 +26,7 @@ export interface CallServing {
   readonly maxInFlight: number;
 }
 
-export class CallAccounting implements Sender {
+export class CallAccounting implements Sender, CallKeeper {
   readonly #serving: CallServing;
   readonly #client: CallClient;
   readonly #calls = new Set<ServedCall>();

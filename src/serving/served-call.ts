@@ -4,7 +4,6 @@
 //   enter ─▶ request groups, one for each batch that takes rows of it ─▶ all settled ─▶ owner.answered() or .failed()
 
 import type { Batch } from '../inference/batch.js';
-import type { CallAccounting } from './call-accounting.js';
 import type { Expiry } from './deadlines.js';
 import { type ModelEndpoint, refusals } from './model-endpoint.js';
 import { type GroupOwner, RequestGroup, type RequestRefusal } from './request-group.js';
@@ -32,12 +31,20 @@ export interface CallOwner {
   failed(end: CallEnd, detail: string, retryAfterMs: number): void;
 }
 
+/** The client whose request it is. */
+export interface CallKeeper {
+  /** It is over. */
+  ended(call: ServedCall): void;
+  /** Its owner has encoded something. */
+  post(): void;
+}
+
 export class ServedCall implements GroupOwner {
   /** Of its rows in batches, and of the replies that they will have. */
   bytes = 0;
   /** When it expires, if it does. */
   expiry: Expiry | null = null;
-  readonly #accounting: CallAccounting;
+  readonly #keeper: CallKeeper;
   readonly #endpoint: ModelEndpoint;
   readonly #arrivedAt: number;
   readonly #owner: CallOwner;
@@ -46,8 +53,8 @@ export class ServedCall implements GroupOwner {
   #isOver = false;
 
   /** Called by `CallAccounting.submit`. */
-  constructor(accounting: CallAccounting, endpoint: ModelEndpoint, arrivedAt: number, owner: CallOwner) {
-    this.#accounting = accounting;
+  constructor(keeper: CallKeeper, endpoint: ModelEndpoint, arrivedAt: number, owner: CallOwner) {
+    this.#keeper = keeper;
     this.#endpoint = endpoint;
     this.#arrivedAt = arrivedAt;
     this.#owner = owner;
@@ -67,7 +74,7 @@ export class ServedCall implements GroupOwner {
       const start = bounds[row] as number;
       const end = bounds[row + 1] as number;
       const isAdmitted = batcher.admits(source, start, end);
-      const batch = isAdmitted ? batcher.openBatch(this.#accounting) : null;
+      const batch = isAdmitted ? batcher.openBatch(this.#keeper) : null;
       if (batch === null) {
         group?.retain();
         if (isAdmitted) this.#end(refusals[batcher.refusal.reason], '', batcher.refusal.retryAfterMs);
@@ -135,7 +142,7 @@ export class ServedCall implements GroupOwner {
     const isAnswered = this.#owner.answered(this);
     recorder.count(isAnswered ? 'answered' : 'failed');
     if (isAnswered) recorder.time('latency', performance.now() - this.#arrivedAt, 1);
-    this.#accounting.post();
+    this.#keeper.post();
   }
 
   groupSplit(group: RequestGroup, rest: RequestGroup): void {
@@ -161,7 +168,7 @@ export class ServedCall implements GroupOwner {
     this.#leave();
     this.#endpoint.recorder.count(end);
     this.#owner.failed(end, detail, retryAfterMs);
-    this.#accounting.post();
+    this.#keeper.post();
   }
 
   /** It is over, whatever its groups still wait for. */
@@ -171,6 +178,6 @@ export class ServedCall implements GroupOwner {
     const { batcher } = this.#endpoint;
     for (const group of this.#groups)
       if (!group.isSettled && typeof group.target !== 'string') batcher.cancel(group.target, group);
-    this.#accounting.ended(this);
+    this.#keeper.ended(this);
   }
 }

@@ -30,13 +30,14 @@ import { Migration } from './connections/migration.js';
 import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
+import { type HttpLimits, HttpServer } from './http/server.js';
 import { WorkerModels } from './models.js';
 import { CallModels } from './oip/call-models.js';
 import { WorkerOip } from './oip/oip-service.js';
 import { NodeStatistics } from './oip/statistics.js';
 import { Publishing } from './publishing.js';
 import { refusalIn } from './refusals.js';
-import { Entrances } from './routes.js';
+import { Entrances, type ServeHttp } from './routes.js';
 
 /** Memory that is kept for frames that will come in pieces. */
 const maxPooledBytes = 16 << 20;
@@ -110,6 +111,9 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const connections = { limits: limitsOf(config), recorder, pool };
   const { lengthFieldSize } = config.server;
   const context = { connections, lengthFieldSize, maxPayloadBytes: limits.maxPayloadBytes, pool, secret };
+  const http = new HttpServer({ service: oip, limits: httpLimitsOf(config), recorder, secret });
+  const serveHttp: ServeHttp = ({ socket, address, onClose }, listener) =>
+    http.serve(socket, { listener, address, onClose: () => onClose(false) });
   const server = new WorkerServer({
     context: connections,
     arrivals,
@@ -117,7 +121,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     batchers: [...endpoints.values()].map(({ batcher }) => batcher),
-    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: refuse, http2: refuse }),
+    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: serveHttp, http2: serveHttp }),
     hasSecret: secret !== null,
     refusalOf: (listener, reason) => refusalIn(listener.protocol, reason, lengthFieldSize),
     maxSockets: maxSockets(),
@@ -138,6 +142,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     counterFile?.write();
     await publishing.end();
     await models.close();
+    await http.close();
     await tracing?.close();
     const stuck = threadsThatCannotEnd();
     if (stuck === 0) process.exit(0);
@@ -248,6 +253,19 @@ function maxQueueOf({ models }: WorkerConfig, name: string): number {
 
 function requestLimitsOf({ server }: WorkerConfig) {
   return { maxPayloadBytes: server.maxPayloadSizeKb * 1024, maxInFlight: server.maxInFlightPerConnection };
+}
+
+function httpLimitsOf({ server }: WorkerConfig): HttpLimits {
+  return {
+    maxPayloadBytes: server.maxPayloadSizeKb * 1024,
+    maxJsonBytes: server.maxJsonKb * 1024,
+    maxHeaderBytes: server.maxHeaderKb * 1024,
+    maxWriteBufferBytes: server.maxWriteBufferKb * 1024,
+    maxInFlight: server.maxInFlightPerConnection,
+    payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
+    idleTimeoutMs: server.httpIdleSeconds * 1000,
+    writeTimeoutMs: server.writeTimeoutSeconds * 1000,
+  };
 }
 
 function limitsOf({ server }: WorkerConfig) {

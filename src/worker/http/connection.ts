@@ -258,7 +258,7 @@ export class HttpConnection implements CallClient, ServedConnection {
   /** What the client has sent is no HTTP: it is told so after the answers to what came before, and that is the end. */
   broken(refusal: Refusal): void {
     if (!this.#isServing || this.#hasSaidClose || this.#lastRefusal !== null) return;
-    this.calls.refused('', { reason: 'MALFORMED', message: refusal.message, retryAfterMs: 0 }, performance.now());
+    this.calls.refused('', { reason: 'MALFORMED', message: refusal.message, retryAfterMs: 0 });
     if (this.#reading !== null) this.#reading.refuse(refusal);
     else if (this.#open > 0) this.#lastRefusal = refusal;
     else this.end(rawRefusal(refusal));

@@ -311,7 +311,7 @@ export class Exchange implements BodyReader, CallReceiver {
   #refuseCounted(refusal: Refusal): void {
     const { reason, message, retryAfterMs = 0 } = refusal;
     if (reason !== null && reason !== 'PAYLOAD_TIMEOUT')
-      this.#connection.calls.refused(this.#match?.model ?? '', { reason, message, retryAfterMs }, performance.now());
+      this.#connection.calls.refused(this.#match?.model ?? '', { reason, message, retryAfterMs });
     this.refuse(refusal);
   }
 
