@@ -38,7 +38,11 @@ export interface BatchEntry {
 /** The dimensions of each output in a reply. */
 export type ReplyDims = readonly (readonly number[])[];
 
-/** What a model answered: `uniform` for replies of one size side by side, `rows` for separate replies. */
+/**
+ * What a model answered: `uniform` for replies of one size side by side, `rows` for separate replies. Where the plan of a
+ * model and the shape of a request do not tell the dimensions of its outputs, they are in `dims`: the bytes of a reply
+ * alone would not say where one output ends.
+ */
 export type Replies =
   | {
       readonly kind: 'uniform';
@@ -47,11 +51,15 @@ export type Replies =
       readonly rowBytes: number;
       /** Distance from one reply to the next in `bytes`: rowBytes, or 0 when all rows share one reply. */
       readonly stride: number;
+      /** Of each of the replies. */
+      readonly dims?: ReplyDims;
     }
   | {
       readonly kind: 'rows';
       /** One entry a row, in order; an Error fails that row alone. */
       readonly rows: readonly (Uint8Array | Error)[];
+      /** One entry a row, in order; null: the plan and the request tell. */
+      readonly dims?: readonly (ReplyDims | null)[];
     };
 
 export type BatchOutcome = Replies | { readonly kind: 'failed'; readonly error: Error };

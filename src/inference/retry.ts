@@ -2,7 +2,7 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { toError } from '../thrown.js';
-import { type Batch, type BatchOutcome, singleRow } from './batch.js';
+import { type Batch, type BatchOutcome, type ReplyDims, singleRow } from './batch.js';
 import { type Model, SharedRunError, ThreadLostError } from './model.js';
 import { checked, longestHoldMs } from './outcome.js';
 
@@ -31,6 +31,8 @@ export async function retryRows(
 ): Promise<{ readonly outcome: BatchOutcome; readonly runs: number }> {
   const rows: (Uint8Array | Error)[] =
     before.kind === 'rows' ? [...before.rows] : new Array<Error>(batch.rows).fill(before.error);
+  const dims: (ReplyDims | null)[] =
+    before.kind === 'rows' && before.dims !== undefined ? [...before.dims] : new Array<null>(batch.rows).fill(null);
   const retried = [...rows.keys()].filter((i) => before.kind === 'failed' || isShared(rows[i]));
   let yieldedAt = performance.now();
   let runs = 0;
@@ -38,9 +40,10 @@ export async function retryRows(
   for (const row of retried) {
     if (crash !== null) rows[row] = crash;
     else if (performance.now() < deadline) {
-      const reply = await runRow(model, batch, row);
+      const { reply, replyDims } = await runRow(model, batch, row);
       if (reply instanceof ThreadLostError) crash = reply;
       rows[row] = reply;
+      dims[row] = replyDims;
       runs++;
       if (performance.now() - yieldedAt > longestHoldMs) {
         await nextTurn();
@@ -48,18 +51,25 @@ export async function retryRows(
       }
     }
   }
-  return { outcome: { kind: 'rows', rows }, runs };
+  return { outcome: { kind: 'rows', rows, ...(dims.some((one) => one !== null) ? { dims } : {}) }, runs };
 }
 
 const isShared = (reply: unknown): boolean => reply instanceof SharedRunError;
 
-async function runRow(model: Model, batch: Batch, index: number): Promise<Uint8Array | Error> {
+interface RetriedRow {
+  readonly reply: Uint8Array | Error;
+  readonly replyDims: ReplyDims | null;
+}
+
+async function runRow(model: Model, batch: Batch, index: number): Promise<RetriedRow> {
   const row = singleRow(batch, index);
   try {
     const outcome = checked(row, await model.run(row));
-    if (outcome.kind === 'rows') return outcome.rows[0] as Uint8Array | Error;
-    return outcome.kind === 'uniform' ? outcome.bytes.subarray(0, outcome.rowBytes) : outcome.error;
+    if (outcome.kind === 'failed') return { reply: outcome.error, replyDims: null };
+    if (outcome.kind === 'uniform')
+      return { reply: outcome.bytes.subarray(0, outcome.rowBytes), replyDims: outcome.dims ?? null };
+    return { reply: outcome.rows[0] as Uint8Array | Error, replyDims: outcome.dims?.[0] ?? null };
   } catch (error) {
-    return toError(error);
+    return { reply: toError(error), replyDims: null };
   }
 }

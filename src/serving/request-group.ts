@@ -2,7 +2,7 @@
 // together). Counting, timing and answering happen once per group, not once per request. It knows nothing of protocols:
 // a protocol encodes the replies from `outcome`, many at a time, or from `reply`, one by one.
 
-import type { Batch, BatchEntry, BatchOutcome } from '../inference/batch.js';
+import type { Batch, BatchEntry, BatchOutcome, ReplyDims } from '../inference/batch.js';
 import type { ModelCounter } from '../metrics/recorder.js';
 
 /** Why requests have no outcome of the model, as the name of their counter. */
@@ -83,6 +83,13 @@ export class RequestGroup implements BatchEntry {
       if (!(reply instanceof Uint8Array)) return reply ?? new Error('there is no reply');
     }
     return null;
+  }
+
+  /** The dimensions of the outputs in the reply to its row `i`; null when the plan and the request tell them. */
+  replyDims(i: number): ReplyDims | null {
+    const { outcome } = this;
+    if (outcome === null || outcome.kind === 'failed' || outcome.dims === undefined) return null;
+    return outcome.kind === 'uniform' ? outcome.dims : (outcome.dims[this.#first + i] ?? null);
   }
 
   /** The batch owns its rows from here on. */

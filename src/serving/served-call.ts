@@ -3,7 +3,7 @@
 //
 //   enter ─▶ request groups, one for each batch that takes rows of it ─▶ all settled ─▶ owner.answered() or .failed()
 
-import type { Batch } from '../inference/batch.js';
+import type { Batch, ReplyDims } from '../inference/batch.js';
 import type { Expiry } from './deadlines.js';
 import { type ModelEndpoint, refusals } from './model-endpoint.js';
 import { type GroupOwner, RequestGroup, type RequestRefusal } from './request-group.js';
@@ -100,9 +100,10 @@ export class ServedCall implements GroupOwner {
     return replies;
   }
 
-  /** The dimensions of the outputs in each reply, as far as the model tells them. */
-  dims(): null {
-    return null;
+  /** The dimensions of the outputs in each reply; null when the plan and the request tell them. */
+  dims(): readonly (ReplyDims | null)[] | null {
+    if (this.#groups.every((group) => group.replyDims(0) === null)) return null;
+    return this.#groups.flatMap((group) => Array.from({ length: group.rows }, (_, i) => group.replyDims(i)));
   }
 
   /** The client no longer wants it, or is gone. */

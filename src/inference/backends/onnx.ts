@@ -12,7 +12,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '../../tensors/axis.js';
 import { type Dtype, dtypes, isDtype, typedView } from '../../tensors/dtypes.js';
-import type { Replies, RowSource } from '../batch.js';
+import type { Replies, ReplyDims, RowSource } from '../batch.js';
 import type { KnownModel, Model } from '../model.js';
 import { noOverrides, type TensorOverrides } from '../overrides.js';
 import type { ModelPlan, TensorPlan } from '../plan.js';
@@ -257,11 +257,17 @@ async function run(
     const rows = Math.min(step, batch.rows - first);
     const results = await session.run(feeds(signature, batch, first, rows));
     const bytes = joinOutputs(outputs, results, signature.fixedBatch ?? rows, rows);
-    lots.push({ bytes, rows, rowBytes: bytes.length / rows });
+    const dims = rows === 1 ? openDims(outputs, results) : null;
+    lots.push({ bytes, rows, rowBytes: bytes.length / rows, dims });
     onLot();
   }
-  const [{ bytes, rowBytes }] = lots as [Lot];
-  if (lots.length === 1) return { kind: 'uniform', bytes, rowBytes, stride: rowBytes };
+  const [{ bytes, rowBytes, dims }] = lots as [Lot];
+  if (lots.length === 1) {
+    const replies = { kind: 'uniform', bytes, rowBytes, stride: rowBytes } as const;
+    return dims === null ? replies : { ...replies, dims };
+  }
+  if (lots.some((lot) => lot.dims !== null))
+    return { kind: 'rows', rows: lots.flatMap(rowsOfLot), dims: lots.flatMap(dimsOfLot) };
   if (lots.some((lot) => lot.rowBytes !== rowBytes)) return { kind: 'rows', rows: lots.flatMap(rowsOfLot) };
   return { kind: 'uniform', bytes: Buffer.concat(lots.map((lot) => lot.bytes)), rowBytes, stride: rowBytes };
 }
@@ -271,7 +277,11 @@ interface Lot {
   readonly bytes: Uint8Array;
   readonly rows: number;
   readonly rowBytes: number;
+  /** Of its only row; null where the plan tells them. */
+  readonly dims: ReplyDims | null;
 }
+
+const dimsOfLot = ({ dims, rows }: Lot): readonly (ReplyDims | null)[] => new Array<ReplyDims | null>(rows).fill(dims);
 
 const rowsOfLot = ({ bytes, rows, rowBytes }: Lot): readonly Uint8Array[] =>
   Array.from({ length: rows }, (_, i) => bytes.subarray(i * rowBytes, (i + 1) * rowBytes));
@@ -331,6 +341,14 @@ function joinOutputs(
     });
   }
   return joined;
+}
+
+/** The dimensions of the outputs of a row that was run alone, where one of them has others than the plan tells. */
+function openDims(specs: readonly OutputSpec[], results: ort.InferenceSession.ReturnType): ReplyDims | null {
+  const rowDims = ({ name }: OutputSpec): readonly number[] => (results[name] as ort.Tensor).dims.slice(1);
+  const differs = (spec: OutputSpec): boolean =>
+    spec.isVarying || (spec.isOpen && String(rowDims(spec)) !== String(spec.dims));
+  return specs.some(differs) ? specs.map((spec) => [1, ...rowDims(spec)]) : null;
 }
 
 /**

@@ -3,10 +3,10 @@
 
 import { partOf, resized, type Tensor } from '../../tensors/axis.js';
 import { encodeStrings } from '../../tensors/strings.js';
-import type { Replies } from '../batch.js';
+import type { Replies, ReplyDims } from '../batch.js';
 import type { PadSettings } from '../overrides.js';
 import type { ModelPlan, OutputPlan } from '../plan.js';
-import { fixedSizes, isShared, type Run } from './run-inputs.js';
+import { fixedSizes, isShared, type Request, type Run } from './run-inputs.js';
 
 export type NamedTensor = Tensor & { readonly name: string };
 
@@ -20,6 +20,8 @@ export class RunOutputs {
   readonly #pad: PadSettings | null;
   /** Sizes that dimensions have in every request, by name. */
   readonly #sizes: ReadonlyMap<string, number>;
+  /** Whether the plan and the shape of a request tell the dimensions of its outputs. */
+  readonly #areTold: boolean;
   /** The dimensions that outputs had for a shape and the shared inputs, where the plan does not tell them. */
   readonly #seen = new Map<string, readonly string[]>();
 
@@ -30,6 +32,8 @@ export class RunOutputs {
     this.#open = open;
     this.#pad = pad;
     this.#sizes = fixedSizes(plan);
+    const isTold = (dim: number | string): boolean => typeof dim === 'number' || dim === open || this.#sizes.has(dim);
+    this.#areTold = !this.#isAlone && this.#outputs.every(({ requestDims }) => requestDims.every(isTold));
   }
 
   /** A reply to each request of the run. Throws Error when the model has not answered as the plan says. */
@@ -37,16 +41,23 @@ export class RunOutputs {
     for (const [k, { name, dtype }] of this.#outputs.entries())
       if (answers[k]?.name !== name || answers[k].dtype !== dtype)
         throw new Error(`the model answered with ${answers[k]?.name} ${answers[k]?.dtype}, not ${name} ${dtype}`);
-    if (!this.#isAlone) this.#check(answers, run);
-    return this.#uniform(answers, run) ?? { kind: 'rows', rows: this.#rows(answers, run) };
+    const isAsPlanned = this.#isAlone || this.#check(answers, run);
+    const areTold = this.#areTold && isAsPlanned;
+    const uniform = this.#uniform(answers, run, areTold);
+    if (uniform !== null) return uniform;
+    const rows = this.#rows(answers, run);
+    return areTold ? { kind: 'rows', rows } : { kind: 'rows', rows, dims: this.#dimsOf(answers, run) };
   }
 
-  #check(answers: readonly NamedTensor[], run: Run): void {
+  /** Whether the answers have the dimensions that the plan tells; in a shared run they must. */
+  #check(answers: readonly NamedTensor[], run: Run): boolean {
     const untold: string[] = [];
+    let isAsPlanned = true;
     for (const [k, output] of this.#outputs.entries()) {
       const { dims, name } = answers[k] as NamedTensor;
       const wanted = this.#wantedDims(output, run);
       const isWanted = dims.length === wanted.length && wanted.every((size, i) => size === null || size === dims[i]);
+      if (!isWanted) isAsPlanned = false;
       if (isShared(run) && !isWanted)
         throw new Error(
           `the output ${name} has the shape [${dims}] in a run of ${run.rows} rows, not [${wanted.map((size, i) => size ?? output.dims[i])}]: what belongs to which request is not known`,
@@ -55,6 +66,7 @@ export class RunOutputs {
       untold.push(dims.filter((_, i) => wanted[i] === null).join());
     }
     if (untold.some((sizes) => sizes !== '')) this.#checkUntold(untold, run);
+    return isAsPlanned;
   }
 
   /** The dimensions that an output must have; null where the plan does not tell. */
@@ -83,17 +95,21 @@ export class RunOutputs {
   }
 
   /** The replies as they lie in the only output, when its batch comes first and all have one size. */
-  #uniform(answers: readonly NamedTensor[], run: Run): Replies | null {
+  #uniform(answers: readonly NamedTensor[], run: Run, areTold: boolean): Replies | null {
     const [output] = this.#outputs;
     const [answer] = answers;
     const [request] = run.requests;
     if (answers.length !== 1 || answer === undefined || answer.dtype === 'string' || request === undefined) return null;
-    if (!isShared(run))
-      return { kind: 'uniform', bytes: answer.data, rowBytes: answer.data.length, stride: answer.data.length };
+    if (!isShared(run)) {
+      const { data, dims } = answer;
+      const replies = { kind: 'uniform', bytes: data, rowBytes: data.length, stride: data.length } as const;
+      return areTold ? replies : { ...replies, dims: [dims] };
+    }
     if (output?.batchAxis !== 0 || run.isPadded || run.requests.some(({ rows }) => rows !== request.rows)) return null;
     const rowBytes = (answer.data.length / run.rows) * request.rows;
     const bytes = answer.data.subarray(0, rowBytes * run.requests.length);
-    return { kind: 'uniform', bytes, rowBytes, stride: rowBytes };
+    const replies = { kind: 'uniform', bytes, rowBytes, stride: rowBytes } as const;
+    return areTold ? replies : { ...replies, dims: [resized(answer.dims, 0, request.rows)] };
   }
 
   #rows(answers: readonly NamedTensor[], run: Run): readonly Uint8Array[] {
@@ -103,18 +119,37 @@ export class RunOutputs {
     return run.requests.map((_, i) => Buffer.concat(parts.map((part) => part[i] as Uint8Array)));
   }
 
+  /** The dimensions of the outputs that each request gets; one object for those that look alike. */
+  #dimsOf(answers: readonly NamedTensor[], run: Run): readonly ReplyDims[] {
+    let last: { readonly request: Request; readonly dims: ReplyDims } | null = null;
+    return run.requests.map((request) => {
+      const { rows, size } = request;
+      if (last !== null && last.request.rows === rows && last.request.size === size) return last.dims;
+      const dims = answers.map(({ dims }, k) => this.#requestDims(this.#outputs[k] as OutputPlan, dims, request, run));
+      last = { request, dims };
+      return dims;
+    });
+  }
+
+  /** Those of one request, in an output of the run. */
+  #requestDims({ name, batchAxis }: OutputPlan, dims: readonly number[], { rows, size }: Request, run: Run) {
+    if (!isShared(run) || typeof batchAxis !== 'number') return dims;
+    const cutAxis = run.isPadded ? this.#pad?.outputs[name] : undefined;
+    const own = resized(dims, batchAxis, rows);
+    return cutAxis === undefined ? own : resized(own, cutAxis, size);
+  }
+
   /** The bytes that each request gets of an output. */
-  #partsOf({ name, batchAxis }: OutputPlan, answer: Tensor, run: Run): readonly Uint8Array[] {
+  #partsOf(output: OutputPlan, answer: Tensor, run: Run): readonly Uint8Array[] {
+    const { batchAxis } = output;
     if (!isShared(run) || typeof batchAxis !== 'number') {
       const bytes = bytesOf(answer);
       return run.requests.map(() => bytes);
     }
-    const cutAxis = run.isPadded ? this.#pad?.outputs[name] : undefined;
     const origin = new Array<number>(answer.dims.length).fill(0);
-    return run.requests.map(({ rows, size }) => {
-      const dims = resized(answer.dims, batchAxis, rows);
-      const part = partOf(answer, cutAxis === undefined ? dims : resized(dims, cutAxis, size), origin);
-      origin[batchAxis] = (origin[batchAxis] as number) + rows;
+    return run.requests.map((request) => {
+      const part = partOf(answer, this.#requestDims(output, answer.dims, request, run), origin);
+      origin[batchAxis] = (origin[batchAxis] as number) + request.rows;
       return bytesOf(part);
     });
   }

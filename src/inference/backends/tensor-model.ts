@@ -12,7 +12,7 @@
 import { elementsIn, type Tensor } from '../../tensors/axis.js';
 import { dtypes } from '../../tensors/dtypes.js';
 import { toError } from '../../thrown.js';
-import type { Replies, RowSource } from '../batch.js';
+import type { Replies, ReplyDims, RowSource } from '../batch.js';
 import { type Model, SharedRunError } from '../model.js';
 import type { PadSettings } from '../overrides.js';
 import { acceptance, layoutOf, mostRowsOf, type PayloadLayout } from '../payload.js';
@@ -112,6 +112,7 @@ class TensorRunner {
 
   async run(source: RowSource, onLot: () => void = () => {}): Promise<Replies> {
     const replies = new Array<Uint8Array | Error>(source.rows);
+    let dims: (ReplyDims | null)[] | null = null;
     for (const group of this.#groupsOf(source, replies)) {
       const { requests } = group;
       try {
@@ -120,14 +121,18 @@ class TensorRunner {
           onLot();
           return answer;
         }
-        for (const [i, { index }] of requests.entries()) replies[index] = replyOf(answer, i);
+        if (answer.dims !== undefined) dims ??= new Array<ReplyDims | null>(source.rows).fill(null);
+        for (const [i, { index }] of requests.entries()) {
+          replies[index] = replyOf(answer, i);
+          if (dims !== null) dims[index] = dimsOf(answer, i);
+        }
       } catch (error) {
         const reason = requests.length > 1 ? new SharedRunError(toError(error)) : toError(error);
         for (const { index } of requests) replies[index] = reason;
       }
       onLot();
     }
-    return { kind: 'rows', rows: replies };
+    return dims === null ? { kind: 'rows', rows: replies } : { kind: 'rows', rows: replies, dims };
   }
 
   /** Groups the requests of a batch, the oldest first. A payload that is none gets its error. */
@@ -198,3 +203,6 @@ function replyOf(answer: Replies, i: number): Uint8Array | Error {
   if (answer.kind === 'rows') return answer.rows[i] as Uint8Array | Error;
   return answer.bytes.subarray(i * answer.stride, i * answer.stride + answer.rowBytes);
 }
+
+const dimsOf = (answer: Replies, i: number): ReplyDims | null =>
+  (answer.kind === 'uniform' ? answer.dims : answer.dims?.[i]) ?? null;

@@ -3,7 +3,7 @@
 // not copied once more, and need no new memory for each run.
 
 import { textOfThrown } from '../../thrown.js';
-import type { Replies, RowSource } from '../batch.js';
+import type { Replies, ReplyDims, RowSource } from '../batch.js';
 import { SharedRunError } from '../model.js';
 
 export interface PackedRows {
@@ -16,13 +16,14 @@ export interface PackedRows {
 }
 
 export type PackedReplies =
-  | { readonly kind: 'uniform'; readonly bytes: Uint8Array; readonly rowBytes: number; readonly stride: number }
+  | Extract<Replies, { kind: 'uniform' }>
   | {
       readonly kind: 'rows';
       readonly bytes: Uint8Array;
       /** Length of each reply; -1: that row failed; -2: it failed in a run that it shared. */
       readonly lengths: Int32Array<ArrayBuffer>;
       readonly errors: readonly string[];
+      readonly dims: readonly (ReplyDims | null)[] | undefined;
     };
 
 /** @param inputBytes bytes of a row, or null when rows differ */
@@ -76,18 +77,20 @@ function readerOf(
 
 export function packReplies(replies: Replies): { readonly packed: PackedReplies; readonly transfer: ArrayBuffer[] } {
   if (replies.kind === 'uniform') {
-    const { rowBytes, stride } = replies;
+    const { rowBytes, stride, dims } = replies;
     const bytes = wholeBuffer(replies.bytes);
     // Bytes that runs share (a dummy's reply) must stay here; a copy of them is small.
     const owned = stride === 0 ? bytes.slice() : bytes;
-    return { packed: { kind: 'uniform', bytes: owned, rowBytes, stride }, transfer: [owned.buffer] };
+    const packed = { kind: 'uniform', bytes: owned, rowBytes, stride } as const;
+    return { packed: dims === undefined ? packed : { ...packed, dims }, transfer: [owned.buffer] };
   }
   const rows = replies.rows.map((row) => (row instanceof Error ? null : row));
   const errors = replies.rows.flatMap((row) => (row instanceof Error ? textOfThrown(row) : []));
   const { bytes, lengths } = join(rows.map((row) => row ?? Buffer.alloc(0)));
   const failed = (i: number): number => (replies.rows[i] instanceof SharedRunError ? -2 : -1);
   const marked = Int32Array.from(rows, (row, i) => (row === null ? failed(i) : (lengths[i] as number)));
-  return { packed: { kind: 'rows', bytes, lengths: marked, errors }, transfer: [bytes.buffer, marked.buffer] };
+  const { dims } = replies;
+  return { packed: { kind: 'rows', bytes, lengths: marked, errors, dims }, transfer: [bytes.buffer, marked.buffer] };
 }
 
 export function unpackReplies(packed: PackedReplies): Replies {
@@ -102,7 +105,7 @@ export function unpackReplies(packed: PackedReplies): Replies {
     at += length;
     return packed.bytes.subarray(at - length, at);
   });
-  return { kind: 'rows', rows };
+  return packed.dims === undefined ? { kind: 'rows', rows } : { kind: 'rows', rows, dims: packed.dims };
 }
 
 function join(parts: readonly Uint8Array[]): { bytes: Buffer<ArrayBuffer>; lengths: number[] } {

@@ -102,8 +102,7 @@ export class AnswerTensors {
     if (replies.length === 1 || rowAxis < 0) return { spec: this.#specOf(k, dims), source: bytes, start, end };
     const parts = replies.map((reply) => reply[k] as Part);
     checkAlike(output, parts);
-    const rows = parts.reduce((sum, part) => sum + (part.dims[rowAxis] as number), 0);
-    const whole = resized(dims, rowAxis, rows);
+    const whole = resized(dims, rowAxis, parts.length);
     const source = elementsIn(dims.slice(0, rowAxis)) === 1 ? inARow(parts) : woven(output, parts, whole);
     return { spec: this.#specOf(k, whole), ...source };
   }
@@ -126,9 +125,12 @@ export function isSame(a: readonly number[], b: readonly number[]): boolean {
 
 function checkAlike({ name, rowAxis }: SignatureOutput, parts: readonly Part[]): void {
   const [{ dims: first }] = parts as [Part];
-  const other = parts.find(
-    ({ dims }) => dims !== first && !isSame(resized(dims, rowAxis, 0), resized(first, rowAxis, 0)),
-  );
+  const odd = parts.find(({ dims }) => dims[rowAxis] !== 1);
+  if (odd !== undefined)
+    throw failed(
+      `the output ${JSON.stringify(name)} is [${odd.dims}] for one row of the request: ask for each row in a request of its own`,
+    );
+  const other = parts.find(({ dims }) => dims !== first && !isSame(dims, first));
   if (other !== undefined)
     throw failed(
       `the output ${JSON.stringify(name)} is [${first}] for one row of the request, and [${other.dims}] for another: ask for each row in a request of its own`,
@@ -162,16 +164,14 @@ function woven({ rowAxis, elementBytes }: SignatureOutput, parts: readonly Part[
   const length = parts.reduce((sum, { start, end }) => sum + end - start, 0);
   // Where each piece of the whole comes from, by where it begins; strings have no place before those before them have.
   const pieces: { readonly at: number; readonly part: Part; readonly from: number; readonly to: number }[] = [];
-  let offset = 0;
-  for (const part of parts) {
-    const origin = resized(new Array<number>(whole.length).fill(0), rowAxis, offset);
+  for (const [row, part] of parts.entries()) {
+    const origin = whole.map((_, axis) => (axis === rowAxis ? row : 0));
     const ends = elementBytes > 0 ? null : textEnds(part);
     eachPiece(part.dims, whole, origin, (partAt, at, elements) => {
       const from = ends === null ? part.start + partAt * elementBytes : (ends[partAt] as number);
       const to = ends === null ? from + elements * elementBytes : (ends[partAt + elements] as number);
       pieces.push({ at, part, from, to });
     });
-    offset += part.dims[rowAxis] as number;
   }
   pieces.sort((a, b) => a.at - b.at);
   const source = Buffer.allocUnsafe(length);

@@ -443,6 +443,32 @@ describe('the batcher: rows that poison their batch', () => {
     expect(await askAll(off, 'Axa')).to.deep.equal(['A', 'failed: poison', 'failed: poison']);
   });
 
+  it('take nothing from what the model tells of the replies to the others', async () => {
+    const model = new Recorded(async (batch) => {
+      const rows = payloadsOf(batch);
+      if (rows.length === 1 && String(rows[0]) === 'x') throw new Error('poison');
+      const [first] = rows as [Buffer];
+      if (rows.length === 1)
+        return { kind: 'uniform', bytes: first, rowBytes: 1, stride: 1, dims: [[1, 100 + Number(first)]] };
+      return {
+        kind: 'rows',
+        rows: rows.map((row) => (String(row) === '1' ? row : new SharedRunError(new Error('poison')))),
+        dims: rows.map((row) => (String(row) === '1' ? [[1]] : null)),
+      };
+    });
+    const seen: FinishedBatch[] = [];
+    const batcher = batcherOf(model, { ...limits, retryRows: true }, (f) => void seen.push(f));
+    expect(await askAll(batcher, '1x2')).to.deep.equal(['1', 'failed: poison', '2']);
+    expect(seen[0]?.outcome).to.deep.include({ kind: 'rows', dims: [[[1]], null, [[1, 102]]] });
+    expect(
+      await askAll(
+        batcherOf(new Recorded(poisonous), { ...limits, retryRows: true }, (f) => void seen.push(f)),
+        'ax',
+      ),
+    ).to.deep.equal(['a', 'failed: poison']);
+    expect(seen[1]?.outcome).to.not.have.property('dims');
+  });
+
   it('do not hold up others for longer than the deadline', async () => {
     const model = new Recorded(async () => {
       clock().tick(30);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { Batch, type Replies, singleRow } from '#src/inference/batch.js';
+import { Batch, type Replies, type ReplyDims, singleRow } from '#src/inference/batch.js';
 import { SharedRunError } from '#src/inference/model.js';
 import { packReplies, packRows, unpackReplies, unpackRows } from '#src/inference/threads/packing.js';
 import { repliesOf, rowsOf } from '../../support/rows.js';
@@ -55,6 +55,26 @@ describe('what crosses to a thread', () => {
         expect(repliesOf(crossed, rows.length)).to.deep.equal(repliesOf(replies, rows.length));
       }),
     );
+  });
+
+  it('is what the model tells of the dimensions of its outputs', () => {
+    const crossed = (replies: Replies): Replies => {
+      const { packed, transfer } = packReplies(replies);
+      return unpackReplies(structuredClone(packed, { transfer }));
+    };
+    const one: ReplyDims = [[1, 2], []];
+    const rows = [Buffer.from([1, 2]), new Error('bad'), Buffer.alloc(0)];
+    expect(crossed({ kind: 'rows', rows, dims: [one, null, [[0]]] }).dims).to.deep.equal([one, null, [[0]]]);
+    expect(crossed({ kind: 'rows', rows })).to.not.have.property('dims');
+    const uniform = (dims: object): Replies => ({
+      kind: 'uniform',
+      bytes: new Uint8Array(4),
+      rowBytes: 2,
+      stride: 2,
+      ...dims,
+    });
+    expect(crossed(uniform({ dims: one })).dims).to.deep.equal(one);
+    expect(crossed(uniform({}))).to.not.have.property('dims');
   });
 
   it('is handed over, not copied; what is shared or part of something larger is copied', () => {
