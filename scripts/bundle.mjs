@@ -16,7 +16,13 @@ const from = join(root, 'dist');
 const to = join(root, 'bundle');
 
 /** What a process or a thread starts from. */
-const programs = ['cli.js', 'worker/main.js', 'aggregator/embedded.js', 'inference/threads/main.js'];
+const programs = [
+  'cli.js',
+  'worker/main.js',
+  'worker/http/json/thread.js',
+  'aggregator/embedded.js',
+  'inference/threads/main.js',
+];
 /** Packages that stay outside: binaries, what is loaded only where config asks for it, and what others do without. */
 const external = [
   '#onnxruntime',
