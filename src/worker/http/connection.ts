@@ -16,11 +16,11 @@ import { unsentBytes } from '../../net/raw-handle.js';
 import { lingeringClose } from '../connections/lingering-close.js';
 import type { CallClient, CallListener, ClientCalls } from '../oip/service.js';
 import type { ServedConnection } from '../protocols.js';
-import { Exchange } from './exchange.js';
+import type { HttpClientOptions, HttpContext } from './context.js';
+import { Exchange, type ExchangeOwner } from './exchange.js';
 import type { JsonCodec } from './json/codec.js';
 import { malformed, type Refusal, rawRefusal } from './refusal.js';
 import type { HttpRequest } from './request.js';
-import type { HttpClientOptions, HttpContext } from './server.js';
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 type Pause = Extract<WorkerCounter, `pausedBy${string}`>;
@@ -38,7 +38,7 @@ type Served = Duplex & { [served]?: HttpConnection };
 
 export const connectionOn = (socket: Duplex): HttpConnection | null => (socket as Served)[served] ?? null;
 
-export class HttpConnection implements CallClient, ServedConnection {
+export class HttpConnection implements CallClient, ServedConnection, ExchangeOwner {
   readonly calls: ClientCalls;
   readonly codec: JsonCodec;
   readonly context: HttpContext;
@@ -173,14 +173,15 @@ export class HttpConnection implements CallClient, ServedConnection {
     this.#encoded = [];
     if (this.#phase === 'closed') return;
     if (encoded.length === 1) (encoded[0] as Exchange).send();
-    else {
+    else if (encoded.length > 1) {
       this.#socket.cork();
       for (const exchange of encoded) exchange.send();
       this.#socket.uncork();
     }
     // There are places again.
     while (this.#waiting.length > 0 && this.calls.places > 0) this.#waiting.shift()?.submit();
-    if (this.#pausedBy !== null) this.#updateReading();
+    this.#updateReading();
+    if (this.#open === 0) this.#sendLastRefusal();
   }
 
   /** The head of a request has been read. */
@@ -196,7 +197,6 @@ export class HttpConnection implements CallClient, ServedConnection {
     if (this.#open > 1) this.#updateReading();
   }
 
-  /** So many more bytes are held for requests; fewer when negative. @returns whether more may come now */
   hold(bytes: number): boolean {
     if (bytes > 0) this.#hasRead = true;
     this.#bodyBytes += bytes;
@@ -204,19 +204,16 @@ export class HttpConnection implements CallClient, ServedConnection {
     return this.#pausedBy === null;
   }
 
-  /** The body of the newest request is complete, or not wanted any more. */
   endBody(): void {
     this.#reading = null;
     this.#activeAt = performance.now();
   }
 
-  /** A request waits for others of this client. */
   wait(exchange: Exchange): void {
     this.#waiting.push(exchange);
     this.#updateReading();
   }
 
-  /** The answer of a request is encoded; it leaves with `sendReplies`. */
   hasEncoded(exchange: Exchange): void {
     // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
     if (this.#encoded.length > 0) this.#encoded.push(exchange);
@@ -227,12 +224,10 @@ export class HttpConnection implements CallClient, ServedConnection {
     return this.#phase === 'closed';
   }
 
-  /** Whether the answer to this request, which is about to leave, is the last one. */
   isLast(exchange: Exchange): boolean {
     return this.#phase === 'draining' && exchange === this.#newest;
   }
 
-  /** An answer was written. @param bytes that the socket has not taken yet */
   hasAnswered(bytes: number, isLast: boolean): void {
     if (isLast) this.#hasSaidClose = true;
     if (bytes === 0) return;
@@ -240,7 +235,6 @@ export class HttpConnection implements CallClient, ServedConnection {
     this.#updateReading();
   }
 
-  /** The socket has taken an answer. @param bytes of it that were reported to `hasAnswered` */
   hasFinished(exchange: Exchange, bytes: number): void {
     this.#open--;
     if (this.#newest === exchange) this.#newest = null;
@@ -251,17 +245,19 @@ export class HttpConnection implements CallClient, ServedConnection {
     if (bytes > 0 || this.#pausedBy !== null) this.#updateReading();
     if (this.#open > 0) return;
     this.#readWhenIdle = this.#socket.bytesRead ?? 0;
-    if (this.#lastRefusal !== null) this.end(rawRefusal(this.#lastRefusal));
-    else if (this.#phase === 'draining' && !this.#hasSaidClose) this.#closeAfterGrace();
+    this.#sendLastRefusal();
+    if (this.#phase === 'draining' && !this.#hasSaidClose) this.#closeAfterGrace();
   }
 
   /** What the client has sent is no HTTP: it is told so after the answers to what came before, and that is the end. */
   broken(refusal: Refusal): void {
     if (!this.#isServing || this.#hasSaidClose || this.#lastRefusal !== null) return;
-    this.calls.refused('', { reason: 'MALFORMED', message: refusal.message, retryAfterMs: 0 });
-    if (this.#reading !== null) this.#reading.refuse(refusal);
-    else if (this.#open > 0) this.#lastRefusal = refusal;
-    else this.end(rawRefusal(refusal));
+    if (this.#reading !== null) {
+      this.#reading.refuse(refusal);
+      return;
+    }
+    this.#lastRefusal = refusal;
+    this.calls.refused('', { reason: 'MALFORMED', message: refusal.message, retryAfterMs: 0 }); // `sendReplies` follows
   }
 
   /** Closes the connection when the socket has taken all that was written. */
@@ -271,9 +267,12 @@ export class HttpConnection implements CallClient, ServedConnection {
     lingeringClose(this.#socket, this.context.limits.payloadTimeoutMs, lastBytes);
   }
 
-  /** Tells why the connection closes, before it does. */
   closesBy(reason: CloseReason): void {
     this.#closeReason ??= reason;
+  }
+
+  #sendLastRefusal(): void {
+    if (this.#lastRefusal !== null) this.end(rawRefusal(this.#lastRefusal));
   }
 
   get #isServing(): boolean {

@@ -5,15 +5,17 @@
 //     └─ refuse: the answer says that the connection closes, when the rest of the request is not read
 
 import type { ServerResponse } from 'node:http';
-import type { RequestError } from '../../errors.js';
+import { messageOf, type RequestError } from '../../errors.js';
+import type { WorkerCounter } from '../../metrics/recorder.js';
 import { InvalidMessage } from '../../protocol/invalid-message.js';
 import type { InferAnswer, InferCall } from '../../protocol/oip/infer.js';
 import { decodeJsonRequest, jsonBytesOf } from '../../protocol/oip/json/request.js';
 import { encodeJsonAnswer, type JsonAnswer } from '../../protocol/oip/json/response.js';
-import { CallError, type CallFailure, type CallReceiver } from '../oip/service.js';
-import type { HttpConnection } from './connection.js';
+import { CallError, type CallFailure, type CallListener, type CallReceiver, type ClientCalls } from '../oip/service.js';
 import { acceptedCoding, type Coding, codingOf, compress, decompress } from './content-coding.js';
+import type { HttpContext } from './context.js';
 import { documentOf } from './documents.js';
+import type { JsonCodec } from './json/codec.js';
 import { malformed, type Refusal, refusalOf, refusalParts } from './refusal.js';
 import type { BodyReader, HttpRequest } from './request.js';
 import { type Match, matchRoute } from './routes.js';
@@ -23,9 +25,34 @@ const minCompressedBytes = 1024;
 /** Smaller ones leave as one text with their head: two buffers would be two pieces of one write. */
 const maxTextBytes = 8 * 1024;
 
+/** The connection, as one exchange of several concerns it. */
+export interface ExchangeOwner {
+  readonly calls: ClientCalls;
+  readonly codec: JsonCodec;
+  readonly context: HttpContext;
+  readonly listener: CallListener;
+  readonly isClosed: boolean;
+  /** The body is complete, or not wanted any more. */
+  endBody(): void;
+  /** So many more bytes are held for requests; fewer when negative. @returns whether more may come now */
+  hold(bytes: number): boolean;
+  /** A request waits for others of this client; it is submitted again. */
+  wait(exchange: Exchange): void;
+  /** The answer is encoded; `send` is called when it is counted. */
+  hasEncoded(exchange: Exchange): void;
+  /** Whether an answer that is about to leave is the last one. */
+  isLast(exchange: Exchange): boolean;
+  /** An answer was written. @param bytes that the socket has not taken yet */
+  hasAnswered(bytes: number, isLast: boolean): void;
+  /** The socket has taken an answer. @param bytes of it that were reported to `hasAnswered` */
+  hasFinished(exchange: Exchange, bytes: number): void;
+  /** Tells why the connection closes, before it does. */
+  closesBy(reason: Extract<WorkerCounter, `closedBy${string}`>): void;
+}
+
 export class Exchange implements BodyReader, CallReceiver {
   readonly begunAt: number;
-  readonly #connection: HttpConnection;
+  readonly #connection: ExchangeOwner;
   readonly #request: HttpRequest;
   readonly #response: ServerResponse;
   #match: Match | null = null;
@@ -39,12 +66,12 @@ export class Exchange implements BodyReader, CallReceiver {
   #isRead = false;
   #arrivedAt = 0;
   #call: InferCall | null = null;
-  /** What is to be sent: an answer, or a failure. */
+  /** What is to be sent: one of the two. */
   #answer: JsonAnswer | null = null;
-  #failure: CallFailure | null = null;
+  #refusal: Refusal | null = null;
   #unsent = 0;
 
-  constructor(connection: HttpConnection, request: HttpRequest, response: ServerResponse, begunAt: number) {
+  constructor(connection: ExchangeOwner, request: HttpRequest, response: ServerResponse, begunAt: number) {
     this.#connection = connection;
     this.#request = request;
     this.#response = response;
@@ -56,7 +83,7 @@ export class Exchange implements BodyReader, CallReceiver {
     this.#response.on('finish', () => this.#connection.hasFinished(this, this.#unsent));
     this.#request.reader = this;
     const refusal = this.#checkHead(expects);
-    if (refusal !== null) this.#refuseCounted(refusal);
+    if (refusal !== null) this.refuse(refusal);
     else if (expects === '100-continue') this.#response.writeContinue();
   }
 
@@ -64,7 +91,7 @@ export class Exchange implements BodyReader, CallReceiver {
     if (this.#isRead) return true;
     this.#bodyBytes += chunk.length;
     if (this.#bodyBytes > this.#maxBodyBytes) {
-      this.#refuseCounted(this.#tooLarge());
+      this.refuse(this.#tooLarge());
       return true;
     }
     // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
@@ -86,16 +113,17 @@ export class Exchange implements BodyReader, CallReceiver {
     else this.#handle(body);
   }
 
-  /** Refuses it before it was read: then the connection closes, since what follows would be the rest of it. */
+  /** Refuses it, and has it counted: no model has seen it. */
   refuse(refusal: Refusal): void {
-    if (!this.#isRead) {
-      this.#isRead = true;
-      this.#chunks = [];
-      this.#connection.endBody();
-      this.#response.shouldKeepAlive = this.#response.shouldKeepAlive && hasNoBody(this.#request);
+    const { reason, message, retryAfterMs = 0 } = refusal;
+    if (!this.#isRead && reason === 'PAYLOAD_TOO_LARGE') this.#connection.closesBy('closedByPayloadTooLarge');
+    this.#readNoMore();
+    this.#refusal = refusal;
+    if (reason === null || reason === 'PAYLOAD_TIMEOUT') this.send();
+    else {
+      this.#connection.hasEncoded(this);
+      this.#connection.calls.refused(this.#match?.model ?? '', { reason, message, retryAfterMs });
     }
-    const { headers, body } = refusalParts(refusal);
-    this.#write(refusal.status, headers, body);
   }
 
   answered(answer: InferAnswer): boolean {
@@ -113,20 +141,23 @@ export class Exchange implements BodyReader, CallReceiver {
       return true;
     } catch (error) {
       if (!(error instanceof InvalidMessage)) throw error;
-      this.failed({ reason: 'INFERENCE_FAILED', message: error.message, retryAfterMs: 0 });
+      this.failed(failure('INFERENCE_FAILED', error.message));
       return false;
     }
   }
 
   failed(failure: CallFailure): void {
-    this.#failure = failure;
+    this.#refusal = refusalOf(failure);
     this.#connection.hasEncoded(this);
   }
 
-  /** What was encoded is counted now. */
+  /** Sends the answer or the failure, which is counted. */
   send(): void {
-    if (this.#failure !== null) this.refuse(refusalOf(this.#failure));
-    else if (this.#answer !== null) this.#sendAnswer(this.#answer);
+    const refusal = this.#refusal;
+    if (refusal !== null) {
+      const { headers, body } = refusalParts(refusal);
+      this.#write(refusal.status, headers, body);
+    } else if (this.#answer !== null) this.#sendAnswer(this.#answer);
   }
 
   /** Asks the model, or waits for others of the same client. */
@@ -138,14 +169,20 @@ export class Exchange implements BodyReader, CallReceiver {
       this.#connection.wait(this);
       return;
     }
+    const held = this.#held;
+    this.#held = 0;
     calls.infer(this.#call as InferCall, this.#arrivedAt, this);
-    this.#release();
+    this.#connection.hold(-held);
   }
 
   /** Why it is not read on; null: it is. */
   #checkHead(expects: '100-continue' | 'other' | null): Refusal | null {
     const { context } = this.#connection;
-    const { method = '', url = '', headers } = this.#request;
+    const { method = '', url = '', headers, httpVersionMinor } = this.#request;
+    if (headers.host === undefined && httpVersionMinor > 0) {
+      this.#response.shouldKeepAlive = false;
+      return malformed(400, 'a request of HTTP/1.1 has the header Host');
+    }
     const match = matchRoute(method, url);
     this.#match = match;
     if (match?.route?.isFree !== true && context.secret !== null && !this.#hasSecret()) {
@@ -194,11 +231,11 @@ export class Exchange implements BodyReader, CallReceiver {
     try {
       bytes = await decompress(coding, body, this.#maxBodyBytes);
     } catch {
-      this.#refuseCounted(refusalOf(failure('BAD_INPUT', `the body is not what Content-Encoding says: ${coding}`)));
+      this.refuse(refusalOf(failure('BAD_INPUT', `the body is not what Content-Encoding says: ${coding}`)));
       return;
     }
     if (this.#connection.isClosed) return;
-    if (bytes === null) this.#refuseCounted(this.#tooLarge());
+    if (bytes === null) this.refuse(this.#tooLarge());
     else {
       this.#bodyBytes = bytes.length;
       this.#handle(bytes);
@@ -216,7 +253,7 @@ export class Exchange implements BodyReader, CallReceiver {
     const asked = this.#match as Match;
     try {
       const jsonBytes = jsonBytesOf(this.#header('inference-header-content-length'), body.length);
-      if (jsonBytes > context.limits.maxJsonBytes) this.#refuseCounted(this.#tooLarge(true));
+      if (jsonBytes > context.limits.maxJsonBytes) this.refuse(this.#tooLarge(true));
       else if (codec.isLongToDecode(jsonBytes)) void this.#decodeLong(body, jsonBytes, asked);
       else {
         this.#call = decodeJsonRequest(body, jsonBytes, asked);
@@ -242,8 +279,7 @@ export class Exchange implements BodyReader, CallReceiver {
     try {
       this.#sendAnswer(await encoding);
     } catch (error) {
-      const message = error instanceof Error ? error.message : 'the answer could not be written';
-      this.refuse(refusalOf(failure('INFERENCE_FAILED', message)));
+      this.#fail(error);
     }
   }
 
@@ -255,7 +291,7 @@ export class Exchange implements BodyReader, CallReceiver {
       const { status, json } = document instanceof Promise ? await document : document;
       this.#send(status, ['Content-Type', 'application/json'], Buffer.from(json));
     } catch (error) {
-      if (error instanceof CallError) this.#refuseCounted(refusalOf(error));
+      if (error instanceof CallError) this.refuse(refusalOf(error));
       else this.#refuseInvalid(error);
     }
   }
@@ -300,19 +336,23 @@ export class Exchange implements BodyReader, CallReceiver {
   }
 
   #refuseInvalid(error: unknown): void {
-    if (error instanceof InvalidMessage) this.#refuseCounted(refusalOf(failure('BAD_INPUT', error.message)));
-    else {
-      const message = error instanceof Error ? error.message : 'the request could not be served';
-      this.refuse(refusalOf(failure('INFERENCE_FAILED', message)));
-    }
+    if (error instanceof InvalidMessage) this.refuse(refusalOf(failure('BAD_INPUT', error.message)));
+    else this.#fail(error);
   }
 
-  /** Refuses it, and has it counted: no model has seen it. */
-  #refuseCounted(refusal: Refusal): void {
-    const { reason, message, retryAfterMs = 0 } = refusal;
-    if (reason !== null && reason !== 'PAYLOAD_TIMEOUT')
-      this.#connection.calls.refused(this.#match?.model ?? '', { reason, message, retryAfterMs });
-    this.refuse(refusal);
+  /** A defect of ours, or a thread that died. */
+  #fail(error: unknown): void {
+    this.#refusal = refusalOf(failure('INFERENCE_FAILED', `the request could not be served: ${messageOf(error)}`));
+    this.send();
+  }
+
+  /** Before it was read the connection closes after the answer, since what follows would be the rest of it. */
+  #readNoMore(): void {
+    if (this.#isRead) return;
+    this.#isRead = true;
+    this.#chunks = [];
+    if (!hasNoBody(this.#request)) this.#response.shouldKeepAlive = false;
+    this.#connection.endBody();
   }
 
   /** Has so many bytes counted as held for it. @returns whether more may come now */

@@ -5,48 +5,11 @@
 
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Recorder } from '../../metrics/recorder.js';
-import type { SharedSecret } from '../framed/shared-secret.js';
-import type { CallListener, OipService } from '../oip/service.js';
 import { connectionOn, HttpConnection } from './connection.js';
+import type { HttpClientOptions, HttpContext } from './context.js';
 import { JsonCodec } from './json/codec.js';
 import { malformed } from './refusal.js';
 import { HttpRequest } from './request.js';
-
-export interface HttpLimits {
-  /** Of a body as it travels, and of what compressed bytes become. */
-  readonly maxPayloadBytes: number;
-  /** Of the part of a body that is JSON. */
-  readonly maxJsonBytes: number;
-  /** Of the head of a request. */
-  readonly maxHeaderBytes: number;
-  /** Answers that may wait for a client that does not read them. */
-  readonly maxWriteBufferBytes: number;
-  /** Requests of one connection that are read and not answered. */
-  readonly maxInFlight: number;
-  /** How long a request may take to become complete. */
-  readonly payloadTimeoutMs: number;
-  /** How long a client may be without a request; 0: no limit. */
-  readonly idleTimeoutMs: number;
-  readonly writeTimeoutMs: number;
-}
-
-/** What all connections of a worker share. */
-export interface HttpContext {
-  readonly service: OipService;
-  readonly limits: HttpLimits;
-  readonly recorder: Recorder;
-  /** What clients must show; null: nothing. */
-  readonly secret: SharedSecret | null;
-}
-
-export interface HttpClientOptions {
-  readonly listener: CallListener;
-  /** Of the client. */
-  readonly address: string;
-  /** Called once, when the connection has ended. */
-  onClose(): void;
-}
 
 /** The head of a request that is larger is refused with 431. */
 const statusesOfParser: Readonly<Record<string, readonly [number, string]>> = {
@@ -65,6 +28,7 @@ export class HttpServer {
       IncomingMessage: HttpRequest,
       maxHeaderSize: context.limits.maxHeaderBytes,
       insecureHTTPParser: false, // whatever the command line says
+      requireHostHeader: false, // it is checked with the rest of the head
       // Times are checked by `checkTimeouts`, with those of the other protocols.
       headersTimeout: 0,
       requestTimeout: 0,
