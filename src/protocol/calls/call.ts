@@ -26,7 +26,8 @@ export type Call = Envelope &
     /** To cancel is to say the number of the call that is no longer wanted. */
     | { readonly kind: 'cancel' | 'ping' | 'server-metadata' }
     | { readonly kind: 'model-metadata'; readonly model: string; readonly version: string }
-    | { readonly kind: 'invalid'; readonly error: InvalidMessage }
+    /** `model`: what it named, as far as that could be read. */
+    | { readonly kind: 'invalid'; readonly model: string; readonly error: InvalidMessage }
   );
 
 const infer = 4;
@@ -75,7 +76,7 @@ export class CallDecoder {
       return this.#read(body, { call, secret }, timeoutUs, source, bodyStart, bodyEnd);
     } catch (error) {
       if (!(error instanceof InvalidMessage)) throw error;
-      return { call, secret, kind: 'invalid', error };
+      return { call, secret, kind: 'invalid', model: body === infer ? this.#request.model : '', error };
     }
   }
 

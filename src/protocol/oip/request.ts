@@ -37,6 +37,7 @@ const noOutputs: readonly WantedOutput[] = [];
 
 export class InferRequestDecoder {
   readonly #reader = new WireReader();
+  #last = new InferCallDraft(true);
   readonly #model = new Remembered<string>();
   readonly #version = new Remembered<string>();
   readonly #parameters: Remembered<Parameter>[] = [];
@@ -60,6 +61,7 @@ export class InferRequestDecoder {
   decode(source: Buffer, start: number, end: number): InferCallDraft {
     const reader = this.#reader;
     const call = new InferCallDraft(true);
+    this.#last = call;
     this.#rawCount = this.#inputCount = this.#wantedCount = 0;
     let parameters = 0;
     reader.open(source, start, end);
@@ -103,6 +105,11 @@ export class InferRequestDecoder {
     call.outputs = this.#wantedOutputs();
     checkNames(call.inputs, specName, 'inputs');
     return call;
+  }
+
+  /** The model that the last message named, as far as it could be read. */
+  get model(): string {
+    return this.#last.model;
   }
 
   #text(remembered: Remembered<string>): string {

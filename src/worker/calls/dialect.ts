@@ -124,7 +124,7 @@ class CallsDialect implements Dialect, CallClient {
         return true;
       case 'invalid': {
         const failure = { reason: 'BAD_INPUT', message: call.error.message, retryAfterMs: 0 } as const;
-        this.#calls.refused('', failure);
+        this.#calls.refused(call.model, failure);
         this.#post(number, failureOf(failure));
       }
     }
