@@ -1,6 +1,6 @@
 // A model as it is served: its version, its threads and its batcher; and how one version replaces another.
 
-import { loadModel, type ModelSource } from './backends/load.js';
+import { type Backend, loadModel, type ModelSource } from './backends/load.js';
 import { batchSizeFor, curveLimits, mostRowsFor, type SizeSettings } from './batch-limits.js';
 import { type BatchSize, fixedBatchSize, noLimit, type TimeLimit } from './batch-size.js';
 import { Batcher, type BatcherLimits, type BatchObserver } from './batcher.js';
@@ -89,6 +89,15 @@ export class ServedModel {
 
   get execution(): 'inline' | 'thread' {
     return this.#loaded.execution;
+  }
+
+  get backend(): Backend {
+    return this.#settings.source.backend;
+  }
+
+  /** How long a batch waits for more rows; 0: until the end of the event-loop turn. */
+  get maxQueueDelayMs(): number {
+    return this.#settings.maxQueueDelayMs;
   }
 
   /** Why each request gets its own run, although a run could take several; null otherwise. */

@@ -67,7 +67,13 @@ const lines: Protocol = {
 
 /** The models of an endpoint, as calls name them. */
 function oipOf(endpoint: ModelEndpoint, { connections: { recorder } }: ProtocolContext): WorkerOip {
-  const served = { plan: null, inputBytes: null, version: 'unversioned' };
+  const served = {
+    backend: 'module',
+    plan: null,
+    inputBytes: null,
+    version: 'unversioned',
+    maxQueueDelayMs: 0,
+  } as const;
   const models = new CallModels(recorder, new Map([['m', served]]), new Map([['m', endpoint]]), () => 1000);
   const { budget, flush, limits: own } = endpoint;
   const statistics = new NodeStatistics({ ask: async () => {}, timeoutMs: 1000 });

@@ -5,7 +5,6 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import type { Replies, RowSource } from '#src/inference/batch.js';
 import type { Model } from '#src/inference/model.js';
 import type { ModelPlan } from '#src/inference/plan.js';
-import type { ServedModel } from '#src/inference/served-model.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { detachHandle, type RawHandle, socketOn } from '#src/net/raw-handle.js';
 import { Deadlines } from '#src/serving/deadlines.js';
@@ -139,7 +138,13 @@ export class HttpRig {
     const served = new Map(
       [...models].map(([name, { plan, inputBytes }]) => [
         name,
-        { plan, inputBytes, version: 'unversioned' } as unknown as ServedModel,
+        {
+          backend: plan === null ? 'module' : 'onnx',
+          plan,
+          inputBytes,
+          version: 'unversioned',
+          maxQueueDelayMs: 0,
+        } as const,
       ]),
     );
     const statistics = new NodeStatistics({

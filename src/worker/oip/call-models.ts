@@ -9,7 +9,7 @@ import { CallError, type CallListener } from './service.js';
 import { ModelSignature } from './signature.js';
 
 /** What typed protocols need to know of a model that is served. */
-export type ServedTensors = Pick<ServedModel, 'plan' | 'inputBytes' | 'version'>;
+export type ServedTensors = Pick<ServedModel, 'backend' | 'plan' | 'inputBytes' | 'version' | 'maxQueueDelayMs'>;
 
 /** A model in the version that is served now. */
 export interface CallModel {

@@ -1,7 +1,9 @@
-// What clients are told of the server and of a model, as the Open Inference Protocol and Triton's model configuration
-// have it.
+// What clients are told of the server and of a model: metadata as the Open Inference Protocol has it, and the model
+// configuration as Triton has it, since its clients plan their requests by it. In metadata a shape has the batch, as -1;
+// in a configuration it is that of a row where max_batch_size says that there is a batch.
 
 import { runningVersion } from '../../code.js';
+import type { Backend } from '../../inference/backends/load.js';
 import { datatypes } from '../../protocol/oip/datatypes.js';
 import type {
   modelConfigResponse,
@@ -13,7 +15,7 @@ import type { CallModel } from './call-models.js';
 import type { SignatureTensor } from './signature.js';
 
 type Described = Pick<CallModel, 'name' | 'version' | 'signature'> & {
-  readonly served: Pick<CallModel['served'], 'plan'>;
+  readonly served: Pick<CallModel['served'], 'backend' | 'plan' | 'maxQueueDelayMs'>;
 };
 
 /** Names say what clients switch on. */
@@ -25,34 +27,54 @@ export const serverMetadata = (): Value<(typeof serverMetadataResponse)['fields'
   extensions,
 });
 
-const platformOf = ({ served }: Described): string => (served.plan === null ? 'ml-tcp-server' : 'onnxruntime_onnx');
+/** `platform` and `backend`: for ONNX models, in Triton's words. */
+const backends: Readonly<Record<Backend, readonly [platform: string, backend: string]>> = {
+  onnx: ['onnxruntime_onnx', 'onnxruntime'],
+  module: ['nodejs_module', 'nodejs'],
+  dummy: ['dummy', 'dummy'],
+};
 
-export const modelMetadataOf = (model: Described): Value<(typeof modelMetadataResponse)['fields']> => ({
-  name: model.name,
-  versions: [model.version],
-  platform: platformOf(model),
-  inputs: model.signature.inputs.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
-  outputs: model.signature.outputs.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
-});
+export function modelMetadataOf({
+  name,
+  version,
+  signature,
+  served,
+}: Described): Value<(typeof modelMetadataResponse)['fields']> {
+  const tensor = ({ name, datatype, shape }: SignatureTensor) => ({ name, datatype, shape });
+  const [platform] = backends[served.backend];
+  return {
+    name,
+    versions: [version],
+    platform,
+    inputs: signature.inputs.map(tensor),
+    outputs: signature.outputs.map(tensor),
+  };
+}
 
-export function modelConfigOf(model: Described): Value<(typeof modelConfigResponse)['fields']> {
-  const { name, signature } = model;
+export function modelConfigOf({ name, signature, served }: Described): Value<(typeof modelConfigResponse)['fields']> {
   const { maxBatchSize } = signature;
-  const tensor = ({ name: own, datatype, shape }: SignatureTensor) => ({
-    name: own,
-    data_type: `TYPE_${datatypes[datatype].config}`,
-    // With a batch, the shape is that of a row.
+  const { plan, maxQueueDelayMs } = served;
+  const [platform, backend] = backends[served.backend];
+  const tensor = ({ name, datatype, shape }: SignatureTensor) => ({
+    name,
+    data_type: `TYPE_${datatypes[datatype].config}` as const,
     dims: maxBatchSize > 0 ? shape.slice(1) : shape,
   });
+  const fixedBatch = plan?.fixedBatch ?? null;
+  const batching = {
+    preferred_batch_size: fixedBatch === null ? [] : [fixedBatch],
+    max_queue_delay_microseconds: Math.round(1000 * maxQueueDelayMs),
+  };
   return {
     config: {
       name,
-      platform: platformOf(model),
-      backend: model.served.plan === null ? '' : 'onnxruntime',
+      platform,
+      backend,
       max_batch_size: maxBatchSize,
       input: signature.inputs.map(tensor),
       output: signature.outputs.map(tensor),
-      ...(maxBatchSize > 0 ? { dynamic_batching: {} } : {}),
+      ...(maxBatchSize > 0 ? { dynamic_batching: batching } : {}),
+      model_transaction_policy: { decoupled: false },
     },
   };
 }
