@@ -46,7 +46,7 @@ describe('the control socket', () => {
       node: 'n7',
       cluster: 'default',
       state: 'serving',
-      listeners: [{ host: '127.0.0.1', port, model: 'dummy' }],
+      listeners: [{ host: '127.0.0.1', port, protocol: 'frames', models: ['dummy'], model: 'dummy' }],
       metricsUrl: await server.url(),
       workersWanted: 2,
       restarts: 0,
