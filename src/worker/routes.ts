@@ -39,7 +39,7 @@ export class Entrances {
     for (const [name, route] of routesOf(listeners)) {
       if (route.protocol === 'calls')
         this.#routes.set(name, protocols.calls(oip, callListenerOf(route.listener), context));
-      else {
+      else if (route.protocol === 'frames') {
         const endpoint = endpoints.get(route.model);
         if (endpoint === undefined) throw new Error(`the model ${route.model} is not served`);
         this.#routes.set(name, protocols.raw(endpoint, context));

@@ -129,4 +129,25 @@ describe('listeners with protocols of their own', function () {
       return Number(moved) >= clients.length;
     });
   });
+
+  it('keep connections through a reload that have not told what they speak', async () => {
+    const server = startServer(configFile([{ port: 0, protocol: 'auto', model: 'echo' }]), 2);
+    const [port = 0] = await portsOf(server);
+    const silent = [await RawClient.connect(port), await RawClient.connect(port)];
+    const begun = await RawClient.connect(port);
+    begun.sendBytes(Buffer.from('MLT'));
+    await server.metricsWhen('all are there', ({ connections }) => connections === 3);
+    server.signal('SIGUSR2');
+    await server.event('reloaded');
+    for (const client of silent) {
+      client.send(Buffer.from('still here'));
+      expect(String((await client.replied(1))[0])).to.equal('still here');
+    }
+    // The rest of the preface, and a Call of number 1 that pings.
+    begun.sendBytes(Buffer.from('CP/2\n'));
+    begun.send(Buffer.of(0x08, 1, 0x32, 0));
+    const [pong] = await begun.replied(1);
+    expect(pong?.subarray(0, 2)).to.deep.equal(Buffer.of(0x08, 1));
+    for (const client of [...silent, begun]) client.destroy();
+  });
 });

@@ -1,5 +1,5 @@
 // A connection whose first bytes will tell which protocol it speaks. As long as they do not, it is served like any
-// other: it has time limits, and ends when the server does. When they do, the socket is given on with all of them
+// other: it has time limits, and can migrate. When they do, the socket is given on with all of them
 // unread, to whatever serves that protocol.
 //
 //   bytes ─▶ protocolFrom: one is certain ─▶ unread again ─▶ onDecided
@@ -27,8 +27,8 @@ export interface DetectionOptions {
    * would lose them.
    */
   onDecided(protocol: ClientProtocol): void;
-  /** The socket has closed before. Its reason is counted. */
-  onClose(): void;
+  /** The socket has closed before; its reason is counted, unless the connection has migrated. */
+  onClose(hasMigrated: boolean): void;
 }
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
@@ -36,18 +36,26 @@ type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 export class Detection implements ServedConnection {
   readonly #socket: Duplex;
   readonly #options: DetectionOptions;
-  readonly #openedAt = performance.now();
-  #activeAt = this.#openedAt;
+  readonly #openedAt: number;
+  #activeAt: number;
   /** When the first byte came; 0: none has. */
-  #begunAt = 0;
-  #head: Buffer = Buffer.alloc(0);
+  #begunAt: number;
+  #head: Buffer;
   #closeReason: CloseReason | null = null;
+  /** Whether the socket is somebody else's: of what serves its protocol, or of another worker. */
+  #isGone = false;
+  #hasMigrated = false;
   /** Set when the server ends: until then it waits for the bytes of a client that has only just connected. */
   #drainTimer: NodeJS.Timeout | null = null;
 
-  constructor(socket: Duplex, options: DetectionOptions) {
+  /** @param moved the state of a connection that began in another worker */
+  constructor(socket: Duplex, options: DetectionOptions, moved: ConnectionState | null = null) {
     this.#socket = socket;
     this.#options = options;
+    this.#openedAt = moved?.activeAt ?? performance.now();
+    this.#activeAt = this.#openedAt;
+    this.#begunAt = moved?.frameBegunAt ?? 0;
+    this.#head = moved?.unread ?? Buffer.alloc(0);
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('error', this.#onError);
@@ -55,7 +63,10 @@ export class Detection implements ServedConnection {
   }
 
   readonly inFlight = 0;
-  readonly canMigrate = false;
+
+  get canMigrate(): boolean {
+    return !this.#isGone && this.#closeReason === null;
+  }
 
   get activeAt(): number {
     return this.#activeAt;
@@ -73,12 +84,14 @@ export class Detection implements ServedConnection {
    * serves its protocol. Others are closed.
    */
   drain(): void {
+    if (!this.canMigrate) return;
     const graceMs = this.#openedAt + lingerMs - performance.now();
     if (graceMs <= 0 && this.#begunAt === 0) this.#close('closedByDrain');
     else this.#drainTimer ??= setTimeout(() => this.#close('closedByDrain'), Math.max(graceMs, lingerMs / 10));
   }
 
   destroy(): void {
+    if (this.#isGone) return;
     this.#closeReason ??= 'closedByDrain';
     this.#socket.destroy();
   }
@@ -96,13 +109,27 @@ export class Detection implements ServedConnection {
   }
 
   quiesce(): Promise<boolean> {
-    return Promise.resolve(false);
+    this.#socket.pause();
+    while (this.canMigrate && this.#socket.readableLength > 0) this.#socket.read(); // each comes as 'data'
+    return Promise.resolve(this.canMigrate);
   }
 
-  cancelMigration(): void {}
+  cancelMigration(): void {
+    if (this.canMigrate) this.#socket.resume();
+  }
 
   detach(): ConnectionState {
-    throw new Error('a connection without a protocol cannot move');
+    this.#isGone = true;
+    this.#hasMigrated = true;
+    this.#socket.destroy();
+    return {
+      unread: this.#head,
+      unsent: Buffer.alloc(0),
+      arrivedAt: this.#activeAt,
+      frameBegunAt: this.#begunAt,
+      activeAt: this.#activeAt,
+      isTrusted: false,
+    };
   }
 
   /** The chunk is valid only during the event. */
@@ -126,12 +153,14 @@ export class Detection implements ServedConnection {
 
   readonly #onSocketClose = (): void => {
     if (this.#drainTimer !== null) clearTimeout(this.#drainTimer);
-    this.#options.recorder.count(this.#closeReason ?? 'closedByClient');
-    this.#options.onClose();
+    this.#isGone = true;
+    if (!this.#hasMigrated) this.#options.recorder.count(this.#closeReason ?? 'closedByClient');
+    this.#options.onClose(this.#hasMigrated);
   };
 
   #giveOn(protocol: ClientProtocol, head: Buffer): void {
     const socket = this.#socket;
+    this.#isGone = true;
     if (this.#drainTimer !== null) clearTimeout(this.#drainTimer);
     socket.pause();
     socket.off('data', this.#onData);
@@ -146,7 +175,7 @@ export class Detection implements ServedConnection {
   }
 
   #close(reason: CloseReason): void {
-    if (this.#closeReason !== null) return;
+    if (!this.canMigrate) return;
     this.#closeReason = reason;
     this.#count(this.#head.length);
     this.#socket.off('data', this.#onData);

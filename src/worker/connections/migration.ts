@@ -11,8 +11,10 @@
 import type { Socket } from 'node:net';
 import { type ConnectionState, decodeConnectionState, encodeConnectionState } from '../../ipc/connection-state.js';
 import type { FromWorker, ToWorker } from '../../ipc/messages.js';
+import { isAnyRoute } from '../../ipc/routes.js';
 import {
   holdOpen,
+  plainSocketOn,
   type RawHandle,
   rawHandleOf,
   socketOn,
@@ -98,7 +100,7 @@ export class Migration {
 
   /** A connection is on its way to this worker. */
   expect({ id, route, address }: Extract<ToWorker, { kind: 'attach' }>, handle: RawHandle): void {
-    const socket = socketOn(handle);
+    const socket = isAnyRoute(route) ? plainSocketOn(handle) : socketOn(handle);
     socket.on('error', () => {}); // until it is served, nothing else listens
     this.#arrivals.set(id, { socket, route, address });
   }

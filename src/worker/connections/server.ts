@@ -4,10 +4,11 @@
 
 import type { Socket } from 'node:net';
 import { takesHttp, takesRawFrames } from '../../config/listener-protocols.js';
-import type { Listener } from '../../config/listeners.js';
+import { type Listener, listenerNames } from '../../config/listeners.js';
 import type { Batcher } from '../../inference/batcher.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { Arrival, Decision, ToWorker } from '../../ipc/messages.js';
+import { anyRoute } from '../../ipc/routes.js';
 import {
   inheritsFromListener,
   isReset,
@@ -16,6 +17,7 @@ import {
   setKeepAlive,
   socketOn,
 } from '../../net/raw-handle.js';
+import type { ClientProtocol } from '../../protocol/first-bytes.js';
 import type { ConnectionContext } from '../framed/connection.js';
 import type { ServedConnection } from '../protocols.js';
 import type { Entrance, Entrances } from '../routes.js';
@@ -63,6 +65,8 @@ export class WorkerServer {
   readonly #handshakes: TlsHandshakes | null;
   readonly #batchers: readonly Batcher[];
   readonly #entrances: Entrances;
+  /** By listener: the route of connections that have not told their protocol. */
+  readonly #anyRoutes: readonly string[];
   readonly #hasSecret: boolean;
   readonly #refusalOf: WorkerServerOptions['refusalOf'];
   readonly #maxSockets: number;
@@ -88,6 +92,7 @@ export class WorkerServer {
     this.#handshakes = handshakes;
     this.#batchers = options.batchers;
     this.#entrances = options.entrances;
+    this.#anyRoutes = listenerNames(listeners).map(anyRoute);
     this.#hasSecret = options.hasSecret;
     this.#refusalOf = options.refusalOf;
     this.#maxSockets = maxSockets;
@@ -153,7 +158,7 @@ export class WorkerServer {
     } else {
       this.#context.recorder.count('connectionsMoved');
       setKeepAlive(arrival.socket, this.#keepAliveMs); // the kernel keeps the setting of the old worker's config
-      this.#serve({ open: this.#entrances.ofRoute(arrival.route ?? ''), route: arrival.route }, arrival, arrival.state);
+      this.#continue(arrival, arrival.state);
     }
   }
 
@@ -247,35 +252,40 @@ export class WorkerServer {
   #begin(socket: Socket, listener: number, address: string): void {
     this.#context.recorder.count('connectionsAccepted');
     const { protocol } = this.#listeners[listener] as Listener;
-    if (protocol === 'open' || protocol === 'auto') this.#detect(socket, listener, address);
+    if (protocol === 'open' || protocol === 'auto') this.#detect(socket, listener, address, null);
     else this.#serve(this.#entrances.of(listener, protocol), { socket, address }, null);
   }
 
+  /** Serves a connection of another worker. */
+  #continue({ socket, route, address }: Origin, state: ConnectionState): void {
+    const undecided = this.#anyRoutes.indexOf(route ?? '');
+    if (undecided >= 0) this.#detect(socket, undecided, address, state);
+    else this.#serve({ open: this.#entrances.ofRoute(route ?? ''), route }, { socket, address }, state);
+  }
+
   /** Serves it as what its first bytes tell. */
-  #detect(socket: Socket, listener: number, address: string): void {
+  #detect(socket: Socket, listener: number, address: string, moved: ConnectionState | null): void {
     const { limits, recorder } = this.#context;
-    const detection = new Detection(socket, {
+    const options = {
       takesFrames: takesRawFrames((this.#listeners[listener] as Listener).protocol),
       hasSecret: this.#hasSecret,
       limits,
       recorder,
-      onDecided: (protocol) => {
+      onDecided: (protocol: ClientProtocol) => {
         this.#connections.delete(detection);
         this.#serve(this.#entrances.of(listener, protocol), { socket, address }, null);
       },
-      onClose: () => this.#closed(detection, address),
-    });
-    this.#add(detection, { socket, route: null, address });
+      onClose: (hasMigrated: boolean) => this.#ended(detection, address, hasMigrated),
+    };
+    const detection: Detection = new Detection(socket, options, moved);
+    this.#add(detection, { socket, route: this.#anyRoutes[listener] as string, address });
   }
 
   #serve({ open, route }: Entrance, { socket, address }: Omit<Origin, 'route'>, moved: ConnectionState | null): void {
     const connection = open({
       socket,
       address,
-      onClose: (hasMigrated) => {
-        if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
-        this.#closed(connection, hasMigrated ? null : address); // a connection that migrates keeps its place
-      },
+      onClose: (hasMigrated) => this.#ended(connection, address, hasMigrated),
       moved,
     });
     this.#add(connection, { socket, route, address });
@@ -288,11 +298,11 @@ export class WorkerServer {
     if (this.#ending !== null && this.#connections.has(connection)) void this.#endConnection(connection, origin);
   }
 
-  /** @param address whose place is free now; null: none is */
-  #closed(connection: ServedConnection, address: string | null): void {
+  #ended(connection: ServedConnection, address: string, hasMigrated: boolean): void {
     this.#connections.delete(connection);
     this.#tellOtherSources();
-    if (address !== null) this.#arrivals.release(address);
+    if (hasMigrated) this.#context.recorder.count('connectionsMovedAway');
+    else this.#arrivals.release(address); // a connection that migrates keeps its place
     this.#checkEmpty();
   }
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Listener } from '#src/config/listeners.js';
 import { type LoadOptions, loadConfig } from '#src/config/load.js';
-import { callsRoute, framesRoute, routesOf } from '#src/ipc/routes.js';
+import { anyRoute, callsRoute, framesRoute, isAnyRoute, routesOf } from '#src/ipc/routes.js';
 import { type Deployment, movableRoutes } from '#src/primary/deployment.js';
 
 const listener = (port: number, protocol: Listener['protocol'], model: string | null = null): Listener => ({
@@ -27,10 +27,19 @@ describe('the route of a connection', () => {
       ['a', { protocol: 'frames', model: 'a' }],
       ['calls 127.0.0.1 2 0', { protocol: 'calls', listener: calls }],
       ['calls 127.0.0.1 0 0', { protocol: 'calls', listener: open }],
+      ['any 127.0.0.1 0 0', { protocol: 'any', listener: open }],
       ['b', { protocol: 'frames', model: 'b' }],
       ['calls 127.0.0.1 0 1', { protocol: 'calls', listener: auto }],
+      ['any 127.0.0.1 0 1', { protocol: 'any', listener: auto }],
     ]);
     expect([framesRoute('a'), callsRoute('127.0.0.1 2 0')]).to.deep.equal(['a', 'calls 127.0.0.1 2 0']);
+    const any = anyRoute('127.0.0.1 2 0');
+    expect([any, isAnyRoute(any), isAnyRoute('any'), isAnyRoute('calls 127.0.0.1 2 0')]).to.deep.equal([
+      'any 127.0.0.1 2 0',
+      true,
+      false,
+      false,
+    ]);
   });
 
   const movable = (from: readonly Listener[], to: readonly Listener[]): readonly string[] =>
@@ -51,6 +60,14 @@ describe('the route of a connection', () => {
       expect(movable([listener(1, 'calls')], [listener(1, protocol)])).to.deep.equal([route]);
     expect(movable([listener(1, 'calls')], [listener(2, 'calls')])).to.deep.equal([]);
     expect(movable([listener(1, 'calls')], [listener(1, 'frames', 'a')])).to.deep.equal([]);
+  });
+
+  it('leads to the same listener, where several protocols are spoken, while none is told', () => {
+    const route = anyRoute('127.0.0.1 1 0');
+    expect(movable([listener(1, 'open')], [listener(1, 'auto', 'a')])).to.include(route);
+    expect(movable([listener(1, 'auto', 'a')], [listener(1, 'open')])).to.include(route);
+    expect(movable([listener(1, 'open')], [listener(2, 'open')])).to.deep.equal([]);
+    expect(movable([listener(1, 'open')], [listener(1, 'calls')])).to.deep.equal([callsRoute('127.0.0.1 1 0')]);
   });
 
   it('ends where frames have lengths of another size', () => {

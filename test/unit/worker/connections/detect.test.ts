@@ -2,6 +2,7 @@ import { Duplex } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect } from 'chai';
 import fc from 'fast-check';
+import type { ConnectionState } from '#src/ipc/connection-state.js';
 import { Recorder } from '#src/metrics/recorder.js';
 import { type ClientProtocol, maxTellableLength, protocolFrom } from '#src/protocol/first-bytes.js';
 import { encodeFrame } from '#src/protocol/frames.js';
@@ -39,14 +40,17 @@ class Wire extends Duplex {
   }
 }
 
-function detecting(changes: Partial<DetectionOptions> & { readonly alpnProtocol?: string | false } = {}) {
+function detecting(
+  changes: Partial<DetectionOptions> & { readonly alpnProtocol?: string | false } = {},
+  moved: ConnectionState | null = null,
+) {
   const { alpnProtocol, ...options } = changes;
   const wire = Object.assign(new Wire(), alpnProtocol === undefined ? {} : { alpnProtocol });
   const recorder = new Recorder([]);
-  let closed = 0;
+  const closed: boolean[] = [];
   const decided: ClientProtocol[] = [];
   const received: Buffer[] = [];
-  const detection = new Detection(wire, {
+  const all: DetectionOptions = {
     takesFrames: true,
     hasSecret: false,
     limits: { payloadTimeoutMs: 1000, idleTimeoutMs: 0 },
@@ -59,9 +63,10 @@ function detecting(changes: Partial<DetectionOptions> & { readonly alpnProtocol?
       wire.on('data', (chunk: Buffer) => received.push(Buffer.from(chunk)));
       wire.resume();
     },
-    onClose: () => closed++,
+    onClose: (hasMigrated) => closed.push(hasMigrated),
     ...options,
-  });
+  };
+  const detection = new Detection(wire, all, moved);
   detection.start();
   return {
     detection,
@@ -192,6 +197,41 @@ describe('a connection whose first bytes tell its protocol', () => {
     }
   });
 
+  it('goes on in another worker as if it had been there from the beginning', async () => {
+    await fc.assert(
+      fc.asyncProperty(beginnings, fc.nat(23), async (bytes, at) => {
+        const head = bytes.subarray(0, Math.min(at, bytes.length - 1));
+        const here = detecting();
+        if (head.length > 0) await here.send(head);
+        const isDecided = here.decided.length > 0;
+        expect(here.detection.canMigrate).to.equal(!isDecided);
+        if (isDecided) return;
+        expect(await here.detection.quiesce()).to.equal(true);
+        const state = here.detection.detach();
+        await nextTurn();
+        expect(here.closed()).to.deep.equal([true]);
+        expect(Object.entries(here.counts()).filter(([, count]) => Number(count) > 0)).to.deep.equal([]);
+        const there = detecting({}, state);
+        await there.send(bytes.subarray(head.length));
+        const expected = protocolFrom(bytes);
+        expect(there.decided).to.deep.equal(expected === null ? [] : [expected]);
+        const skipped = expected === 'calls' ? callsPreface.length : 0;
+        if (expected !== null) expect(there.received()).to.deep.equal(bytes.subarray(skipped));
+        there.wire.destroy();
+      }),
+    );
+  });
+
+  it('has what was read when it is to move decided first', async () => {
+    const { detection, wire, decided } = detecting();
+    wire.pause();
+    wire.push(Buffer.from('GET /'));
+    expect(await detection.quiesce()).to.equal(false);
+    expect(decided).to.deep.equal(['http1']);
+    expect(detection.canMigrate).to.equal(false);
+    wire.destroy();
+  });
+
   it('speaks what it has chosen in its TLS handshake, before a byte comes', () => {
     expect(detecting({ alpnProtocol: 'h2' }).decided).to.deep.equal(['http2']);
     expect(detecting({ alpnProtocol: 'http/1.1' }).decided).to.deep.equal(['http1']);
@@ -208,7 +248,7 @@ describe('a connection whose first bytes tell its protocol', () => {
     await nextTurn();
     wire.destroy();
     await nextTurn();
-    expect(closed()).to.equal(1);
+    expect(closed()).to.deep.equal([false]);
     expect(counts()).to.include({ closedByProtocol: 1, bytesReceived: 4 });
   });
 
@@ -227,7 +267,7 @@ describe('a connection whose first bytes tell its protocol', () => {
       detected.wire.destroy();
       await nextTurn();
       expect(detected.counts()[counter as 'closedByClient'], counter).to.equal(1);
-      expect(detected.closed()).to.equal(1);
+      expect(detected.closed()).to.deep.equal([false]);
       expect(detected.decided).to.deep.equal([]);
     }
   });
@@ -261,6 +301,18 @@ describe('the time to begin a protocol', () => {
     tick(detection, 1);
     expect(wire.writableEnded).to.equal(true);
     expect(await endOf(detected)).to.deep.equal(['closedByPayloadTimeout']);
+  });
+
+  it('goes on where it was, when the connection moves to another worker', async () => {
+    const here = detecting();
+    here.wire.deliver(Buffer.from('M'));
+    tick(here.detection, 700);
+    const there = detecting({}, here.detection.detach());
+    tick(there.detection, 299);
+    expect(there.wire.writableEnded).to.equal(false);
+    tick(there.detection, 1);
+    expect(there.wire.writableEnded).to.equal(true);
+    expect(await endOf(there)).to.deep.equal(['closedByPayloadTimeout']);
   });
 
   it('runs from the beginning where clients speak first, and where a secret is asked for', async () => {
