@@ -61,6 +61,13 @@ export function startReading(socket: Socket): void {
   handle.readStart();
 }
 
+/** Stops or starts the reading of a socket that native code reads from (node:http2), with TLS or without. */
+export function setReading(socket: Socket, isReading: boolean): void {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: RawHandle | null };
+  if (isReading) handle?.readStart();
+  else handle?.readStop();
+}
+
 /**
  * Keeps a handle open while it is being sent, even if it is closed meanwhile; returns what ends this, and then closes
  * it. Otherwise libuv silently drops the message with a handle that was closed before the channel took it; and Node,

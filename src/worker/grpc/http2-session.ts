@@ -1,0 +1,488 @@
+// A GrpcSession on node:http2. Node's nghttp2 reads and writes the frames; this makes calls of its streams and keeps the
+// limits that it leaves to its user.
+//
+//   'stream' ─▶ opened() ─▶ 'data' ─▶ MessageReader ─▶ (unpack) ─▶ handler.message()
+//                                         call.end() ─▶ HEADERS, DATA … 'wantTrailers' ─▶ HEADERS with the status
+//
+// Attacks, and who stands against them: CONTINUATION floods, floods of PING and SETTINGS that are not read, rapid resets
+// (1,000 at once, then 33 a second) are ended by nghttp2; empty DATA frames, refused streams and headers beyond the
+// limit by Node, with the limits below; half requests, windows that stay closed and memory by us.
+
+import {
+  constants,
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { Socket } from 'node:net';
+import { setReading } from '../../net/raw-handle.js';
+import type { CallFailure } from '../oip/service.js';
+import {
+  acceptedEncodings,
+  accepts,
+  type Encoding,
+  isEncoding,
+  pack,
+  unpack,
+  worthCompressing,
+} from './compression.js';
+import { frameOf, MessageReader, prefixBytes } from './messages.js';
+import { failed, statusOf, trailersOf } from './status.js';
+import type { CallHandler, CallStatus, GrpcCall, GrpcSession, SessionHandler } from './transport.js';
+
+export interface SessionLimits {
+  readonly maxMessageBytes: number;
+  /** Calls that a client may have open at once. */
+  readonly maxCalls: number;
+  readonly maxHeaderBytes: number;
+}
+
+/** A request that is not gRPC. */
+export type RequestListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
+
+/** Of a reply that is taken piece by piece, so that it can be seen whether the client takes it. */
+const pieceBytes = 65_536;
+
+/** What Node may spend on one connection. */
+const nodeLimits = {
+  /** MB for streams, headers and frames that wait; more streams are refused. */
+  maxSessionMemory: 10,
+  maxHeaderListPairs: 128,
+  /** In one SETTINGS frame. */
+  maxSettings: 32,
+  maxOutstandingPings: 10,
+  maxOutstandingSettings: 10,
+  /** Frames that make no sense, empty DATA among them, in the life of a connection. */
+  maxSessionInvalidFrames: 1000,
+  maxDeflateDynamicTableSize: 4096,
+};
+
+const okHeaders = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-encoding': acceptedEncodings };
+const okTrailers = { 'grpc-status': '0' };
+const withTrailers = { waitForTrailers: true, sendDate: false };
+const withoutBody = { endStream: true, sendDate: false };
+
+const callOf = Symbol('call');
+type CallStream = ServerHttp2Stream & { [callOf]: Http2Call };
+
+/** Begins the session of a socket that is to speak HTTP/2; what was read of it already must be unshifted. */
+export class Http2Session implements GrpcSession {
+  readonly limits: SessionLimits;
+  readonly #session: ServerHttp2Session;
+  readonly #socket: Socket;
+  readonly #handler: SessionHandler;
+  readonly #onRequest: RequestListener;
+  readonly #calls = new Set<Http2Call>();
+  #heldBytes = 0;
+  #reportedBytes = 0;
+  #isReporting = false;
+  #isReading = true;
+  #unsentCalls = 0;
+  #error: Error | null = null;
+  stuckSince = 0;
+  activeAt = performance.now();
+
+  constructor(socket: Socket, limits: SessionLimits, handler: SessionHandler, onRequest: RequestListener) {
+    this.limits = limits;
+    this.#socket = socket;
+    this.#handler = handler;
+    this.#onRequest = onRequest;
+    const session = performServerHandshake(socket, {
+      ...nodeLimits,
+      maxSessionRejectedStreams: limits.maxCalls,
+      settings: {
+        maxConcurrentStreams: limits.maxCalls,
+        maxHeaderListSize: limits.maxHeaderBytes,
+        initialWindowSize: 65_535,
+        maxFrameSize: 16_384,
+        headerTableSize: 4096,
+      },
+    });
+    this.#session = session;
+    session.on('stream', this.#onStream);
+    session.on('error', (error: Error) => {
+      this.#error ??= error;
+    });
+    session.on('frameError', () => session.destroy());
+    session.once('close', () => handler.closed(this.#error));
+  }
+
+  get openCalls(): number {
+    return this.#calls.size;
+  }
+
+  start(): void {
+    setReading(this.#socket, true);
+  }
+
+  setReading(isReading: boolean): void {
+    if (isReading === this.#isReading) return;
+    this.#isReading = isReading;
+    setReading(this.#socket, isReading);
+  }
+
+  refuseSlow(before: number): void {
+    if (!this.#isReading) return;
+    for (const call of this.#calls) if (call.begunAt > 0 && call.begunAt < before) call.refuseSlow();
+  }
+
+  close(): void {
+    if (!this.#session.destroyed) this.#session.close();
+  }
+
+  destroy(): void {
+    this.#session.destroy();
+    this.#socket.destroy();
+  }
+
+  /** Bytes more that a call holds. */
+  hold(bytes: number): void {
+    this.#heldBytes += bytes;
+    if (this.#isReporting) return;
+    this.#isReporting = true;
+    setImmediate(this.#report);
+  }
+
+  /** Answers that were posted and not taken, more or less than before. */
+  unsent(calls: number): void {
+    this.#unsentCalls += calls;
+    this.progressed(performance.now());
+  }
+
+  progressed(now: number): void {
+    this.activeAt = now;
+    this.stuckSince = this.#unsentCalls > 0 ? now : 0;
+  }
+
+  forget(call: Http2Call): void {
+    this.#calls.delete(call);
+  }
+
+  readonly #report = (): void => {
+    this.#isReporting = false;
+    if (this.#heldBytes === this.#reportedBytes) return;
+    this.#reportedBytes = this.#heldBytes;
+    this.#handler.held(this.#heldBytes);
+  };
+
+  readonly #onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
+    const type = headers['content-type'];
+    if (type === undefined || !isGrpc(type)) {
+      this.#onRequest(stream, headers);
+      return;
+    }
+    const call = new Http2Call(stream, headers, this);
+    this.#calls.add(call);
+    call.begin(this.#handler);
+  };
+}
+
+const isGrpc = (type: string): boolean =>
+  type === 'application/grpc' || type.startsWith('application/grpc+') || type.startsWith('application/grpc;');
+
+class Http2Call implements GrpcCall {
+  readonly openedAt: number;
+  readonly #stream: ServerHttp2Stream;
+  readonly #headers: IncomingHttpHeaders;
+  readonly #session: Http2Session;
+  readonly #reader: MessageReader;
+  #handler: CallHandler | null = null;
+  /** How the client packs its messages. */
+  #encoding: Encoding | null = null;
+  /** How ours are packed. */
+  #replyEncoding: Encoding | null = null;
+  /** When the message that is not whole began; 0: there is none. */
+  begunAt: number;
+  #held = 0;
+  #unsentBytes = 0;
+  #isPaused = false;
+  /** Messages that are being unpacked. */
+  #unpacking = 0;
+  /** Messages that are being packed: the end waits for them. */
+  #packing = 0;
+  #isInputOver = false;
+  #isFinishTold = false;
+  /** How it ends, as soon as that is known. */
+  #status: CallStatus | null = null;
+  #isPosted = false;
+  #isClosed = false;
+
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, session: Http2Session) {
+    this.#stream = stream;
+    this.#headers = headers;
+    this.#session = session;
+    this.openedAt = this.begunAt = performance.now();
+    this.#reader = new MessageReader(session.limits.maxMessageBytes);
+  }
+
+  get path(): string {
+    return this.#headers[':path'] as string;
+  }
+
+  header(name: string): string | undefined {
+    return this.#headers[name] as string | undefined;
+  }
+
+  begin(session: SessionHandler): void {
+    const stream = this.#stream as CallStream;
+    stream[callOf] = this;
+    stream.on('error', ignore);
+    stream.on('close', onClose);
+    stream.on('wantTrailers', onWantTrailers);
+    this.#session.activeAt = this.openedAt;
+    if (this.#agreeOnEncodings()) this.#handler = session.opened(this);
+    if (this.#status !== null) return;
+    if (this.#handler?.mayIdle === true) this.begunAt = 0;
+    stream.on('data', onData);
+    stream.on('end', onEnd);
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#stream.resume();
+    this.#read();
+  }
+
+  send(frame: Buffer): void {
+    if (this.#status !== null || this.#isClosed) return;
+    this.#pack(frame, (packed) => {
+      this.#write(packed);
+      if (this.#status !== null) this.#finish(undefined);
+    });
+  }
+
+  end(status: CallStatus, frame?: Buffer): void {
+    if (this.#status !== null || this.#isClosed) return;
+    this.#status = status;
+    this.begunAt = 0;
+    if (frame === undefined) this.#finish(undefined);
+    else this.#pack(frame, (packed) => this.#finish(packed));
+  }
+
+  /** Its message did not become whole in time. */
+  refuseSlow(): void {
+    this.#refuse({ reason: 'MALFORMED', message: 'the message took too long to become whole', retryAfterMs: 0 });
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#status !== null) return;
+    this.#session.activeAt = performance.now();
+    this.#reader.push(chunk);
+    this.#read();
+  }
+
+  inputEnded(): void {
+    this.#isInputOver = true;
+    this.#read();
+  }
+
+  wantTrailers(): void {
+    const { destroyed, closed } = this.#stream;
+    if (destroyed || closed) return;
+    const status = this.#status as CallStatus;
+    this.#stream.sendTrailers(status.code === 0 ? okTrailers : trailersOf(status));
+    this.#taken(this.#unsentBytes);
+    // Node sends the trailers in its next turn, and nothing after a reset.
+    if (!this.#isInputOver) setImmediate(resetWithoutError, this.#stream);
+  }
+
+  closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#session.forget(this);
+    this.#session.hold(-this.#held - this.#unsentBytes);
+    this.#held = this.#unsentBytes = 0;
+    if (this.#isPosted) this.#session.unsent(-1);
+    if (this.#status === null) this.#handler?.cancelled();
+  }
+
+  /** False: the call was ended, since we do not know how its messages are packed. */
+  #agreeOnEncodings(): boolean {
+    const encoding = this.header('grpc-encoding');
+    if (encoding === undefined || encoding === 'identity') return true;
+    if (!isEncoding(encoding)) {
+      this.end(failed('UNIMPLEMENTED', `grpc-encoding should be one of ${acceptedEncodings}`));
+      return false;
+    }
+    this.#encoding = encoding;
+    if (accepts(this.header('grpc-accept-encoding'), encoding)) this.#replyEncoding = encoding;
+    return true;
+  }
+
+  /** Passes on the messages that have come whole. */
+  #read(): void {
+    const reader = this.#reader;
+    while (!this.#isPaused && this.#unpacking === 0 && this.#status === null) {
+      const found = reader.next();
+      if (found === 'incomplete') break;
+      if (found === 'too-large') {
+        const kib = Math.floor(this.#session.limits.maxMessageBytes / 1024);
+        const message = `a message should have ${kib} KiB at most, and has ${reader.announcedBytes} bytes`;
+        this.#refuse({ reason: 'PAYLOAD_TOO_LARGE', message, retryAfterMs: 0 });
+      } else if (found === 'malformed')
+        this.#refuse(malformed('the flag of a message should be 0, or 1 for a compressed one'));
+      else if (reader.isCompressed) this.#unpack(reader.source.subarray(reader.start, reader.end));
+      else this.#handler?.message(reader.source, reader.start, reader.end);
+    }
+    reader.retain();
+    const held = this.#status === null ? reader.heldBytes : 0;
+    if (held !== this.#held) {
+      this.#session.hold(held - this.#held);
+      this.#held = held;
+    }
+    this.#noteBegin(held);
+    if (this.#isInputOver && !this.#isPaused && this.#unpacking === 0) this.#inputDone(held);
+  }
+
+  /** Notes since when a message is not whole; the first one is awaited from the beginning of the call. */
+  #noteBegin(held: number): void {
+    if (this.#status !== null || this.#isPaused || this.#unpacking > 0 || this.#isInputOver) this.begunAt = 0;
+    else if (held === 0) this.begunAt = 0;
+    else if (this.begunAt === 0) this.begunAt = performance.now();
+  }
+
+  #inputDone(held: number): void {
+    if (this.#isFinishTold || this.#status !== null) return;
+    this.#isFinishTold = true;
+    if (held > 0) this.#refuse(malformed(`the call ends ${held} bytes into a message`));
+    else this.#handler?.finished();
+  }
+
+  #refuse(failure: CallFailure): void {
+    this.#handler?.refused(failure);
+    this.end(statusOf(failure)); // in case that the handler has not
+  }
+
+  #unpack(message: Buffer): void {
+    const { maxMessageBytes } = this.#session.limits;
+    if (this.#encoding === null) {
+      this.#refuse(malformed('a message is compressed, and there is no grpc-encoding'));
+      return;
+    }
+    let isNow = true;
+    this.#unpacking++;
+    this.#session.hold(message.length);
+    unpack(this.#encoding, message, maxMessageBytes, (unpacked, isTooLarge) => {
+      this.#unpacking--;
+      this.#session.hold(-message.length);
+      if (this.#isClosed || this.#status !== null) return;
+      if (unpacked !== null) this.#handler?.message(unpacked, 0, unpacked.length);
+      else if (isTooLarge) {
+        const kib = Math.floor(maxMessageBytes / 1024);
+        const text = `a message should have ${kib} KiB at most, and has more when it is unpacked`;
+        this.#refuse({ reason: 'PAYLOAD_TOO_LARGE', message: text, retryAfterMs: 0 });
+      } else this.#refuse(malformed(`a message is not what ${this.#encoding} makes`));
+      if (!isNow) this.#read();
+    });
+    isNow = false;
+  }
+
+  #pack(frame: Buffer, then: (frame: Buffer) => void): void {
+    const encoding = this.#replyEncoding;
+    if (encoding === null || frame.length < worthCompressing) {
+      then(frame);
+      return;
+    }
+    this.#session.hold(frame.length);
+    this.#packing++;
+    pack(encoding, frame.subarray(prefixBytes), (packed) => {
+      this.#session.hold(-frame.length);
+      this.#packing--;
+      if (!this.#isClosed) then(packed === null ? frame : frameOf(packed, true));
+    });
+  }
+
+  #post(): void {
+    if (this.#isPosted) return;
+    this.#isPosted = true;
+    this.#session.unsent(1);
+  }
+
+  #respond(): void {
+    const encoding = this.#replyEncoding;
+    this.#stream.respond(encoding === null ? okHeaders : { ...okHeaders, 'grpc-encoding': encoding }, withTrailers);
+  }
+
+  #hold(frame: Buffer): void {
+    this.#unsentBytes += frame.length;
+    this.#session.hold(frame.length);
+  }
+
+  /** The client has taken bytes of our messages. */
+  #taken(bytes: number): void {
+    this.#unsentBytes -= bytes;
+    this.#session.hold(-bytes);
+    this.#session.progressed(performance.now());
+  }
+
+  #write(frame: Buffer): void {
+    const stream = this.#stream;
+    if (this.#isClosed || stream.destroyed || stream.closed) return;
+    if (!stream.headersSent) this.#respond();
+    this.#post();
+    this.#hold(frame);
+    for (let at = 0; at < frame.length; at += pieceBytes) {
+      const piece = frame.subarray(at, at + pieceBytes);
+      stream.write(piece, () => {
+        if (!this.#isClosed) this.#taken(piece.length);
+      });
+    }
+  }
+
+  #finish(frame: Buffer | undefined): void {
+    const stream = this.#stream;
+    if (this.#isClosed || stream.destroyed || stream.closed) return;
+    if (this.#packing > 0) {
+      if (frame !== undefined) this.#write(frame);
+      return;
+    }
+    this.#post();
+    if (frame === undefined && !stream.headersSent) {
+      stream.respond(
+        { ':status': 200, 'content-type': 'application/grpc', ...trailersOf(this.#status as CallStatus) },
+        withoutBody,
+      );
+      if (!this.#isInputOver) {
+        stream.resume();
+        resetWithoutError(stream);
+      }
+    } else if (frame !== undefined && frame.length <= pieceBytes && !stream.headersSent) {
+      this.#respond();
+      this.#hold(frame);
+      stream.end(frame);
+    } else {
+      if (frame !== undefined) this.#write(frame);
+      stream.end();
+    }
+  }
+}
+
+const malformed = (message: string): CallFailure => ({ reason: 'MALFORMED', message, retryAfterMs: 0 });
+
+/** Tells the client that it need not send the rest. */
+const resetWithoutError = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_NO_ERROR);
+
+const ignore = (): void => {};
+
+function onData(this: CallStream, chunk: Buffer): void {
+  this[callOf].data(chunk);
+}
+
+function onEnd(this: CallStream): void {
+  this[callOf].inputEnded();
+}
+
+function onClose(this: CallStream): void {
+  this[callOf].closed();
+}
+
+function onWantTrailers(this: CallStream): void {
+  this[callOf].wantTrailers();
+}

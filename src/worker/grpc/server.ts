@@ -1,0 +1,49 @@
+// gRPC for the connections of a worker. It listens nowhere: it is handed sockets, plain or with TLS, whose client is
+// known to speak HTTP/2, by its preface or by ALPN.
+
+import type { Socket } from 'node:net';
+import type { CallListener } from '../oip/service.js';
+import type { ServedConnection } from '../protocols.js';
+import { GrpcConnection, type GrpcContext } from './connection.js';
+import { healthMethods } from './health.js';
+import type { RequestListener } from './http2-session.js';
+import { inferenceMethods, inferenceService } from './inference.js';
+import { reflectionMethods, reflectionServices } from './reflection.js';
+
+export interface GrpcServerOptions extends Omit<GrpcContext, 'methods' | 'onRequest'> {
+  /** Answers HTTP/2 requests that are not gRPC; by default they are refused. */
+  readonly onRequest?: RequestListener;
+}
+
+export interface GrpcServing {
+  readonly listener: CallListener;
+  /** Of the client, for the log of rejections. */
+  readonly address: string;
+  /** Called with false: such connections do not migrate. */
+  readonly onClose: (hasMigrated: boolean) => void;
+}
+
+const healthService = 'grpc.health.v1.Health';
+
+export class GrpcServer {
+  readonly #context: GrpcContext;
+
+  constructor({ onRequest = refuseRequest, ...context }: GrpcServerOptions) {
+    const services = [inferenceService, healthService, ...reflectionServices];
+    const methods = new Map([...inferenceMethods, ...healthMethods(services), ...reflectionMethods(services)]);
+    this.#context = { ...context, methods, onRequest };
+  }
+
+  /** @param socket that was not read from, or to which what was read has been unshifted */
+  serve(socket: Socket, { listener, address, onClose }: GrpcServing): ServedConnection {
+    return new GrpcConnection(socket, this.#context, listener, address, onClose);
+  }
+}
+
+/** Of HTTP requests, only gRPC is served. */
+const refuseRequest: RequestListener = (stream) => {
+  stream.on('error', () => {});
+  stream.resume();
+  stream.respond({ ':status': 415, 'content-type': 'text/plain' });
+  stream.end('this port speaks gRPC: content-type should be application/grpc\n');
+};

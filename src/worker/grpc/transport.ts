@@ -1,0 +1,76 @@
+// What gRPC asks of the connection below it: calls with a path and metadata, whole messages in and out, and a status at
+// the end. Services know nothing else, so HTTP/2 may come from wherever: see http2-session.ts.
+
+import type { CallFailure } from '../oip/service.js';
+
+/** How a call ends. */
+export interface CallStatus {
+  /** A google.rpc.Code. */
+  readonly code: number;
+  /** For people; empty when there is nothing to say. */
+  readonly message: string;
+  /** Why it failed, in our own words (errors.ts); null: none of those. */
+  readonly reason: string | null;
+  /** When another try is likely to succeed, in milliseconds; 0: nobody knows, or never. */
+  readonly retryAfterMs: number;
+}
+
+/** A call of a client. After `end`, and after its handler has heard `cancelled`, its methods do nothing. */
+export interface GrpcCall {
+  /** `/package.Service/Method` */
+  readonly path: string;
+  /** Metadata of the client, by its name in lower case. */
+  header(name: string): string | undefined;
+  /** When its headers came, by the monotonic clock. */
+  readonly openedAt: number;
+  /** Sends a message, as `messageFrame` has begun it; it must not be changed any more. */
+  send(frame: Buffer): void;
+  /** Ends the call, with a last message if one is given. What the client still sends is not read. */
+  end(status: CallStatus, frame?: Buffer): void;
+  /** No further message comes until `resume`; one that has begun is kept. */
+  pause(): void;
+  resume(): void;
+}
+
+/** What becomes of a call. */
+export interface CallHandler {
+  /** Whether its first message may be long in coming. */
+  readonly mayIdle: boolean;
+  /** A message of the client: `source[start, end)`, which is valid until this returns. */
+  message(source: Buffer, start: number, end: number): void;
+  /** The client sends no more messages. */
+  finished(): void;
+  /** What the client sends is no message that may be taken. The handler must end the call. */
+  refused(failure: CallFailure): void;
+  /** The client no longer wants it, or is gone. */
+  cancelled(): void;
+}
+
+/** What a session tells of its connection. */
+export interface SessionHandler {
+  /** A call begins. Null: it was ended at once. */
+  opened(call: GrpcCall): CallHandler | null;
+  /** What the session holds has changed: messages that are not whole, and replies that the client has not taken. */
+  held(bytes: number): void;
+  /** The connection is closed. */
+  closed(error: Error | null): void;
+}
+
+/** The calls of one connection. */
+export interface GrpcSession {
+  readonly openCalls: number;
+  /** When a client last sent something of a call, or took something of an answer. */
+  readonly activeAt: number;
+  /** Since when answers wait without the client taking any of them, by the monotonic clock; 0: none wait. */
+  readonly stuckSince: number;
+  /** Begins to read. */
+  start(): void;
+  /** Refuses calls whose message was begun before `before` and is not whole. */
+  refuseSlow(before: number): void;
+  /** Whether it reads what the client sends. */
+  setReading(isReading: boolean): void;
+  /** Takes no new calls, and closes when those that are open have ended. No call fails: clients repeat them elsewhere. */
+  close(): void;
+  /** Closes now, whatever is open. */
+  destroy(): void;
+}
