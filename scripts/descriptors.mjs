@@ -48,7 +48,8 @@ export function descriptors() {
     if (found.length !== 1) throw new Error(`${file} has ${found.length} packages`);
     const [descriptor] = found;
     descriptor.name = file;
-    for (const message of descriptor.messageType) mend(message, one.lookupType(`${descriptor.package}.${message.name}`));
+    for (const message of descriptor.messageType)
+      mend(message, one.lookupType(`${descriptor.package}.${message.name}`));
     const bytes = Buffer.from(descriptor.constructor.encode(descriptor).finish());
     return { file, names: namesIn(one), bytes };
   });

@@ -30,6 +30,8 @@ import { Migration } from './connections/migration.js';
 import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
+import type { GrpcLimits } from './grpc/connection.js';
+import { GrpcServer } from './grpc/server.js';
 import type { HttpLimits } from './http/context.js';
 import { HttpServer } from './http/server.js';
 import { WorkerModels } from './models.js';
@@ -115,6 +117,9 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const http = new HttpServer({ service: oip, limits: httpLimitsOf(config), recorder, secret });
   const serveHttp: ServeHttp = ({ socket, address, onClose }, listener) =>
     http.serve(socket, { listener, address, onClose: () => onClose(false) });
+  const grpc = new GrpcServer({ service: oip, limits: grpcLimitsOf(config), recorder, secret });
+  const serveGrpc: ServeHttp = ({ socket, address, onClose }, listener) =>
+    grpc.serve(socket as Socket, { listener, address, onClose });
   const server = new WorkerServer({
     context: connections,
     arrivals,
@@ -122,7 +127,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     batchers: [...endpoints.values()].map(({ batcher }) => batcher),
-    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: serveHttp, http2: serveHttp }),
+    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: serveHttp, http2: serveGrpc }),
     hasSecret: secret !== null,
     refusalOf: (listener, reason) => refusalIn(listener.protocol, reason, lengthFieldSize),
     maxSockets: maxSockets(),
@@ -254,6 +259,17 @@ function maxQueueOf({ models }: WorkerConfig, name: string): number {
 
 function requestLimitsOf({ server }: WorkerConfig) {
   return { maxPayloadBytes: server.maxPayloadSizeKb * 1024, maxInFlight: server.maxInFlightPerConnection };
+}
+
+function grpcLimitsOf({ server }: WorkerConfig): GrpcLimits {
+  return {
+    maxMessageBytes: server.maxPayloadSizeKb * 1024,
+    maxCalls: server.maxInFlightPerConnection,
+    maxHeaderBytes: server.maxHeaderKb * 1024,
+    payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
+    idleTimeoutMs: server.httpIdleSeconds * 1000,
+    writeTimeoutMs: server.writeTimeoutSeconds * 1000,
+  };
 }
 
 function httpLimitsOf({ server }: WorkerConfig): HttpLimits {
