@@ -91,11 +91,13 @@ async function tables(benchText) {
       ]),
     ),
     'client-errors': table(
-      ['code', 'when', 'what the client sees', 'try again?', 'counter'],
-      Object.entries(clientErrors).map(([name, { meaning, answer, retry, counter }]) => [
+      ['code', 'when', 'raw frames', 'HTTP', 'gRPC, calls', 'try again?', 'counter'],
+      Object.entries(clientErrors).map(([name, { meaning, answer, http = '', grpc, retry, counter }]) => [
         code(name),
         meaning,
-        answer,
+        answer === 'none' ? '' : answer,
+        http,
+        grpc === undefined ? '' : code(grpc),
         retry,
         code(metricOf(counter)),
       ]),
