@@ -85,6 +85,12 @@ export class RequestGroup implements BatchEntry {
     return null;
   }
 
+  /** Whether the model tells the dimensions of the outputs in replies of its batch. */
+  get hasReplyDims(): boolean {
+    const { outcome } = this;
+    return outcome !== null && outcome.kind !== 'failed' && outcome.dims !== undefined;
+  }
+
   /** The dimensions of the outputs in the reply to its row `i`; null when the plan and the request tell them. */
   replyDims(i: number): ReplyDims | null {
     const { outcome } = this;

@@ -102,7 +102,7 @@ export class ServedCall implements GroupOwner {
 
   /** The dimensions of the outputs in each reply; null when the plan and the request tell them. */
   dims(): readonly (ReplyDims | null)[] | null {
-    if (this.#groups.every((group) => group.replyDims(0) === null)) return null;
+    if (!this.#groups.some((group) => group.hasReplyDims)) return null;
     return this.#groups.flatMap((group) => Array.from({ length: group.rows }, (_, i) => group.replyDims(i)));
   }
 

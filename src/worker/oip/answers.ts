@@ -75,8 +75,32 @@ export class AnswerTensors {
     dims: readonly (ReplyDims | null)[] | null,
     told: ReplyDims | null,
   ): readonly InferTensor[] {
+    if (dims === null && told !== null) {
+      const quick = this.#sideBySide(replies, told);
+      if (quick !== null) return [quick];
+    }
     const parts = replies.map((reply, i) => this.#partsOf(reply, dims?.[i] ?? told));
     return wanted.map((k) => this.#tensorOf(k, parts));
+  }
+
+  /** The replies as they lie, if they are the rows of the only output side by side: most are. */
+  #sideBySide(replies: readonly Uint8Array[], told: ReplyDims): InferTensor | null {
+    const [output] = this.#outputs as [SignatureOutput];
+    const [dims] = told as [readonly number[]];
+    const [first] = replies as [Uint8Array];
+    if (this.#outputs.length > 1 || output.elementBytes === 0) return null;
+    const rows = replies.length;
+    const rowBytes = elementsIn(dims) * output.elementBytes;
+    if (first.length !== rowBytes || (rows > 1 && output.rowAxis !== 0)) return null;
+    if (rows === 1) return { spec: this.#specOf(0, dims), source: first, start: 0, end: rowBytes };
+    const { buffer, byteOffset } = first;
+    for (let i = 1; i < rows; i++) {
+      const reply = replies[i] as Uint8Array;
+      const isNext = reply.buffer === buffer && reply.byteOffset === byteOffset + i * rowBytes;
+      if (!isNext || reply.length !== rowBytes) return null;
+    }
+    const source = new Uint8Array(buffer, byteOffset, rows * rowBytes);
+    return { spec: this.#specOf(0, resized(dims, 0, rows)), source, start: 0, end: source.length };
   }
 
   /** Where each output of a reply is. */

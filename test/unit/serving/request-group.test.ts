@@ -22,6 +22,7 @@ function settled(outcome: BatchOutcome): RequestGroup {
 
 const dimsOf = (outcome: BatchOutcome): readonly (ReplyDims | null)[] => {
   const group = settled(outcome);
+  expect(group.hasReplyDims).to.equal('dims' in outcome);
   return [group.replyDims(0), group.replyDims(1)];
 };
 

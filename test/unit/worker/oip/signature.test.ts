@@ -384,9 +384,15 @@ describe('an answer', () => {
     expect(refusal(() => signed(plan).answerOf(call, replies, [[[1, 2]], [[1, 1]]]), 'INFERENCE_FAILED')).to.equal(
       'the output "y" is [1,2] for one row of the request, and [1,1] for another: ask for each row in a request of its own',
     );
-    expect(refusal(() => signed(rowPlan).answerOf(call, replies, null), 'INFERENCE_FAILED')).to.equal(
-      'a reply of the model has 4 bytes, and its outputs 8',
-    );
+    const all = Buffer.alloc(16);
+    for (const short of [replies, [all.subarray(0, 8), all.subarray(8, 12)]])
+      expect(refusal(() => signed(rowPlan).answerOf(call, short, null), 'INFERENCE_FAILED')).to.equal(
+        'a reply of the model has 4 bytes, and its outputs 8',
+      );
+    const odd = [[[0, 2]], [[1, 2]]];
+    expect(
+      refusal(() => signed(plan).answerOf(call, [Buffer.alloc(0), all.subarray(0, 8)], odd), 'INFERENCE_FAILED'),
+    ).to.equal('the output "y" is [0,2] for one row of the request: ask for each row in a request of its own');
   });
 
   it('to texts that end beyond their reply is refused', () => {
