@@ -1,5 +1,6 @@
 // The command that the `ready` line proposes is run unchanged, for each kind of model.
 
+import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -7,6 +8,7 @@ import { temporaryFolder } from '../support/folder.js';
 import { writeOnnx } from '../support/onnx-writer.js';
 import { endProcesses, root, TestProcess } from '../support/processes.js';
 import { cleanEnv, TestServer } from '../support/server.js';
+import { skip } from '../support/skip.js';
 
 const folder = temporaryFolder();
 
@@ -60,4 +62,17 @@ describe('the next step that a server proposes when it is ready', function () {
       expect(simulation.output).to.include('totals agree: server 300 requests, 0 errors');
     });
   }
+
+  it('asks over HTTP with the secret, where requests name their models', async function () {
+    if (spawnSync('curl', ['--version']).error !== undefined) skip(this, 'curl is not installed');
+    const env = { WORKERS: '1', PROTOCOL: 'open', SHARED_SECRET: 'a' };
+    const { next } = await new TestServer({ env }).event('ready');
+    expect(next).to.match(/^curl -H 'Authorization: Bearer SECRET' .* tells what digits takes$/);
+    const command = String(next)
+      .replace(/ tells .*$/, '')
+      .replace('SECRET', 'a');
+    const asked = new TestProcess('sh', ['-c', `${command} --fail --silent --show-error`], { env: cleanEnv() });
+    expect((await asked.ended()).code, asked.output).to.equal(0);
+    expect(asked.output).to.include('"name":"digits"').and.to.include('"shape":[-1,64]');
+  });
 });
