@@ -118,7 +118,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const serveHttp: ServeHttp = ({ socket, address, onClose }, listener) =>
     http.serve(socket, { listener, address, onClose: () => onClose(false) });
   const grpc = new GrpcServer({ service: oip, limits: grpcLimitsOf(config), recorder, secret });
-  const serveGrpc: ServeHttp = ({ socket, address, onClose }, listener) =>
+  const serveHttp2: ServeHttp = ({ socket, address, onClose }, listener) =>
     grpc.serve(socket as Socket, { listener, address, onClose });
   const server = new WorkerServer({
     context: connections,
@@ -127,7 +127,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     batchers: [...endpoints.values()].map(({ batcher }) => batcher),
-    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: serveHttp, http2: serveGrpc }),
+    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: serveHttp, http2: serveHttp2 }),
     hasSecret: secret !== null,
     refusalOf: (listener, reason) => refusalIn(listener.protocol, reason, lengthFieldSize),
     maxSockets: maxSockets(),
@@ -261,15 +261,9 @@ function requestLimitsOf({ server }: WorkerConfig) {
   return { maxPayloadBytes: server.maxPayloadSizeKb * 1024, maxInFlight: server.maxInFlightPerConnection };
 }
 
-function grpcLimitsOf({ server }: WorkerConfig): GrpcLimits {
-  return {
-    maxMessageBytes: server.maxPayloadSizeKb * 1024,
-    maxCalls: server.maxInFlightPerConnection,
-    maxHeaderBytes: server.maxHeaderKb * 1024,
-    payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
-    idleTimeoutMs: server.httpIdleSeconds * 1000,
-    writeTimeoutMs: server.writeTimeoutSeconds * 1000,
-  };
+function grpcLimitsOf(config: WorkerConfig): GrpcLimits {
+  const { maxPayloadBytes, maxInFlight, maxHeaderBytes, ...times } = httpLimitsOf(config);
+  return { ...times, maxMessageBytes: maxPayloadBytes, maxCalls: maxInFlight, maxHeaderBytes };
 }
 
 function httpLimitsOf({ server }: WorkerConfig): HttpLimits {

@@ -74,6 +74,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
   /** When a connection that is ending had nothing more to send. */
   #quietSince = 0;
   #isHeldBack = false;
+  #isReporting = false;
   /** Bytes that are counted. */
   #received: number;
   #sent: number;
@@ -161,8 +162,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
   }
 
   endTurn(): void {
-    // Slow messages are refused by their own limit.
-    this.#session.setReading(!this.#isHeldBack);
+    this.heldChanged(); // and waits for the next turn, if it still holds too much
   }
 
   sendReplies(): void {
@@ -170,6 +170,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     this.#replies = [];
     for (const reply of replies) reply.send();
     for (const call of this.longCalls) call.check();
+    this.heldChanged();
   }
 
   /** Keeps what was encoded until it is counted. */
@@ -194,12 +195,20 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     return method.handle(call, this);
   }
 
-  held(bytes: number): void {
-    if (this.#isClosed || this.calls.hold(bytes)) return;
+  /** Something is held that was not before, or the other way round: reports it once in a turn of the event loop. */
+  heldChanged(): void {
+    if (this.#isReporting) return;
+    this.#isReporting = true;
+    setImmediate(this.#report);
+  }
+
+  readonly #report = (): void => {
+    this.#isReporting = false;
+    if (this.#isClosed || this.calls.hold(this.#session.heldBytes)) return;
     if (!this.#isHeldBack) this.#context.recorder.count('pausedByMemory');
     this.#isHeldBack = true;
     this.#session.setReading(false);
-  }
+  };
 
   closed(error: Error | null): void {
     if (this.#isClosed) return;
@@ -245,7 +254,8 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
 
 function reasonOf(error: NodeJS.ErrnoException | null): CloseReason {
   if (error === null) return 'closedByClient';
-  return error.code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';
+  if (error.code === 'ETIMEDOUT') return 'closedByKeepAlive';
+  return error.code?.startsWith('ERR_HTTP2_') === true ? 'closedByProtocol' : 'closedByError';
 }
 
 /** How a call ends for which something was thrown. Throws it again when it is no fault of the client. */

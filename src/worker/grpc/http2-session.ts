@@ -74,9 +74,7 @@ export class Http2Session implements GrpcSession {
   readonly #handler: SessionHandler;
   readonly #onRequest: RequestListener;
   readonly #calls = new Set<Http2Call>();
-  #heldBytes = 0;
-  #reportedBytes = 0;
-  #isReporting = false;
+  heldBytes = 0;
   #isReading = true;
   #unsentCalls = 0;
   #error: Error | null = null;
@@ -138,10 +136,8 @@ export class Http2Session implements GrpcSession {
 
   /** Bytes more that a call holds. */
   hold(bytes: number): void {
-    this.#heldBytes += bytes;
-    if (this.#isReporting) return;
-    this.#isReporting = true;
-    setImmediate(this.#report);
+    this.heldBytes += bytes;
+    this.#handler.heldChanged();
   }
 
   /** Answers that were posted and not taken, more or less than before. */
@@ -158,13 +154,6 @@ export class Http2Session implements GrpcSession {
   forget(call: Http2Call): void {
     this.#calls.delete(call);
   }
-
-  readonly #report = (): void => {
-    this.#isReporting = false;
-    if (this.#heldBytes === this.#reportedBytes) return;
-    this.#reportedBytes = this.#heldBytes;
-    this.#handler.held(this.#heldBytes);
-  };
 
   readonly #onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     const type = headers['content-type'];

@@ -41,6 +41,7 @@ class InferHandler implements CallHandler, CallReceiver, Reply {
     const now = performance.now();
     try {
       this.#pending = calls.infer(readRequest(this.#connection, this.#call, source, start, end, now), now, this);
+      this.#connection.heldChanged();
     } catch (error) {
       this.refused(failureOf(error));
     }

@@ -50,6 +50,7 @@ class StreamInferHandler implements CallHandler, LongCall {
       const request = new StreamRequest(this, call.id, call.wantsFinalResponse);
       this.#requests.add(request);
       request.pending = calls.infer(call, now, request);
+      this.connection.heldChanged();
     } catch (error) {
       const failure = failureOf(error);
       calls.refused('', failure);

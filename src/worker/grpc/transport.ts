@@ -50,8 +50,8 @@ export interface CallHandler {
 export interface SessionHandler {
   /** A call begins. Null: it was ended at once. */
   opened(call: GrpcCall): CallHandler | null;
-  /** What the session holds has changed: messages that are not whole, and replies that the client has not taken. */
-  held(bytes: number): void;
+  /** `heldBytes` of the session has changed. */
+  heldChanged(): void;
   /** The connection is closed. */
   closed(error: Error | null): void;
 }
@@ -59,6 +59,8 @@ export interface SessionHandler {
 /** The calls of one connection. */
 export interface GrpcSession {
   readonly openCalls: number;
+  /** Bytes of messages that are not whole, and of replies that the client has not taken. */
+  readonly heldBytes: number;
   /** When a client last sent something of a call, or took something of an answer. */
   readonly activeAt: number;
   /** Since when answers wait without the client taking any of them, by the monotonic clock; 0: none wait. */
