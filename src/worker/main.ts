@@ -163,7 +163,6 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     await leave();
   };
   const retire = async (movable: readonly string[]): Promise<void> => {
-    oip.isReady = false;
     models.drain();
     await server.retire(movable, drainTimeoutMs);
     await leave();
