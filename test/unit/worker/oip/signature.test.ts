@@ -1,7 +1,11 @@
 import { expect } from 'chai';
-import type { ModelPlan } from '#src/inference/plan.js';
-import type { InferCall } from '#src/protocol/oip/infer.js';
+import fc from 'fast-check';
+import { layoutOf, type ParsedPayload, type PayloadLayout } from '#src/inference/payload.js';
+import type { InputPlan, ModelPlan } from '#src/inference/plan.js';
+import type { DatatypeName } from '#src/protocol/oip/datatypes.js';
+import { checkData, type InferCall, type InferTensor, tensorSpec } from '#src/protocol/oip/infer.js';
 import type { Tensor } from '#src/tensors/axis.js';
+import type { Dtype } from '#src/tensors/dtypes.js';
 import { CallError } from '#src/worker/oip/service.js';
 import { ModelSignature, type ReplyDims, type RequestPayloads } from '#src/worker/oip/signature.js';
 import {
@@ -402,5 +406,133 @@ describe('an answer', () => {
       expect(refusal(() => signed(plan).answerOf(call, [Buffer.from(hex, 'hex')], null), 'INFERENCE_FAILED')).to.match(
         /^a reply of the model has \d bytes/,
       );
+  });
+});
+
+describe('whatever a client sends', () => {
+  const dim = fc.constantFrom<number | string>('n', 'n', 0, 1, 2, 3);
+  const dtype = fc.constantFrom<Dtype | 'string'>('float32', 'int64', 'uint8', 'string');
+  const inputs = fc
+    .array(fc.record({ dtype, dims: fc.array(dim, { maxLength: 2 }), batch: fc.integer({ min: -1, max: 2 }) }), {
+      minLength: 1,
+      maxLength: 3,
+    })
+    .map((all) =>
+      all.map(({ dtype, dims, batch }, i) =>
+        inputPlan(`x${i}`, dtype, batch < 0 ? dims : dims.toSpliced(batch, 0, 'b'), batch < 0 ? 'shared' : undefined),
+      ),
+    );
+
+  const spec = (name: string): fc.Arbitrary<InferCall['inputs'][number]> =>
+    fc
+      .record({
+        datatype: fc.constantFrom<DatatypeName>('FP32', 'INT64', 'UINT8', 'BYTES', 'BF16'),
+        shape: fc.array(fc.nat({ max: 3 }), { maxLength: 4 }),
+        bytes: fc.uint8Array({ maxLength: 40 }),
+      })
+      .map(({ datatype, shape, bytes }) => ({
+        spec: tensorSpec(name, datatype, shape),
+        source: bytes,
+        start: 0,
+        end: bytes.length,
+      }));
+
+  /** A request as it should be: then, in some, one tensor is any, left out, or added. */
+  const request = (plans: readonly InputPlan[]): fc.Arbitrary<InferCall> =>
+    fc
+      .record({
+        rows: fc.integer({ min: 0, max: 4 }),
+        size: fc.nat({ max: 3 }),
+        fault: fc.constantFrom('none', 'none', 'any', 'missing', 'added', 'shorter'),
+        at: fc.nat({ max: plans.length - 1 }),
+        any: spec('any'),
+        seed: fc.nat(),
+      })
+      .map(({ rows, size, fault, at, any, seed }) => {
+        const tensors = plans.map(({ name, dtype, requestDims, batchAxis }) => {
+          const dims = requestDims.map((dim, axis) =>
+            axis === batchAxis ? rows : dim === 'n' ? size : (dim as number),
+          );
+          const count = dims.reduce((product, one) => product * one, 1);
+          const values = Array.from({ length: count }, (_, i) =>
+            dtype === 'string' ? `é${seed % (i + 2)}` : (seed + i) % 200,
+          );
+          return [name, tensor(dtype, dims, values)] as const;
+        });
+        const call = callOf(Object.fromEntries(tensors));
+        const sent = [...call.inputs];
+        const own = sent[at] as InferCall['inputs'][number];
+        if (fault === 'any') sent[at] = { ...any, spec: { ...any.spec, name: own.spec.name } };
+        if (fault === 'missing') sent.splice(at, 1);
+        if (fault === 'added') sent.push(any);
+        if (fault === 'shorter') sent[at] = { ...own, end: Math.max(own.start, own.end - 1) };
+        return { ...call, inputs: sent };
+      });
+
+  it('is refused with a reason, or becomes payloads that the model accepts and says the same of', () => {
+    const seen = { taken: 0, refused: 0 };
+    const drawn = inputs.chain((plans) =>
+      fc.tuple(fc.constant(plans), fc.array(request(plans), { minLength: 1, maxLength: 4 })),
+    );
+    fc.assert(
+      fc.property(drawn, ([plans, calls]) => {
+        const plan = planOf(plans);
+        let layout: PayloadLayout;
+        try {
+          layout = layoutOf(plan, 100);
+        } catch {
+          return; // no payload could say its shapes
+        }
+        const signature = signed(plan, 3);
+        for (const call of calls) {
+          let payloads: RequestPayloads;
+          try {
+            payloads = signature.payloadsOf(call);
+          } catch (error) {
+            expect(error).to.be.instanceOf(CallError).and.include({ reason: 'BAD_INPUT' });
+            expect((error as CallError).message).to.match(/input|output|rows/);
+            seen.refused++;
+            continue;
+          }
+          seen.taken++;
+          const { source, bounds } = payloads;
+          expect(bounds.length).to.be.within(2, 4);
+          for (const [i, end] of bounds.slice(1).entries()) {
+            const start = bounds[i] as number;
+            expect(layout.accepts(source, start, end)).to.equal(true);
+            const { size } = layout.parse(source.subarray(start, end)) as ParsedPayload;
+            for (const { spec } of call.inputs) {
+              const input = plans.find(({ name }) => name === spec.name) as InputPlan;
+              const dims = layout.dimsOf(input, size);
+              expect(dims).to.deep.equal(spec.shape.map((own, axis) => (axis === input.batchAxis ? 1 : own)));
+            }
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+    expect(seen.taken).to.be.greaterThan(20);
+    expect(seen.refused).to.be.greaterThan(20);
+  });
+
+  it('and whatever bytes the model replies, its answer is whole or the request fails', () => {
+    const replies = fc.array(fc.uint8Array({ maxLength: 24 }), { minLength: 2, maxLength: 2 });
+    const told = fc.option(
+      fc.tuple(fc.array(fc.nat({ max: 3 }), { maxLength: 3 }), fc.array(fc.nat({ max: 2 }), { maxLength: 2 })),
+    );
+    const call = callOf({ x: counted('float32', [2, 2]), k: counted('int64', [2]) });
+    fc.assert(
+      fc.property(replies, fc.tuple(told, told), (rows, dims) => {
+        const signature = signed(mixedPlan);
+        let outputs: readonly InferTensor[];
+        try {
+          outputs = signature.answerOf(call, rows, dims);
+        } catch (error) {
+          expect(error).to.be.instanceOf(CallError).and.include({ reason: 'INFERENCE_FAILED' });
+          return;
+        }
+        for (const output of outputs) checkData(output);
+      }),
+    );
   });
 });
