@@ -144,6 +144,48 @@ export const threats = [
     test: 'drops a WebSocket that does not answer, and one that does not read, instead of buffering for it',
   },
   {
+    threat: 'HTTP on a listener: requests that could be read in two ways (smuggling), endless heads, other protocols',
+    keys: ['server.maxHeaderKb'],
+    counter: 'mltcp_requests_unroutable_total{reason="malformed"}',
+    test: 'what is no HTTP, or could be read in two ways, and nothing after it',
+  },
+  {
+    threat: 'the same: a few compressed bytes that become gigabytes; bodies that are announced small and are not',
+    keys: ['server.maxPayloadSizeKb', 'server.maxJsonKb'],
+    counter: 'mltcp_requests_refused_total',
+    test: 'never makes more of a few bytes than a body may have',
+  },
+  {
+    threat: 'the same: JSON that takes a worker long to read',
+    keys: ['server.maxJsonKb'],
+    counter: 'mltcp_requests_refused_total',
+    test: 'JSON beyond its own limit, although binary tensors behind it may be larger',
+  },
+  {
+    threat: 'the same: heads and bodies that come a byte a second',
+    keys: ['server.payloadTimeoutSeconds'],
+    counter: 'mltcp_connections_closed_total{reason="payload_timeout"}',
+    test: 'how long a head and a body may take, with 408',
+  },
+  {
+    threat: 'the same: connections that are kept and not used',
+    keys: ['server.httpIdleSeconds'],
+    counter: 'mltcp_connections_closed_total{reason="idle_timeout"}',
+    test: 'how long a client may be silent, but not how long a model takes',
+  },
+  {
+    threat: 'the same: pipelining without end',
+    keys: ['server.maxInFlightPerConnection'],
+    counter: 'mltcp_connection_pauses_total{reason="in_flight"}',
+    test: 'how many requests of a connection wait, without losing any',
+  },
+  {
+    threat: 'the same: answers that nobody reads',
+    keys: ['server.writeTimeoutSeconds', 'server.maxWriteBufferKb'],
+    counter: 'mltcp_connections_closed_total{reason="write_timeout"}',
+    test: 'how long a client may leave its answers unread',
+  },
+  {
     threat: 'bytes that are no protocol at all',
     keys: [],
     counter: 'mltcp_frames_truncated_total',

@@ -84,7 +84,7 @@ export const server = {
     env: 'MAX_PAYLOAD_SIZE_KB',
   }),
   maxJsonKb: setting({
-    doc: 'Largest JSON of a request over HTTP in KiB; binary tensors behind it count to server.maxPayloadSizeKb alone. It takes a worker many times as long to read as the same bytes in binary, and all its clients wait meanwhile.',
+    doc: 'Largest JSON of a request over HTTP in KiB; binary tensors behind it count to server.maxPayloadSizeKb alone. It takes many times as long to read as the same bytes in binary; beyond 128 KiB a thread reads it, one request after the other.',
     format: 'count',
     default: 1024,
     env: 'MAX_JSON_KB',
