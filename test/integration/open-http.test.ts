@@ -539,6 +539,51 @@ describe('HTTP in a worker', () => {
       }
     });
 
+    it('whatever else may come, and serves on', async () => {
+      await open({ limits: { maxPayloadBytes: 5000, maxJsonBytes: 1000 } });
+      const seeds = [
+        post(doubleJson([1, 2])),
+        binaryRequest([1, 2], { 'Accept-Encoding': 'gzip', Expect: '100-continue' }),
+        post(gzipSync(doubleJson([1, 2])), { 'Content-Encoding': 'gzip' }),
+        Buffer.concat([
+          requestBytes('POST', infer, { 'Transfer-Encoding': 'chunked' }),
+          chunked(doubleJson([1, 2]), 9),
+        ]),
+        requestBytes('GET', '/v2/models/double/versions/1/config'),
+      ];
+      const good = await rig.client();
+      let asked = 0;
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.constantFrom(...seeds), { minLength: 1, maxLength: 4 }),
+          fc.array(fc.record({ at: fc.nat(), byte: fc.integer({ min: 0, max: 255 }), isCut: fc.boolean() }), {
+            maxLength: 6,
+          }),
+          async (requests, changes) => {
+            let bytes = Buffer.concat(requests);
+            for (const { at, byte, isCut } of changes) {
+              const place = at % bytes.length;
+              if (isCut) bytes = Buffer.concat([bytes.subarray(0, place), bytes.subarray(place + (byte % 16))]);
+              else bytes[place] = byte;
+            }
+            const client = await rig.client();
+            client.send(bytes);
+            client.socket.end();
+            await until('the end', () => client.hasEnded, { intervalMs: 1 });
+            expect(client.answers.length).to.be.at.most(20);
+            expect(client.answers.filter(({ status }) => status >= 500)).to.deep.equal([]);
+            good.send(post(doubleJson([1, 2])));
+            expect((await good.answer(++asked)).status).to.equal(200);
+          },
+        ),
+        { numRuns: 150 },
+      );
+      await until('all to close', () => rig.connections.size === 1);
+      const { double } = rig.counts.models;
+      const ends = ['answered', 'failed', 'refusedBadInput', 'refusedPayloadTooLarge', 'abandoned'] as const;
+      expect(ends.reduce((sum, end) => sum + (double?.[end] ?? 0), 0)).to.equal(double?.received);
+    });
+
     it('an upgrade, by answering in HTTP/1.1', async () => {
       await open();
       const client = await rig.client();

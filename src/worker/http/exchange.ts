@@ -316,9 +316,10 @@ export class Exchange implements BodyReader, CallReceiver {
   }
 
   async #sendCompressed(status: number, headers: string[], body: Buffer, coding: Coding): Promise<void> {
-    const bytes = await compress(coding, body);
-    headers.push('Content-Length', String(bytes.length), 'Content-Encoding', coding, 'Vary', 'Accept-Encoding');
-    this.#write(status, headers, bytes);
+    const bytes = await compress(coding, body).catch(() => null);
+    if (bytes !== null) headers.push('Content-Encoding', coding);
+    headers.push('Content-Length', String((bytes ?? body).length), 'Vary', 'Accept-Encoding');
+    this.#write(status, headers, bytes ?? body);
   }
 
   #write(status: number, headers: string[], body: Buffer): void {
