@@ -24,7 +24,17 @@ export interface HttpOptions {
   readonly redisFailures: Readonly<Record<string, number>>;
 }
 
-const endpoints = ['/', '/metrics', 'WS /metrics', '/socket.io', '/api/history', '/api/models', '/healthz', '/readyz'];
+const endpoints = [
+  '/',
+  '/metrics',
+  'WS /metrics',
+  '/socket.io',
+  '/api/history',
+  '/api/models',
+  '/api/rejections',
+  '/healthz',
+  '/readyz',
+];
 
 /** The live page, as it was built. */
 const pageFolder = fileURLToPath(new URL('./page', import.meta.url));
@@ -70,7 +80,8 @@ export function createHttpApp(options: HttpOptions): Express {
     if (form === 'json') response.type('json').end(observer.json());
     else response.setHeader('content-type', contentTypes[form]).end(text(form));
   });
-  const models = cachedModels(observer);
+  const models = cachedJson(observer, ({ state }) => servedModels(state.publishing));
+  const rejections = cachedJson(observer, (seen) => ({ rejections: seen.rejections }));
   let points: readonly HistoryPoint[] = [];
   app.get('/api/history', async (_request, response) => {
     // When the records cannot be read, the last snapshot is better than nothing.
@@ -79,6 +90,9 @@ export function createHttpApp(options: HttpOptions): Express {
   });
   app.get('/api/models', (_request, response) => {
     response.setHeader('cache-control', 'no-store').type('json').end(models());
+  });
+  app.get('/api/rejections', (_request, response) => {
+    response.setHeader('cache-control', 'no-store').type('json').end(rejections());
   });
   // Browsers revalidate what they have; what has not changed is not sent again.
   app.use(express.static(pageFolder, { setHeaders: (response) => response.setHeader('cache-control', 'no-cache') }));
@@ -138,12 +152,12 @@ function cachedText(
 }
 
 /** Made once a poll, however many ask. */
-function cachedModels(observer: ClusterObserver): () => string {
+function cachedJson(observer: ClusterObserver, make: (observer: ClusterObserver) => object): () => string {
   let made: { readonly state: ClusterState; readonly json: string } | null = null;
   return () => {
     const { state } = observer;
     const { age_ms, stale } = observer.metrics();
-    if (made?.state !== state) made = { state, json: JSON.stringify(servedModels(state.publishing)) };
+    if (made?.state !== state) made = { state, json: JSON.stringify(make(observer)) };
     return `{"age_ms":${age_ms},"stale":${stale},${made.json.slice(1)}`;
   };
 }

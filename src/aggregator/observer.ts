@@ -6,12 +6,14 @@ import type { RecordSource } from '../metrics/transport/transport.js';
 import { type ClusterState, ClusterView } from './cluster-view.js';
 import { lateMs, pollOverdueMs } from './freshness.js';
 import type { Metrics } from './metrics.js';
+import { type ClusterRejection, RejectionHistory } from './rejections.js';
 import { SilenceWatch } from './silence.js';
 
 export class ClusterObserver {
   readonly silence: SilenceWatch;
   readonly #source: RecordSource;
   readonly #view: ClusterView;
+  readonly #rejections = new RejectionHistory();
   readonly #timer: NodeJS.Timeout;
   readonly #staleAfterMs: number;
   #state: ClusterState;
@@ -62,6 +64,11 @@ export class ClusterObserver {
     return `{"age_ms":${age_ms},"stale":${stale},${this.#json.slice(1)}`;
   }
 
+  /** Why requests were refused in the cluster since this aggregator began, the newest first. */
+  get rejections(): readonly ClusterRejection[] {
+    return this.#rejections.newestFirst;
+  }
+
   /** Reads the records now. When they cannot be read, the last state stays and grows old. */
   async poll(): Promise<void> {
     if (this.#isReading) return;
@@ -74,6 +81,7 @@ export class ClusterObserver {
         this.#polledAt,
       );
       this.#state = this.#view.update(snapshot, this.#polledAt);
+      this.#rejections.note(snapshot);
       this.#json = null;
       this.#failure = '';
     } catch (error) {

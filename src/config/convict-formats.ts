@@ -64,6 +64,12 @@ const formats = {
     'must be a whole number, 0 or above',
     toNumber,
   ),
+  /** What is kept travels in records, several times a second. */
+  kept: format<number>(
+    (value) => isWhole(value) && value >= 0 && value <= 100,
+    'must be a whole number from 0 to 100',
+    toNumber,
+  ),
   seconds: format<number>(
     (value) => typeof value === 'number' && value >= 0 && value <= 86_400,
     'must be a number of seconds from 0 to 86400',

@@ -40,7 +40,7 @@ export interface WorkerConfig {
   readonly listeners: readonly Listener[];
   /** Null: it publishes to the primary alone. */
   readonly redis: Config['redis'] | null;
-  readonly metrics: Pick<Config['metrics'], 'publishIntervalMs'>;
+  readonly metrics: Pick<Config['metrics'], 'publishIntervalMs' | 'keptRejections'>;
   /** Null: no spans. */
   readonly otlp: Config['otlp'] | null;
   readonly log: Config['log'];
@@ -84,7 +84,7 @@ export function workerConfig(config: Config): WorkerConfig {
       .filter(({ name }) => served.has(name)),
     listeners: config.listeners,
     redis: usesRedis(config) ? redis : null,
-    metrics: { publishIntervalMs: metrics.publishIntervalMs },
+    metrics: { publishIntervalMs: metrics.publishIntervalMs, keptRejections: metrics.keptRejections },
     otlp: otlp.endpoint === '' || otlp.traceRatio === 0 ? null : otlp,
     log,
   };

@@ -108,6 +108,12 @@ export class Batcher {
     return model.accepts === undefined || model.accepts(source, start, end);
   }
 
+  /** What the model that gets the next row takes, for people. */
+  get expectedInput(): string {
+    const { inputBytes, description } = this.#queue.lease.model;
+    return inputBytes === null ? description : `${inputBytes} bytes (${description})`;
+  }
+
   /** Bytes of a reply in the last batch that had one; 0 before that. */
   get replyBytes(): number {
     return this.#replyBytes;

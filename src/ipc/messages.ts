@@ -46,8 +46,8 @@ export interface Arrival extends Permit {
 /** Why the primary closes a connection. */
 export type Refusal = Full | 'refusedByAddress' | 'refusedByDescriptors' | 'refusedByWait';
 
-/** How many connections it has closed. */
-export type Refusals = readonly (readonly [reason: Refusal, count: number])[];
+/** How many connections it has closed, and the address of the last client; empty: unknown. */
+export type Refusals = readonly (readonly [reason: Refusal, count: number, client: string])[];
 
 /** What a listener serves, and where: its port is the one that it got. */
 export type ListenAddress = Pick<Listener, 'host' | 'port' | 'protocol' | 'models' | 'model'>;

@@ -71,6 +71,23 @@ export interface WorkerGauges {
   readonly eventLoopUtilization: number;
   /** How late the event loop runs what is due, over the last 5 to 10 seconds. */
   readonly eventLoopDelayP99Ms: number;
+  /** Requests and connections that were refused or failed in the last seconds, the oldest first; absent: none. */
+  readonly rejections?: readonly PublishedRejection[];
+}
+
+/** Why a request or a connection was refused, or failed. There is no payload in it. */
+export interface PublishedRejection {
+  /** The client's address; empty: unknown. */
+  readonly client: string;
+  readonly protocol: string;
+  /** Empty: unknown, or of no matter. */
+  readonly model: string;
+  /** A row of `clientErrors`. */
+  readonly reason: string;
+  /** What was expected, and what came. */
+  readonly detail: string;
+  /** When, in milliseconds since the process started, as `uptimeMs` of its record. */
+  readonly uptimeMs: number;
 }
 
 interface RecordBase {

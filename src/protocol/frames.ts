@@ -72,6 +72,7 @@ export class FrameDecoder {
   /** The buffer of a gathered frame that `source` currently points to. */
   #lent: Buffer = nothing;
   #isBroken = false;
+  #announcedBytes = 0;
   readonly #pool: BufferPool;
 
   /** @param pool for frames that arrive in pieces; by default no buffers are reused */
@@ -105,13 +106,18 @@ export class FrameDecoder {
     const available = this.#chunk.length;
     if (begin > available) return this.#keepPartial();
     const length = this.#readLength(this.#chunk, this.#at);
-    if (length > this.maxPayloadBytes) return this.#break();
+    if (length > this.maxPayloadBytes) return this.#break(length);
     if (begin + length > available) return this.#keepPartial();
     this.source = this.#chunk;
     this.start = begin;
     this.end = begin + length;
     this.#at = this.end;
     return 'frame';
+  }
+
+  /** After `next` returned `too-large`: how many bytes the frame announced; infinite: 2^53 and more. */
+  get announcedBytes(): number {
+    return this.#announcedBytes;
   }
 
   /** Whether the bytes pulled so far end within a frame. */
@@ -157,8 +163,9 @@ export class FrameDecoder {
     return high > 0x1f_ffff ? Number.POSITIVE_INFINITY : high * 0x1_0000_0000 + bytes.readUInt32BE(at + 4);
   }
 
-  #break(): FrameStatus {
+  #break(length: number): FrameStatus {
     this.#isBroken = true;
+    this.#announcedBytes = length;
     this.#chunk = this.#partial = nothing;
     this.#at = this.#partialLength = 0;
     return 'too-large';
@@ -176,7 +183,7 @@ export class FrameDecoder {
     this.#gatherUpTo(header);
     if (this.#partialLength < header) return 'incomplete';
     const length = this.#readLength(this.#partial, 0);
-    if (length > this.maxPayloadBytes) return this.#break();
+    if (length > this.maxPayloadBytes) return this.#break(length);
     this.#gatherUpTo(header + length);
     if (this.#partialLength < header + length) return 'incomplete';
     this.source = this.#lent = this.#partial;

@@ -50,6 +50,8 @@ export const refusals = { full: 'refusedQueueFull', overloaded: 'refusedOverload
 >;
 
 export interface ModelEndpointOptions {
+  /** Of the model, for people. */
+  readonly name?: string;
   readonly batcher: Batcher;
   readonly recorder: ModelRecorder;
   readonly limits: RequestLimits;
@@ -59,13 +61,15 @@ export interface ModelEndpointOptions {
 }
 
 export class ModelEndpoint {
+  readonly name: string;
   readonly batcher: Batcher;
   readonly recorder: ModelRecorder;
   readonly limits: RequestLimits;
   readonly budget: MemoryBudget;
   readonly flush: ReplyFlush;
 
-  constructor({ batcher, recorder, limits, budget, flush }: ModelEndpointOptions) {
+  constructor({ name = '', batcher, recorder, limits, budget, flush }: ModelEndpointOptions) {
+    this.name = name;
     this.batcher = batcher;
     this.recorder = recorder;
     this.limits = limits;
@@ -116,8 +120,8 @@ export class ModelEndpoint {
       if (group === null || group.target !== target) {
         group?.retain();
         group = requests.begin(target, arrivedAt);
-        if (typeof target === 'string' && target !== 'refusedBadInput')
-          group.retryAfterMs = batcher.refusal.retryAfterMs;
+        if (target === 'refusedBadInput') group.refusedBytes = length;
+        else if (typeof target === 'string') group.retryAfterMs = batcher.refusal.retryAfterMs;
       }
       if (typeof target !== 'string') {
         target.add(source, start, end);

@@ -20,6 +20,8 @@ export interface RequestClient extends Holder {
   sendReplies(): void;
   /** Replies were encoded, so there may be room for more requests. */
   onAnswered(): void;
+  /** Some or all of its requests have no reply: refused, expired or failed, and counted. */
+  onUnanswered?(group: RequestGroup, now: number): void;
 }
 
 export class RequestAccounting implements Sender, GroupOwner {
@@ -148,13 +150,21 @@ export class RequestAccounting implements Sender, GroupOwner {
     this.#pending.splice(this.#pending.indexOf(group) + 1, 0, rest);
   }
 
-  #count({ target, requests, failed, bytes, arrivedAt }: RequestGroup, now: number): void {
+  #count(group: RequestGroup, now: number): void {
+    const { target, requests, failed, bytes, arrivedAt } = group;
     const { recorder } = this.#endpoint;
     this.#inFlight -= requests;
     this.#waitingBytes -= bytes;
-    if (typeof target === 'string') recorder.count(target, requests);
-    else if (failed > 0) recorder.count('failed', failed);
-    if (typeof target === 'string' || failed === requests) return;
+    if (typeof target === 'string') {
+      recorder.count(target, requests);
+      this.#client.onUnanswered?.(group, now);
+      return;
+    }
+    if (failed > 0) {
+      recorder.count('failed', failed);
+      this.#client.onUnanswered?.(group, now);
+      if (failed === requests) return;
+    }
     recorder.count('answered', requests - failed);
     recorder.time('latency', now - arrivedAt, requests - failed);
   }

@@ -28,6 +28,8 @@ export class RequestGroup implements BatchEntry {
   failed = 0;
   /** When requests that were refused for now are likely to be served; 0 when nothing is known. */
   retryAfterMs = 0;
+  /** Bytes of the first of its requests, where the model does not take them. */
+  refusedBytes = 0;
   readonly arrivedAt: number;
   readonly #owner: GroupOwner;
   #target: Batch | RequestRefusal;

@@ -40,6 +40,7 @@ import { WorkerOip } from './oip/oip-service.js';
 import { NodeStatistics } from './oip/statistics.js';
 import { Publishing } from './publishing.js';
 import { refusalIn } from './refusals.js';
+import { connectionRefused, RejectionLog, reasonOf } from './rejection-log.js';
 import { Entrances, type ServeHttp } from './routes.js';
 
 /** Memory that is kept for frames that will come in pieces. */
@@ -97,23 +98,33 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const endpoints = new Map(
     servedNames(config.listeners).map((name) => [
       name,
-      new ModelEndpoint({ batcher: models.get(name).batcher, recorder: recorder.model(name), limits, budget, flush }),
+      new ModelEndpoint({
+        name,
+        batcher: models.get(name).batcher,
+        recorder: recorder.model(name),
+        limits,
+        budget,
+        flush,
+      }),
     ]),
   );
   const { sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
   const served = new Map([...endpoints.keys()].map((name) => [name, models.get(name)]));
   const callModels = new CallModels(recorder, served, endpoints, (name) => maxQueueOf(config, name));
+  const { keptRejections, publishIntervalMs } = config.metrics;
+  const rejections = new RejectionLog({ kept: keptRejections, publishIntervalMs, log });
   const { maxInFlight } = limits;
   const oip = new WorkerOip({
     models: callModels,
     serving: { budget, flush, deadlines: new Deadlines(), maxInFlight },
     statistics,
+    rejections,
   });
   const pool = new BufferPool(maxPooledBytes);
   const connections = { limits: limitsOf(config), recorder, pool };
   const { lengthFieldSize } = config.server;
-  const context = { connections, lengthFieldSize, maxPayloadBytes: limits.maxPayloadBytes, pool, secret };
+  const context = { connections, lengthFieldSize, maxPayloadBytes: limits.maxPayloadBytes, pool, secret, rejections };
   const http = new HttpServer({ service: oip, limits: httpLimitsOf(config), recorder, secret });
   const serveHttp: ServeHttp = ({ socket, address, onClose }, listener) =>
     http.serve(socket, { listener, address, onClose: () => onClose(false) });
@@ -122,6 +133,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     grpc.serve(socket as Socket, { listener, address, onClose });
   const server = new WorkerServer({
     context: connections,
+    rejectionLog: rejections,
     arrivals,
     listeners: config.listeners,
     migration,
@@ -140,7 +152,8 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     ),
   });
   const gauges = () => ({ connections: server.connections, inFlight: server.inFlight, models: models.gauges() });
-  const publishing = await Publishing.open(message, recorder, gauges, () => counterFile?.write());
+  const published = () => withRejections(gauges(), rejections.recent());
+  const publishing = await Publishing.open(message, recorder, published, () => counterFile?.write());
   onServing(gauges);
 
   const drainTimeoutMs = config.server.drainTimeoutSeconds * 1000;
@@ -171,7 +184,10 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const obey = async (order: ToWorker, handle: unknown): Promise<void> => {
     switch (order.kind) {
       case 'turned-away':
-        for (const [reason, count] of order.refusals) recorder.count(reason, count);
+        for (const [counter, count, client] of order.refusals) {
+          recorder.count(counter, count);
+          rejections.note(connectionRefused(client, reasonOf[counter]));
+        }
         return;
       case 'drain':
         return drain();
@@ -211,6 +227,10 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     rowBytes: models.rowBytes(),
     reports: models.reports(),
   });
+}
+
+function withRejections<Gauges extends object>(gauges: Gauges, rejections: ReturnType<RejectionLog['recent']>) {
+  return rejections === undefined ? gauges : { ...gauges, rejections };
 }
 
 /** Calls `run` the first time, and then not again before `ms` have passed. */

@@ -11,6 +11,7 @@ import { Connection, type ConnectionContext } from './framed/connection.js';
 import { rawFrames } from './framed/raw.js';
 import type { SharedSecret } from './framed/shared-secret.js';
 import type { CallListener, OipService } from './oip/service.js';
+import type { RejectionLog } from './rejection-log.js';
 
 /** A client's connection, as the server of its worker sees it. */
 export interface ServedConnection {
@@ -61,18 +62,26 @@ export interface ProtocolContext {
   readonly pool: BufferPool;
   /** What clients must show first; null: nothing. */
   readonly secret: SharedSecret | null;
+  /** Where it is told why clients were refused; without it, nowhere. */
+  readonly rejections?: RejectionLog;
 }
 
 /** Connections whose frames are payloads of one model. */
 function openRaw(endpoint: ModelEndpoint, context: ProtocolContext): OpenConnection {
-  const dialect = rawFrames(endpoint, context);
-  return ({ socket, onClose, moved }) => new Connection(socket, dialect, context.connections, onClose, moved);
+  return ({ socket, address, onClose, moved }) => {
+    const rejections = context.rejections?.of(address, 'frames', endpoint.name) ?? null;
+    const dialect = rawFrames(endpoint, context, rejections);
+    return new Connection(socket, dialect, context.connections, onClose, moved, rejections);
+  };
 }
 
 /** Connections whose frames are calls. */
 function openCalls(service: OipService, listener: CallListener, context: ProtocolContext): OpenConnection {
-  return ({ socket, address, onClose, moved }) =>
-    new Connection(socket, calls(service, listener, address, context), context.connections, onClose, moved);
+  return ({ socket, address, onClose, moved }) => {
+    const rejections = context.rejections?.of(address, 'calls') ?? null;
+    const dialect = calls(service, listener, address, context);
+    return new Connection(socket, dialect, context.connections, onClose, moved, rejections);
+  };
 }
 
 /** By name; a test puts a protocol of its own in the place of one. */

@@ -8,7 +8,7 @@ import { IpcPublisher } from '../metrics/transport/ipc.js';
 import type { RecordPublisher } from '../metrics/transport/transport.js';
 import { createProcessGauges } from './gauges.js';
 
-type ServingGauges = Pick<WorkerGauges, 'connections' | 'inFlight' | 'models'>;
+type ServingGauges = Pick<WorkerGauges, 'connections' | 'inFlight' | 'models' | 'rejections'>;
 
 export class Publishing {
   readonly #boot: WorkerBoot;

@@ -314,6 +314,66 @@ describe('the live page', function () {
     expect(complaints).to.deep.equal([]);
   });
 
+  it('says why requests were refused, the newest first, and takes what clients sent for text', async () => {
+    const redis = await RedisServer.start();
+    const aggregator = await TestAggregator.start({ REDIS_URL: redis.url });
+    await open(aggregator.url);
+    const section = page.getByRole('region', { name: 'Why was it refused?' });
+    await section.getByText('nothing was refused').waitFor();
+    const rejections = [
+      { client: '', protocol: 'tcp', model: '', reason: 'NO_WORKER', detail: 'no worker took it' },
+      {
+        client: 'fd00:1:2:3::/64',
+        protocol: 'grpc',
+        model: '<i>mine</i>',
+        reason: 'MODEL_NOT_FOUND',
+        detail: '<b>x</b>',
+      },
+      {
+        client: '10.0.0.7',
+        protocol: 'frames',
+        model: 'digits',
+        reason: 'BAD_INPUT',
+        detail: `expected ${'256 '.repeat(40)}`,
+      },
+    ].map((rejection, i) => ({ ...rejection, uptimeMs: 1000 * i }));
+    const publisher = new RedisPublisher(redisSettings(redis.url, { keyPrefix: 'mltcp' }), 'default', () => {});
+    let sequence = 0;
+    const publishing = setInterval(() => {
+      const record = workerRecord({ node: 'n1', slot: 4, uptimeMs: 5000 + 100 * ++sequence, sequence });
+      const told = { ...record, gauges: { ...record.gauges, rejections } };
+      publisher.publish({ record: told, retires: [] }).catch(() => {}); // it fails until Redis is connected
+    }, 100);
+    try {
+      const rows = section.locator('tbody tr');
+      await rows.nth(2).waitFor();
+      const [newest, hostile, oldest] = await rows.allInnerTexts();
+      expect(newest).to.match(
+        /^\d\d:\d\d:\d\d\t10\.0\.0\.7\tframes\tdigits\tBAD_INPUT\texpected 256 256.*\tworker 4 of n1$/,
+      );
+      expect(hostile).to.include('fd00:1:2:3::/64\tgrpc\t<i>mine</i>\tMODEL_NOT_FOUND\t<b>x</b>\tworker 4 of n1');
+      expect(oldest).to.include('\t–\ttcp\t–\tNO_WORKER\t');
+      await section.getByRole('button', { name: 'reason' }).click();
+      expect(await section.getByRole('columnheader', { name: 'reason' }).getAttribute('aria-sort')).to.equal(
+        'descending',
+      );
+      expect((await rows.allInnerTexts()).map((row) => row.split('\t')[4])).to.deep.equal([
+        'NO_WORKER',
+        'MODEL_NOT_FOUND',
+        'BAD_INPUT',
+      ]);
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme });
+        expect(await seriousIn(page), colorScheme).to.deep.equal([]);
+        await page.screenshot({ path: `${screenshots}/rejections-${colorScheme}.png`, fullPage: true });
+      }
+      expect(complaints).to.deep.equal([]);
+    } finally {
+      clearInterval(publishing);
+      await publisher.close();
+    }
+  });
+
   it('shows what a model takes and gives, along which axes requests share a run, and why they do not', async () => {
     const redis = await RedisServer.start();
     const aggregator = await TestAggregator.start({ REDIS_URL: redis.url });

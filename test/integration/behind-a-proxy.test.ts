@@ -53,7 +53,17 @@ describe('behind nginx', function () {
       });
       const url = `http://${address}/ml/a/`;
       const bearer = { authorization: 'Bearer sesame' };
-      for (const path of ['metrics', 'api/history', 'api/models', 'page.js', 'page.css', 'icon.svg', '?slash.js', ''])
+      for (const path of [
+        'metrics',
+        'api/history',
+        'api/models',
+        'api/rejections',
+        'page.js',
+        'page.css',
+        'icon.svg',
+        '?slash.js',
+        '',
+      ])
         expect((await fetch(url + path, { headers: bearer })).status, path).to.equal(200);
       const page = await fetch(url, { headers: { accept: 'text/html' } });
       expect(page.status).to.equal(401);

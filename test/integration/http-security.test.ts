@@ -53,7 +53,7 @@ describe('a token', () => {
 
   it('is asked for on every way to the metrics, and a wrong one is none', async () => {
     for (const headers of [{}, { authorization: 'Bearer wrong' }, { authorization: 'Basic correct-horse' }]) {
-      for (const path of ['/metrics', '/api/history', '/api/models', '/page.js', '/', '/nowhere']) {
+      for (const path of ['/metrics', '/api/history', '/api/models', '/api/rejections', '/page.js', '/', '/nowhere']) {
         const response = await fetch(`${url}${path}`, { headers });
         expect(response.status, path).to.equal(401);
         expect(response.headers.get('www-authenticate')).to.equal('Bearer');
@@ -68,7 +68,7 @@ describe('a token', () => {
     await until('what Prometheus reads', async () =>
       (await server.prometheus()).includes('# TYPE mltcp_workers gauge'),
     );
-    for (const path of ['/api/history', '/api/models'])
+    for (const path of ['/api/history', '/api/models', '/api/rejections'])
       expect((await fetch(url + path, { headers: bearer })).status).to.equal(200);
     expect((await fetch(`${url}/`, { headers: bearer })).status).to.equal(200);
     expect(await overWebSocket(`${url}/metrics`, bearer)).to.have.property('total_requests');
@@ -338,7 +338,7 @@ describe('secrets', () => {
     const server = new TestServer({ env: embedded });
     const url = await server.url();
     const headers = { authorization: `Bearer ${http}` };
-    for (const path of ['/', '/metrics', '/api/history', '/api/models', '/nowhere']) {
+    for (const path of ['/', '/metrics', '/api/history', '/api/models', '/api/rejections', '/nowhere']) {
       const response = await fetch(`${url}${path}`, { headers });
       shown.push(await response.text(), JSON.stringify([...response.headers]));
     }

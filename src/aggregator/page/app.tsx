@@ -6,6 +6,7 @@ import { troublesOf } from '../health.js';
 import type { ClusterEvent } from '../metrics.js';
 import { Chart, type TimeFrame } from './charts.js';
 import type { Connection, FeedState } from './feed.js';
+import { Rejections } from './rejections.js';
 import { positive } from './rows.js';
 import { ModelTable, NodeTable, WorkerTable } from './tables.js';
 
@@ -222,10 +223,11 @@ export function App({ state }: { readonly state: FeedState }) {
         <ModelTable models={metrics?.models ?? []} frame={frame} />
         <WorkerTable workers={metrics?.workers ?? []} frame={frame} />
         <NodeTable nodes={metrics?.nodes ?? []} frame={frame} />
+        <Rejections />
       </main>
       <footer>
         <a href="metrics">/metrics</a> <a href="api/history">/api/history</a> <a href="api/models">/api/models</a>{' '}
-        <a href="readyz">/readyz</a>
+        <a href="api/rejections">/api/rejections</a> <a href="readyz">/readyz</a>
       </footer>
     </>
   );

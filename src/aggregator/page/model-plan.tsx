@@ -1,8 +1,11 @@
 // What an open model's row shows below its charts: its inputs and outputs, how requests share a run, and why not.
 
 import { dimsText, labelsText, nameText, roleText } from '../../plan-text.js';
-import type { ServedPlan, ServedTensor, ServedVersion } from '../served-models.js';
-import { useServedModels } from './served-models.js';
+import type { ServedModels, ServedPlan, ServedTensor, ServedVersion } from '../served-models.js';
+import { asking } from './asked.js';
+
+/** A reload changes plans. */
+const useServedModels = asking<ServedModels>('api/models');
 
 export function ModelPlan({ name }: { readonly name: string }) {
   const answer = useServedModels();

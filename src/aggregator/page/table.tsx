@@ -25,8 +25,8 @@ export interface TableProps<Row> {
   readonly empty: string;
   /** Above a table that is too long to see at once, marked rows are listed by this name. */
   nameOf(row: Row): string;
-  /** What an open row shows. */
-  detail(row: Row): ComponentChildren;
+  /** What an open row shows; without it, rows do not open. */
+  detail?(row: Row): ComponentChildren;
 }
 
 /** How much of the table lies beyond each edge. */
@@ -105,13 +105,13 @@ export function Table<Row>(props: TableProps<Row>) {
     const opener = { name: nameOf(row), isOpen, toggle: () => toggle(key) };
     const before = known.current.get(key);
     const cells = columns.map((column, i) =>
-      cellOf(column, row, medians[i] ?? null, i === 0 ? opener : null, before?.[i]),
+      cellOf(column, row, medians[i] ?? null, i === 0 && detail !== undefined ? opener : null, before?.[i]),
     );
     drawn.set(key, cells);
     return (
       <Fragment key={key}>
         <tr>{cells.map(({ element }) => element)}</tr>
-        {isOpen && (
+        {isOpen && detail !== undefined && (
           <tr class="detail">
             <td colSpan={columns.length}>
               <div>{detail(row)}</div>

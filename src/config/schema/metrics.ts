@@ -8,6 +8,11 @@ export const metrics = {
     format: 'interval',
     default: 250,
   }),
+  keptRejections: setting({
+    doc: 'How many of the last refused or failed requests and connections each worker tells of, at /api/rejections, on the page and as debug lines: with the address of the client, which is personal data, and no payload. 20: a screen of them; a record has up to 500 bytes more for each, for ten seconds. 0: none.',
+    format: 'kept',
+    default: 20,
+  }),
   nodeRetentionSeconds: setting({
     doc: 'A node that an aggregator has not heard of for so long, with Redis there all the time, is folded into one record: totals stay, its own line goes. With Redis only.',
     format: 'positiveSeconds',

@@ -25,7 +25,7 @@ export class AdmissionControl {
   readonly #clients = new Map<string, string | null>();
   #told = 0;
   #toldSince = 0;
-  readonly #refused = new Map<Refusal, number>();
+  readonly #refused = new Map<Refusal, { count: number; client: string }>();
   #timer: NodeJS.Timeout | undefined;
 
   /** @param report has a worker count refusals; returns whether there was one */
@@ -48,27 +48,32 @@ export class AdmissionControl {
     if (handle.getpeername(peer) !== 0 || peer.address === undefined) return null;
     const address = this.#clientAt(peer.address);
     if (address === null) {
-      this.count('refusedByAddress');
+      this.count('refusedByAddress', plainAddress(peer.address));
       return null;
     }
     return { address, decision: this.#ledger.admit(holder, address, performance.now()) };
   }
 
   /** Whether a client may be told that it is refused; if not, the refusal is counted, and the connection is closed. */
-  mayTell(reason: Refusal): boolean {
+  mayTell(reason: Refusal, client: string): boolean {
     const now = performance.now();
     if (now - this.#toldSince >= 1000) {
       this.#told = 0;
       this.#toldSince = now;
     }
     const mayTell = ++this.#told <= maxToldPerSecond;
-    if (!mayTell) this.count(reason);
+    if (!mayTell) this.count(reason, client);
     return mayTell;
   }
 
   /** Has a worker count a connection that is closed for this reason. */
-  count(reason: Refusal): void {
-    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
+  count(reason: Refusal, client = ''): void {
+    const refused = this.#refused.get(reason);
+    if (refused === undefined) this.#refused.set(reason, { count: 1, client });
+    else {
+      refused.count++;
+      refused.client = client;
+    }
     this.#timer ??= setTimeout(this.#send, gatherMs);
   }
 
@@ -85,7 +90,8 @@ export class AdmissionControl {
 
   readonly #send = (): void => {
     this.#timer = undefined;
-    if (this.#report([...this.#refused])) this.#refused.clear();
+    const refusals = [...this.#refused].map(([reason, { count, client }]) => [reason, count, client] as const);
+    if (this.#report(refusals)) this.#refused.clear();
     else this.#timer = setTimeout(this.#send, gatherMs).unref();
   };
 }

@@ -165,7 +165,7 @@ export class Dispatcher implements ConnectionHolder {
     } else if (mayWait && decision !== 'refusedByRate' && this.#awaitingPermit.length < maxAwaitingPermit) {
       this.#awaitingPermit.push(accepted);
       this.#permitTimer ??= setTimeout(this.#endPermitWaits, permitGraceMs);
-    } else if (admission.mayTell(decision)) this.#refuseInWords(connection, decision);
+    } else if (admission.mayTell(decision, permit.address)) this.#refuseInWords(connection, decision);
     else handle.close();
   }
 
@@ -227,7 +227,7 @@ export class Dispatcher implements ConnectionHolder {
   }
 
   #refuse(connection: Connection, reason: Parameters<AdmissionControl['count']>[0]): void {
-    this.#options.admission.count(reason);
+    this.#options.admission.count(reason, connection.permit.address);
     this.#close(connection);
   }
 

@@ -80,7 +80,7 @@ class CallsDialect implements Dialect, CallClient {
     this.#listener = listener;
     this.#lengthFieldSize = context.lengthFieldSize;
     this.#secret = context.secret;
-    this.#calls = service.connect(this, address, listener);
+    this.#calls = service.connect(this, address, listener, 'calls');
     this.requests = new CallRequests(this.#calls);
     this.reader = new CallReader(context, this.#calls, this, state ?? { isTrusted: context.secret === null });
   }

@@ -20,6 +20,7 @@ import {
 import type { ClientProtocol } from '../../protocol/first-bytes.js';
 import type { ConnectionContext } from '../framed/connection.js';
 import type { ServedConnection } from '../protocols.js';
+import { connectionRefused, type RejectionLog, reasonOf } from '../rejection-log.js';
 import type { Entrance, Entrances } from '../routes.js';
 import type { Arrivals } from './arrivals.js';
 import { Detection } from './detect.js';
@@ -30,6 +31,8 @@ import { UnansweredWatch } from './unanswered.js';
 
 export interface WorkerServerOptions {
   readonly context: ConnectionContext;
+  /** Where it is told why connections were refused; without it, nowhere. */
+  readonly rejectionLog?: RejectionLog;
   readonly arrivals: Arrivals;
   /** In the primary's order: an arrival names its listener by index. */
   readonly listeners: readonly Listener[];
@@ -72,6 +75,7 @@ export class WorkerServer {
   readonly #maxSockets: number;
   readonly #keepAliveMs: number;
   readonly #onExhausted: () => void;
+  readonly #rejectionLog: RejectionLog | null;
   readonly #rejections: Rejections;
   readonly #unanswered: UnansweredWatch;
   readonly #connections = new Map<ServedConnection, Origin>();
@@ -98,6 +102,7 @@ export class WorkerServer {
     this.#maxSockets = maxSockets;
     this.#keepAliveMs = keepAliveMs;
     this.#onExhausted = onExhausted;
+    this.#rejectionLog = options.rejectionLog ?? null;
     this.#rejections = new Rejections();
     this.#unanswered = new UnansweredWatch(keepAliveMs);
     const shortest = Math.min(
@@ -192,7 +197,7 @@ export class WorkerServer {
   #accept({ listener: index, address, decision }: Arrival, handle: RawHandle | null): void {
     const listener = this.#listeners[index];
     if (listener === undefined) throw new Error(`there is no listener ${index}`);
-    if (decision !== 'granted') this.#refuse(handle, listener, decision);
+    if (decision !== 'granted') this.#refuse(handle, listener, address, decision);
     else if (handle === null || this.#sockets >= this.#maxSockets) {
       this.#context.recorder.count('refusedByDescriptors');
       this.#onExhausted();
@@ -222,8 +227,9 @@ export class WorkerServer {
   }
 
   /** Tells the client why; with TLS, which would need a handshake first, it only closes the connection. */
-  #refuse(handle: RawHandle | null, listener: Listener, reason: Exclude<Decision, 'granted'>): void {
+  #refuse(handle: RawHandle | null, listener: Listener, client: string, reason: Exclude<Decision, 'granted'>): void {
     this.#context.recorder.count(reason);
+    this.#rejectionLog?.note(connectionRefused(client, reasonOf[reason]));
     const words = listener.tls ? null : this.#refusalOf(listener, reason);
     if (words === null || handle === null) handle?.close();
     else
@@ -237,12 +243,15 @@ export class WorkerServer {
     const offer = takesHttp((this.#listeners[listener] as Listener).protocol) ? 'http' : 'nothing';
     if (this.#handshakes === null) throw new Error('a listener with TLS needs a certificate');
     this.#shakingHands.add(socket);
-    this.#handshakes.begin(socket, offer, (secured) => {
+    this.#handshakes.begin(socket, offer, (secured, failure) => {
       this.#shakingHands.delete(socket);
       if (secured !== null && this.#ending === null) this.#begin(secured, listener, address);
       else {
         secured?.destroy();
-        if (this.#ending === null) this.#context.recorder.count('refusedByHandshake');
+        if (this.#ending === null) {
+          this.#context.recorder.count('refusedByHandshake');
+          this.#rejectionLog?.of(address, 'tls').note('TLS_HANDSHAKE_FAILED', failure);
+        }
         this.#arrivals.release(address);
       }
       this.#checkEmpty();

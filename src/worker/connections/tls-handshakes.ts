@@ -7,8 +7,13 @@ import { messageOf } from '../../errors.js';
 import { CertificateWatch, readCertificates, type TlsSettings } from '../../net/certificates.js';
 import type { Log } from '../../process/log.js';
 
-/** Gets the encrypted connection, or null when the handshake failed: then the socket is closed. */
-type Answer = (secured: TLSSocket | null) => void;
+/** Gets the encrypted connection, or null, and why, when the handshake failed: then the socket is closed. */
+type Answer = (secured: TLSSocket | null, failure: string) => void;
+
+interface Handshake {
+  readonly settle: Answer;
+  failure: string;
+}
 
 /** What a listener offers in handshakes (ALPN): the names of HTTP, or nothing, where clients ask for nothing. */
 export type Offer = 'http' | 'nothing';
@@ -17,7 +22,7 @@ export class TlsHandshakes {
   /** They do not listen: they are given accepted connections. */
   readonly #servers: Readonly<Record<Offer, Server>>;
   readonly #watch: CertificateWatch;
-  readonly #waiting = new Map<string, Answer>();
+  readonly #waiting = new Map<string, Handshake>();
 
   /** Throws OperatorError CONFIG_INVALID when the certificates cannot be used. */
   constructor(settings: TlsSettings, handshakeTimeoutMs: number, log: Log) {
@@ -26,13 +31,16 @@ export class TlsHandshakes {
     const serverOffering = (offer: Pick<TlsOptions, 'ALPNProtocols'>): Server =>
       createServer({ ...certificates, handshakeTimeout: handshakeTimeoutMs, ...offer })
         .on('secureConnection', (secured) => {
-          const answer = this.#waiting.get(keyOf(secured));
-          if (answer === undefined)
+          const handshake = this.#waiting.get(keyOf(secured));
+          if (handshake === undefined)
             secured.destroy(); // its client has reset it: it has no address any more
-          else answer(secured);
+          else handshake.settle(secured, '');
         })
         .on('tlsClientError', (error, client) => {
-          log.debug({ client: client.remoteAddress, reason: messageOf(error, 200) }, 'no TLS with a client');
+          const reason = messageOf(error, 200);
+          const handshake = this.#waiting.get(keyOf(client));
+          if (handshake !== undefined) handshake.failure = reason;
+          log.debug({ client: client.remoteAddress, reason }, 'no TLS with a client');
           client.destroy();
         });
     this.#servers = { http: serverOffering({ ALPNProtocols: ['h2', 'http/1.1'] }), nothing: serverOffering({}) };
@@ -53,15 +61,16 @@ export class TlsHandshakes {
   begin(socket: Socket, offer: Offer, answer: Answer): void {
     const key = keyOf(socket);
     const { allowHalfOpen } = socket;
-    const settle: Answer = (secured) => {
+    const settle: Answer = (secured, failure) => {
       socket.off('close', onClose);
-      if (this.#waiting.get(key) === settle) this.#waiting.delete(key);
+      if (this.#waiting.get(key) === handshake) this.#waiting.delete(key);
       if (secured !== null) secured.allowHalfOpen = allowHalfOpen;
-      answer(secured);
+      answer(secured, failure);
     };
-    const onClose = (): void => settle(null);
+    const handshake: Handshake = { settle, failure: 'the client has closed the connection, or was too slow' };
+    const onClose = (): void => settle(null, handshake.failure);
     socket.once('close', onClose);
-    this.#waiting.set(key, settle);
+    this.#waiting.set(key, handshake);
     // A client that ends its side during the handshake never finishes it: a half-open socket would stay until the
     // timeout.
     socket.allowHalfOpen = false;

@@ -21,6 +21,7 @@ import { expectBytes, fullRead } from '../../net/raw-handle.js';
 import type { BufferPool } from '../../protocol/buffer-pool.js';
 import type { SubmitStop } from '../../serving/model-endpoint.js';
 import { lingeringClose } from '../connections/lingering-close.js';
+import type { ClientRejections } from '../rejection-log.js';
 import type { Dialect, DialectHost, FrameReader, FrameRequests, OpenDialect } from './dialect.js';
 import { ReplyWriter } from './reply-writer.js';
 import { isFrameOverdue, type TimeoutLimits, timeoutOf } from './timeouts.js';
@@ -66,6 +67,7 @@ export class Connection implements DialectHost {
   readonly #reader: FrameReader;
   readonly writer: ReplyWriter;
   readonly #onClose: (hasMigrated: boolean) => void;
+  readonly #rejections: ClientRejections | null;
   #phase: Phase = { kind: 'open' };
   /** Why it closes, as soon as that is known. */
   #closeReason: CloseReason | null = null;
@@ -80,6 +82,7 @@ export class Connection implements DialectHost {
   /**
    * @param onClose called with whether the connection has migrated to another worker
    * @param moved the state of a connection that began in another worker
+   * @param rejections is told why it was closed, for operators
    */
   constructor(
     socket: Duplex,
@@ -87,11 +90,13 @@ export class Connection implements DialectHost {
     { limits, recorder, pool }: ConnectionContext,
     onClose: (hasMigrated: boolean) => void,
     moved: ConnectionState | null = null,
+    rejections: ClientRejections | null = null,
   ) {
     this.#socket = socket;
     this.#limits = limits;
     this.#recorder = recorder;
     this.#onClose = onClose;
+    this.#rejections = rejections;
     this.#activeAt = moved?.activeAt ?? this.#openedAt;
     this.writer = new ReplyWriter(socket, pool);
     this.#dialect = open(this, moved);
@@ -183,13 +188,15 @@ export class Connection implements DialectHost {
    */
   endTurn(): void {
     const isOverdue = isFrameOverdue(this.#reader.frameBegunAt, this.#limits, performance.now());
-    if (!this.#hasRead && isOverdue) this.#finishInput('closedByPayloadTimeout');
+    if (!this.#hasRead && isOverdue) this.#timeOut('closedByPayloadTimeout');
     else this.#advance();
   }
 
   /** Enforces the time limits; called regularly with the time of the monotonic clock. */
   checkTimeouts(now: number): void {
     if (this.writer.isStuck(now, this.#limits.writeTimeoutMs)) {
+      if (this.#closeReason === null)
+        this.#rejections?.note('WRITE_TIMEOUT', `it took nothing of its replies; ${this.writer.bytes} bytes wait`);
       this.#closeReason ??= 'closedByWriteTimeout';
       this.#socket.destroy();
       return;
@@ -204,7 +211,20 @@ export class Connection implements DialectHost {
       inFlight: this.#requests.inFlight,
     };
     const timeout = timeoutOf(subject, this.#limits, now);
-    if (timeout !== null) this.#finishInput(timeout);
+    if (timeout !== null) this.#timeOut(timeout);
+  }
+
+  #timeOut(timeout: NonNullable<ReturnType<typeof timeoutOf>>): void {
+    if (timeout === 'closedBySecret')
+      this.#rejections?.note('WRONG_SECRET', 'the secret did not come in time (server.payloadTimeoutSeconds)');
+    if (timeout === 'closedByPayloadTimeout') this.#noteSlow();
+    this.#finishInput(timeout);
+  }
+
+  #noteSlow(): void {
+    const { bufferedBytes, missingBytes } = this.#reader;
+    const missing = missingBytes > 0 ? `${missingBytes} more were announced` : 'its length has not come whole';
+    this.#rejections?.note('PAYLOAD_TIMEOUT', `of a frame, ${bufferedBytes} bytes came in time; ${missing}`);
   }
 
   replied(bytes: number, now: number): void {
@@ -309,6 +329,7 @@ export class Connection implements DialectHost {
         this.#refuse(end, 'closedByProtocol');
         return null;
       case 'wrong-secret':
+        this.#rejections?.note('WRONG_SECRET', 'what came first does not have the secret (server.sharedSecret)');
         this.#closeReason = 'closedBySecret';
         this.#linger(this.#dialect.wrongSecret());
         return null;

@@ -6,7 +6,9 @@ import { emptyFrame, type LengthFieldSize } from '../../protocol/frames.js';
 import type { ModelEndpoint } from '../../serving/model-endpoint.js';
 import type { RequestAccounting, RequestClient } from '../../serving/request-accounting.js';
 import type { RequestGroup } from '../../serving/request-group.js';
+import type { ClientRejections } from '../rejection-log.js';
 import type { Dialect, DialectHost, OpenDialect, ReaderState } from './dialect.js';
+import { noteUnanswered } from './raw-rejections.js';
 import { repliesSize, writeReplies } from './reply-encoder.js';
 import { RequestReader } from './request-reader.js';
 import type { SharedSecret } from './shared-secret.js';
@@ -17,20 +19,33 @@ export interface RawContext {
   readonly pool: BufferPool;
 }
 
-/** Raw frames for this model. */
+/**
+ * Raw frames for this model.
+ * @param rejections is told why requests have no reply, for operators
+ */
 export const rawFrames =
-  (endpoint: ModelEndpoint, context: RawContext): OpenDialect =>
+  (endpoint: ModelEndpoint, context: RawContext, rejections: ClientRejections | null = null): OpenDialect =>
   (host, state) =>
-    new RawDialect(endpoint, context, host, state);
+    new RawDialect(endpoint, context, rejections, host, state);
 
 class RawDialect implements Dialect, RequestClient {
   readonly requests: RequestAccounting;
   readonly reader: RequestReader;
   readonly #host: DialectHost;
+  readonly #endpoint: ModelEndpoint;
+  readonly #rejections: ClientRejections | null;
   readonly #lengthFieldSize: LengthFieldSize;
 
-  constructor(endpoint: ModelEndpoint, context: RawContext, host: DialectHost, state: ReaderState | null) {
+  constructor(
+    endpoint: ModelEndpoint,
+    context: RawContext,
+    rejections: ClientRejections | null,
+    host: DialectHost,
+    state: ReaderState | null,
+  ) {
     this.#host = host;
+    this.#endpoint = endpoint;
+    this.#rejections = rejections;
     this.#lengthFieldSize = context.lengthFieldSize;
     this.requests = endpoint.connect(this);
     this.reader = new RequestReader({ endpoint, requests: this.requests, ...context, state });
@@ -65,6 +80,11 @@ class RawDialect implements Dialect, RequestClient {
 
   onAnswered(): void {
     this.#host.onAnswered();
+  }
+
+  onUnanswered(group: RequestGroup, now: number): void {
+    if (this.#rejections === null) return;
+    noteUnanswered(this.#rejections, this.#endpoint, group, now, this.reader.announcedBytes);
   }
 
   resumeReading(): void {

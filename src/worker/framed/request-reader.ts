@@ -61,6 +61,11 @@ export class RequestReader implements FrameReader {
     return this.#decoder.missingBytes;
   }
 
+  /** What the frame announced that was too large. */
+  get announcedBytes(): number {
+    return this.#decoder.announcedBytes;
+  }
+
   get state(): ReaderState {
     return {
       unread: this.#decoder.unread(),

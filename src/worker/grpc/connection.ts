@@ -92,7 +92,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     this.#onClose = onClose;
     this.#received = socket.bytesRead - socket.readableLength;
     this.#sent = socket.bytesWritten;
-    this.calls = context.service.connect(this, address, listener);
+    this.calls = context.service.connect(this, address, listener, 'grpc');
     this.#session = new Http2Session(socket, context.limits, this, context.onRequest);
   }
 

@@ -91,7 +91,7 @@ export class HttpConnection implements CallClient, ServedConnection, ExchangeOwn
     this.context = context;
     this.listener = listener;
     this.#onClose = onClose;
-    this.calls = context.service.connect(this, address, listener);
+    this.calls = context.service.connect(this, address, listener, 'http');
     (socket as Served)[served] = this;
     socket.on('error', ({ code }: NodeJS.ErrnoException) => {
       this.#closeReason ??= code === 'ETIMEDOUT' ? 'closedByKeepAlive' : 'closedByError';

@@ -5,6 +5,7 @@ import { clientErrors, type RequestError } from '../../errors.js';
 import type { InferAnswer, InferCall } from '../../protocol/oip/infer.js';
 import { CallAccounting, type CallServing } from '../../serving/call-accounting.js';
 import type { CallEnd, CallOwner, ServedCall } from '../../serving/served-call.js';
+import type { ClientRejections } from '../rejection-log.js';
 import type { CallModel, CallModels } from './call-models.js';
 import {
   type CallClient,
@@ -29,10 +30,19 @@ export class ConnectionCalls implements ClientCalls {
   readonly #models: CallModels;
   readonly #listener: CallListener;
   readonly #accounting: CallAccounting;
+  readonly #rejections: ClientRejections | null;
 
-  constructor(models: CallModels, serving: CallServing, client: CallClient, listener: CallListener) {
+  /** @param rejections is told why requests were refused, for operators */
+  constructor(
+    models: CallModels,
+    serving: CallServing,
+    client: CallClient,
+    listener: CallListener,
+    rejections: ClientRejections | null = null,
+  ) {
     this.#models = models;
     this.#listener = listener;
+    this.#rejections = rejections;
     this.#accounting = new CallAccounting(serving, client);
   }
 
@@ -58,11 +68,11 @@ export class ConnectionCalls implements ClientCalls {
       model = this.#models.find(this.#listener, call.model, call.version);
       const { signature } = model;
       const payloads = signature.payloadsOf(call);
-      const answering = new Answering(model.name, model.version, call, signature, receiver);
+      const answering = new Answering(model.name, model.version, call, signature, receiver, this.#rejections);
       return this.#accounting.submit(model.endpoint, payloads, arrivedAt, call.timeoutUs / 1000, answering);
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
-      this.#refuse(model, error);
+      this.#refuse(model, error, call.model);
       receiver.failed(error);
       return noCall;
     }
@@ -73,7 +83,7 @@ export class ConnectionCalls implements ClientCalls {
     try {
       model = this.#models.find(this.#listener, name, '');
     } catch {}
-    this.#refuse(model, failure);
+    this.#refuse(model, failure, name);
   }
 
   hold(bytes: number): boolean {
@@ -84,8 +94,9 @@ export class ConnectionCalls implements ClientCalls {
     this.#accounting.close();
   }
 
-  #refuse(model: CallModel | null, { reason }: CallFailure): void {
+  #refuse(model: CallModel | null, { reason, message }: CallFailure, name: string): void {
     const { counter } = clientErrors[reason];
+    this.#rejections?.note(reason, message, model?.name ?? name);
     if (model !== null && (counter === 'refusedBadInput' || counter === 'refusedPayloadTooLarge'))
       this.#accounting.refuse(model.endpoint, counter);
     else {
@@ -103,8 +114,16 @@ class Answering implements CallOwner {
   readonly #call: AnsweredCall;
   readonly #signature: ModelSignature;
   readonly #receiver: CallReceiver;
+  readonly #rejections: ClientRejections | null;
 
-  constructor(model: string, version: string, call: InferCall, signature: ModelSignature, receiver: CallReceiver) {
+  constructor(
+    model: string,
+    version: string,
+    call: InferCall,
+    signature: ModelSignature,
+    receiver: CallReceiver,
+    rejections: ClientRejections | null,
+  ) {
     this.#model = model;
     this.#version = version;
     this.#id = call.id;
@@ -112,6 +131,7 @@ class Answering implements CallOwner {
     this.#call = { inputs: call.inputs.map(({ spec }) => ({ spec })), outputs: call.outputs };
     this.#signature = signature;
     this.#receiver = receiver;
+    this.#rejections = rejections;
   }
 
   answered(served: ServedCall): boolean {
@@ -121,16 +141,23 @@ class Answering implements CallOwner {
       answer = { model: this.#model, version: this.#version, id: this.#id, outputs };
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
-      this.#receiver.failed(error);
+      this.#fail(error);
       return false;
     }
-    return this.#receiver.answered(answer);
+    const isSaid = this.#receiver.answered(answer);
+    if (!isSaid) this.#rejections?.note('INFERENCE_FAILED', 'its answer is too large for the protocol', this.#model);
+    return isSaid;
   }
 
   failed(end: CallEnd, detail: string, retryAfterMs: number): void {
     const reason = reasons[end] as RequestError;
     const { meaning } = clientErrors[reason];
     const message = detail === '' ? meaning : `${meaning}: ${detail}`;
-    this.#receiver.failed({ reason, message: `model ${JSON.stringify(this.#model)}: ${message}`, retryAfterMs });
+    this.#fail({ reason, message: `model ${JSON.stringify(this.#model)}: ${message}`, retryAfterMs });
+  }
+
+  #fail(failure: CallFailure): void {
+    this.#rejections?.note(failure.reason, failure.message, this.#model);
+    this.#receiver.failed(failure);
   }
 }

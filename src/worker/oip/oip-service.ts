@@ -1,16 +1,26 @@
 // What the typed protocols of a worker share: its models by name, what is told of them, and the way of requests to them.
 
 import type { CallServing } from '../../serving/call-accounting.js';
+import type { RejectionLog } from '../rejection-log.js';
 import type { CallModels } from './call-models.js';
 import { ConnectionCalls } from './client-calls.js';
 import { modelConfigOf, modelMetadataOf, serverMetadata } from './metadata.js';
-import { type CallClient, CallError, type CallListener, type ClientCalls, type OipService } from './service.js';
+import {
+  type CallClient,
+  CallError,
+  type CallListener,
+  type CallProtocol,
+  type ClientCalls,
+  type OipService,
+} from './service.js';
 import { modelStatisticsOf, type NodeStatistics } from './statistics.js';
 
 export interface WorkerOipOptions {
   readonly models: CallModels;
   readonly serving: CallServing;
   readonly statistics: NodeStatistics;
+  /** Where it is told why requests were refused; without it, nowhere. */
+  readonly rejections?: RejectionLog;
 }
 
 export class WorkerOip implements OipService {
@@ -22,9 +32,9 @@ export class WorkerOip implements OipService {
     this.#options = options;
   }
 
-  connect(client: CallClient, _address: string, listener: CallListener): ClientCalls {
-    const { models, serving } = this.#options;
-    return new ConnectionCalls(models, serving, client, listener);
+  connect(client: CallClient, address: string, listener: CallListener, protocol: CallProtocol): ClientCalls {
+    const { models, serving, rejections } = this.#options;
+    return new ConnectionCalls(models, serving, client, listener, rejections?.of(address, protocol) ?? null);
   }
 
   serverMetadata: OipService['serverMetadata'] = () => serverMetadata();

@@ -97,12 +97,15 @@ export interface ClientCalls {
   close(): void;
 }
 
+export type CallProtocol = 'calls' | 'http' | 'grpc';
+
 export interface OipService {
   /**
    * @param client one for each connection: clients take turns, and share memory
    * @param address of the client, for the log of rejections
+   * @param protocol its name there
    */
-  connect(client: CallClient, address: string, listener: CallListener): ClientCalls;
+  connect(client: CallClient, address: string, listener: CallListener, protocol: CallProtocol): ClientCalls;
   /** Whether new requests are welcome: false once it drains. */
   readonly isReady: boolean;
   serverMetadata(): Value<(typeof serverMetadataResponse)['fields']>;
