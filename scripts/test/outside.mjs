@@ -1,10 +1,11 @@
-// What the tests need beside npm's packages: programs, public models, other versions of Node. It runs by itself while
+// What the tests need beside npm's packages: programs, public models, clients that others made, other versions of Node. It runs by itself while
 // the sources are compiled: on a fresh machine each takes a while.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { root } from '../prepare.mjs';
+import { ensureClients } from './clients.mjs';
 import { ensureModels } from './models.mjs';
 
 /** Programs that the tests really run, with the Debian packages of each. */
@@ -74,4 +75,5 @@ function ensureNodeVersions() {
 
 ensurePrograms();
 ensureModels({ isWhole: false });
+ensureClients({ isWhole: false });
 ensureNodeVersions();

@@ -53,6 +53,12 @@ const elsewhere: readonly Elsewhere[] = [
   { heading: 'Speed', command: 'npm run docs', because: 'it comes after npm run bench' },
   { heading: 'Chaos', command: 'npm run chaos', because: 'it takes a minute', test: ['e2e/chaos.test.ts', 'chaos'] },
   { heading: 'The matrix of models', command: 'npm run matrix', because: 'it takes minutes and a gigabyte of Python' },
+  {
+    heading: 'Clients and suites of others',
+    command: 'npm run peers',
+    because: 'it takes minutes, and fetches what it runs',
+    test: ['e2e/oip-clients.test.ts', 'clients of the Open Inference Protocol'],
+  },
   { heading: 'The shipped digit classifier', command: 'python3 -m venv', because: 'it fetches what it trains with' },
   { heading: 'The shipped digit classifier', command: '/tmp/train/', because: 'it needs what was fetched' },
 ];

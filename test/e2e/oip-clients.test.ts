@@ -1,0 +1,48 @@
+// Clients that others made: what Python's ask and check, and the load generator that refuses to measure when the server
+// tells less than it wants to know. `npm run peers` runs more of them.
+
+import { expect } from 'chai';
+import { perfAnalyzer, perfAnalyzerModes, whyNoPerfAnalyzer } from '../support/peers/perf-analyzer.js';
+import { checksOf, type PythonClient, pythonClients, whyNoPythonClients } from '../support/peers/python-clients.js';
+import { PeersServer } from '../support/peers/serving.js';
+import { endProcesses } from '../support/processes.js';
+import { skip } from '../support/skip.js';
+
+describe('clients of the Open Inference Protocol', () => {
+  let server: PeersServer;
+  before(async () => {
+    server = new PeersServer();
+    await server.event('ready');
+  });
+  after(endProcesses);
+
+  for (const [client, name] of Object.entries(pythonClients)) {
+    it(`${name} finds all as it expects it`, async function () {
+      this.timeout(60_000);
+      const missing = whyNoPythonClients();
+      if (missing !== null) skip(this, missing);
+      const checks = await checksOf(client as PythonClient, await server.address());
+      expect(checks.flatMap(({ name: promise, why }) => (why === null ? [] : [`${promise}: ${why}`]))).to.deep.equal(
+        [],
+      );
+    });
+  }
+
+  const quick: readonly (keyof typeof perfAnalyzerModes)[] = [
+    'gRPC, 16 at once',
+    'gRPC, a stream of 4',
+    'HTTP, batches of 4',
+    'HTTP, JSON',
+  ];
+  for (const mode of quick) {
+    it(`perf_analyzer measures ${mode}, and its counts agree with ours`, async function () {
+      this.timeout(60_000);
+      const missing = whyNoPerfAnalyzer();
+      if (missing !== null) skip(this, missing);
+      const args = [...perfAnalyzerModes[mode], '--request-count', '200'];
+      const { why, requests, inferences } = await perfAnalyzer(await server.address(), 'network', args);
+      expect(why).to.equal(null);
+      expect(inferences, `${requests} requests`).to.be.at.least(requests * (args.includes('-b') ? 4 : 1));
+    });
+  }
+});
