@@ -20,7 +20,7 @@ import { maxSockets } from '../process/descriptors.js';
 import { ignoreTreeSignals, logFatal } from '../process/lifecycle.js';
 import { countLostLines, createLog, type Log } from '../process/log.js';
 import { BufferPool } from '../protocol/buffer-pool.js';
-import { Deadlines } from '../serving/deadlines.js';
+import { emptyFrame } from '../protocol/frames.js';
 import { MemoryBudget } from '../serving/memory-budget.js';
 import { ModelEndpoint } from '../serving/model-endpoint.js';
 import { ReplyFlush } from '../serving/reply-flush.js';
@@ -30,18 +30,11 @@ import { Migration } from './connections/migration.js';
 import { WorkerServer } from './connections/server.js';
 import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
-import type { GrpcLimits } from './grpc/connection.js';
-import { GrpcServer } from './grpc/server.js';
-import type { HttpLimits } from './http/context.js';
-import { HttpServer } from './http/server.js';
 import { WorkerModels } from './models.js';
-import { CallModels } from './oip/call-models.js';
-import { WorkerOip } from './oip/oip-service.js';
-import { NodeStatistics } from './oip/statistics.js';
 import { Publishing } from './publishing.js';
-import { refusalIn } from './refusals.js';
 import { connectionRefused, RejectionLog, reasonOf } from './rejection-log.js';
-import { Entrances, type ServeHttp } from './routes.js';
+import { Entrances } from './routes.js';
+import type { TypedOptions, TypedProtocols } from './typed.js';
 
 /** Memory that is kept for frames that will come in pieces. */
 const maxPooledBytes = 16 << 20;
@@ -86,11 +79,6 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   const tracing = await startTracing(message);
   await isTried;
   const models = await WorkerModels.open(config, versions, recorder, log, tracing).finally(() => counterFile?.write());
-  const statistics = new NodeStatistics({
-    ask: sendToPrimary,
-    timeoutMs: config.cluster.hangTimeoutMs,
-    lastRunAt: (name) => models.lastRunAt(name),
-  });
   const migration = new Migration(sendToPrimary, String(message.incarnation));
   const limits = requestLimitsOf(config);
   const budget = new MemoryBudget(config.server.maxBufferedMb * 1024 * 1024);
@@ -110,27 +98,22 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   );
   const { sharedSecret, tls, payloadTimeoutSeconds } = config.server;
   const secret = sharedSecret === '' ? null : new SharedSecret(sharedSecret);
-  const served = new Map([...endpoints.keys()].map((name) => [name, models.get(name)]));
-  const callModels = new CallModels(recorder, served, endpoints, (name) => maxQueueOf(config, name));
   const { keptRejections, publishIntervalMs } = config.metrics;
   const rejections = new RejectionLog({ kept: keptRejections, publishIntervalMs, log });
-  const { maxInFlight } = limits;
-  const oip = new WorkerOip({
-    models: callModels,
-    serving: { budget, flush, deadlines: new Deadlines(), maxInFlight },
-    statistics,
-    rejections,
-  });
   const pool = new BufferPool(maxPooledBytes);
   const connections = { limits: limitsOf(config), recorder, pool };
   const { lengthFieldSize } = config.server;
   const context = { connections, lengthFieldSize, maxPayloadBytes: limits.maxPayloadBytes, pool, secret, rejections };
-  const http = new HttpServer({ service: oip, limits: httpLimitsOf(config), recorder, secret });
-  const serveHttp: ServeHttp = ({ socket, address, onClose }, listener) =>
-    http.serve(socket, { listener, address, onClose: () => onClose(false) });
-  const grpc = new GrpcServer({ service: oip, limits: grpcLimitsOf(config), recorder, secret });
-  const serveHttp2: ServeHttp = ({ socket, address, onClose }, listener) =>
-    grpc.serve(socket as Socket, { listener, address, onClose });
+  const typed = await openTyped({
+    config,
+    models,
+    endpoints,
+    recorder,
+    budget,
+    flush,
+    context,
+    askPrimary: sendToPrimary,
+  });
   const server = new WorkerServer({
     context: connections,
     rejectionLog: rejections,
@@ -139,9 +122,12 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     migration,
     handshakes: usesTls(tls) ? new TlsHandshakes(tls, payloadTimeoutSeconds * 1000, log) : null,
     batchers: [...endpoints.values()].map(({ batcher }) => batcher),
-    entrances: new Entrances(config.listeners, { endpoints, oip, context, http1: serveHttp, http2: serveHttp2 }),
+    entrances: new Entrances(config.listeners, { endpoints, context, typed }),
     hasSecret: secret !== null,
-    refusalOf: (listener, reason) => refusalIn(listener.protocol, reason, lengthFieldSize),
+    refusalOf: ({ protocol }, decision) =>
+      typed !== null && (protocol === 'calls' || protocol === 'open')
+        ? typed.refusal(protocol, decision)
+        : emptyFrame(lengthFieldSize),
     maxSockets: maxSockets(),
     keepAliveMs: config.server.keepAliveSeconds * 1000,
     onExhausted: everySoOften(10_000, () =>
@@ -161,7 +147,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
     counterFile?.write();
     await publishing.end();
     await models.close();
-    await http.close();
+    await typed?.close();
     await tracing?.close();
     const stuck = threadsThatCannotEnd();
     if (stuck === 0) process.exit(0);
@@ -170,7 +156,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
   };
   models.onSpent = (reason) => void sendToPrimary({ kind: 'replace', reason }).catch(() => {});
   const drain = async (): Promise<void> => {
-    oip.isReady = false;
+    typed?.drain();
     models.drain();
     await server.drain(drainTimeoutMs);
     await leave();
@@ -209,7 +195,7 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
         checked?.resume();
         return;
       case 'statistics':
-        return statistics.answered(order);
+        return typed?.answered(order);
       case 'reload-models':
         await sendToPrimary({
           kind: 'models-reloaded',
@@ -231,6 +217,13 @@ async function boot(message: WorkerBoot, log: Log, onServing: (gauges: () => obj
 
 function withRejections<Gauges extends object>(gauges: Gauges, rejections: ReturnType<RejectionLog['recent']>) {
   return rejections === undefined ? gauges : { ...gauges, rejections };
+}
+
+/** Null: all listeners take raw frames alone. */
+async function openTyped(options: TypedOptions): Promise<TypedProtocols | null> {
+  if (options.config.listeners.every(({ protocol }) => protocol === 'frames')) return null;
+  const { TypedProtocols } = await import('./typed.js');
+  return new TypedProtocols(options);
 }
 
 /** Calls `run` the first time, and then not again before `ms` have passed. */
@@ -271,31 +264,8 @@ async function openCounterFile(
   }
 }
 
-/** How many rows of a model may wait, and so how many a request may have. */
-function maxQueueOf({ models }: WorkerConfig, name: string): number {
-  return models.find((model) => model.name === name)?.maxQueue ?? 0;
-}
-
 function requestLimitsOf({ server }: WorkerConfig) {
   return { maxPayloadBytes: server.maxPayloadSizeKb * 1024, maxInFlight: server.maxInFlightPerConnection };
-}
-
-function grpcLimitsOf(config: WorkerConfig): GrpcLimits {
-  const { maxPayloadBytes, maxInFlight, maxHeaderBytes, ...times } = httpLimitsOf(config);
-  return { ...times, maxMessageBytes: maxPayloadBytes, maxCalls: maxInFlight, maxHeaderBytes };
-}
-
-function httpLimitsOf({ server }: WorkerConfig): HttpLimits {
-  return {
-    maxPayloadBytes: server.maxPayloadSizeKb * 1024,
-    maxJsonBytes: server.maxJsonKb * 1024,
-    maxHeaderBytes: server.maxHeaderKb * 1024,
-    maxWriteBufferBytes: server.maxWriteBufferKb * 1024,
-    maxInFlight: server.maxInFlightPerConnection,
-    payloadTimeoutMs: server.payloadTimeoutSeconds * 1000,
-    idleTimeoutMs: server.httpIdleSeconds * 1000,
-    writeTimeoutMs: server.writeTimeoutSeconds * 1000,
-  };
 }
 
 function limitsOf({ server }: WorkerConfig) {

@@ -6,11 +6,9 @@ import type { ConnectionState } from '../ipc/connection-state.js';
 import type { BufferPool } from '../protocol/buffer-pool.js';
 import type { LengthFieldSize } from '../protocol/frames.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
-import { calls } from './calls/dialect.js';
 import { Connection, type ConnectionContext } from './framed/connection.js';
 import { rawFrames } from './framed/raw.js';
 import type { SharedSecret } from './framed/shared-secret.js';
-import type { CallListener, OipService } from './oip/service.js';
 import type { RejectionLog } from './rejection-log.js';
 
 /** A client's connection, as the server of its worker sees it. */
@@ -75,14 +73,5 @@ function openRaw(endpoint: ModelEndpoint, context: ProtocolContext): OpenConnect
   };
 }
 
-/** Connections whose frames are calls. */
-function openCalls(service: OipService, listener: CallListener, context: ProtocolContext): OpenConnection {
-  return ({ socket, address, onClose, moved }) => {
-    const rejections = context.rejections?.of(address, 'calls') ?? null;
-    const dialect = calls(service, listener, address, context);
-    return new Connection(socket, dialect, context.connections, onClose, moved, rejections);
-  };
-}
-
 /** By name; a test puts a protocol of its own in the place of one. */
-export const protocols = { raw: openRaw, calls: openCalls };
+export const protocols = { raw: openRaw };

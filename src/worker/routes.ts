@@ -6,9 +6,9 @@ import { type Listener, listenerNames } from '../config/listeners.js';
 import { callsRoute, framesRoute, routesOf } from '../ipc/routes.js';
 import type { ClientProtocol } from '../protocol/first-bytes.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
-import type { CallListener, OipService } from './oip/service.js';
-import type { ServedConnection } from './protocols.js';
-import { type OpenConnection, type OpenedConnection, type ProtocolContext, protocols } from './protocols.js';
+import type { CallListener } from './oip/service.js';
+import { type OpenConnection, type ProtocolContext, protocols } from './protocols.js';
+import type { TypedProtocols } from './typed.js';
 
 /** A way to serve a connection. */
 export interface Entrance {
@@ -17,16 +17,12 @@ export interface Entrance {
   readonly route: string | null;
 }
 
-/** Serves clients of HTTP. */
-export type ServeHttp = (connection: OpenedConnection, listener: CallListener) => ServedConnection;
-
 export interface EntranceOptions {
   /** By model. */
   readonly endpoints: ReadonlyMap<string, ModelEndpoint>;
-  readonly oip: OipService;
   readonly context: ProtocolContext;
-  readonly http1: ServeHttp;
-  readonly http2: ServeHttp;
+  /** Null: no listener takes anything but raw frames. */
+  readonly typed: Pick<TypedProtocols, 'calls' | 'http1' | 'http2'> | null;
 }
 
 const callListenerOf = ({ models, model }: Listener): CallListener => ({ models, defaultModel: model });
@@ -35,10 +31,10 @@ export class Entrances {
   readonly #listeners: readonly Partial<Record<ClientProtocol, Entrance>>[];
   readonly #routes = new Map<string, OpenConnection>();
 
-  constructor(listeners: readonly Listener[], { endpoints, oip, context, http1, http2 }: EntranceOptions) {
+  constructor(listeners: readonly Listener[], { endpoints, context, typed }: EntranceOptions) {
     for (const [name, route] of routesOf(listeners)) {
-      if (route.protocol === 'calls')
-        this.#routes.set(name, protocols.calls(oip, callListenerOf(route.listener), context));
+      if (route.protocol === 'calls' && typed !== null)
+        this.#routes.set(name, typed.calls(callListenerOf(route.listener)));
       else if (route.protocol === 'frames') {
         const endpoint = endpoints.get(route.model);
         if (endpoint === undefined) throw new Error(`the model ${route.model} is not served`);
@@ -53,11 +49,8 @@ export class Entrances {
       return {
         ...(takesRawFrames(protocol) && model !== null ? { frames: by(framesRoute(model)) } : {}),
         ...(takesCalls(protocol) ? { calls: by(callsRoute(names[i] as string)) } : {}),
-        ...(takesHttp(protocol)
-          ? {
-              http1: { open: (connection) => http1(connection, called), route: null },
-              http2: { open: (connection) => http2(connection, called), route: null },
-            }
+        ...(takesHttp(protocol) && typed !== null
+          ? { http1: { open: typed.http1(called), route: null }, http2: { open: typed.http2(called), route: null } }
           : {}),
       };
     });

@@ -16,6 +16,7 @@ import { Deadlines } from '#src/serving/deadlines.js';
 import { MemoryBudget } from '#src/serving/memory-budget.js';
 import { ModelEndpoint } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
+import { openCalls } from '#src/worker/calls/open.js';
 import { CallModels } from '#src/worker/oip/call-models.js';
 import { WorkerOip } from '#src/worker/oip/oip-service.js';
 import { NodeStatistics } from '#src/worker/oip/statistics.js';
@@ -85,7 +86,7 @@ let callNumber = 0;
 
 const calls: Protocol = {
   name: 'calls',
-  open: (endpoint, context) => protocols.calls(oipOf(endpoint, context), { models: ['m'], defaultModel: 'm' }, context),
+  open: (endpoint, context) => openCalls(oipOf(endpoint, context), { models: ['m'], defaultModel: 'm' }, context),
   env: { PROTOCOL: 'calls' },
   replyBytes: null,
   encode: (payload) => {

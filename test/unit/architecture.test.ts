@@ -185,7 +185,7 @@ describe('the sources', () => {
     const spared = {
       'cli.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime'],
       'primary/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime'],
-      'worker/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime', 'convict'],
+      'worker/main.ts': ['ioredis', 'pino-pretty', 'express', '#onnxruntime', 'convict', 'worker/typed.ts'],
       'aggregator/embedded.ts': ['ioredis', '@socket.io/redis-adapter', 'pino-pretty', '#onnxruntime', 'convict'],
       'inference/threads/main.ts': ['pino', '#onnxruntime'],
     };
