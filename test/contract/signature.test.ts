@@ -279,7 +279,35 @@ const doubled: Kind = {
   },
   plan: planOf([inputPlan('x', 'float32', ['b', 'n'])], [outputPlan('y', 'float32', ['b', 'm'])]),
 };
-const joinedKinds: Readonly<Record<string, Kind>> = { doubled, sequences, stateful, strings, shared, constant, rows };
+/** Its constant is one value in a shape that the request tells in part. */
+const weighed: Kind = {
+  graph: {
+    inputs: [
+      { name: 'x', dtype: 'float32', shape: ['b', 'n'] },
+      { name: 'weights', dtype: 'float32', shape: ['n', 3] },
+    ],
+    outputs: [{ name: 'y', dtype: 'float32', shape: ['b', 3] }],
+    nodes: [node('MatMul', ['x', 'weights'], 'y')],
+  },
+  plan: planOf(
+    [
+      inputPlan('x', 'float32', ['b', 'n']),
+      { ...inputPlan('weights', 'float32', ['n', 3], 'shared'), isConstant: true },
+    ],
+    [outputPlan('y', 'float32', ['b', 3])],
+  ),
+  constants: { weights: 2 },
+};
+const joinedKinds: Readonly<Record<string, Kind>> = {
+  weighed,
+  doubled,
+  sequences,
+  stateful,
+  strings,
+  shared,
+  constant,
+  rows,
+};
 
 describe('requests of tensors', function () {
   this.timeout(60_000);

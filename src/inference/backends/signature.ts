@@ -57,8 +57,9 @@ export function signatureOf(
     const dtype = dtypeOf('input', input);
     const dims = (input.shape ?? []).map((dim, axis) => dimOf(dim, () => newName(`${input.name}_${axis}`, names)));
     const literal = overrides.constants[input.name];
-    const constant = literal === undefined ? null : constantOf(input.name, dtype, dims, literal);
     const isFilled = literal !== undefined && !Array.isArray(literal) && dims.some((dim) => typeof dim === 'string');
+    const constant =
+      literal === undefined ? null : constantOf(input.name, dtype, isFilled ? dims.map(() => 1) : dims, literal);
     return { name: input.name, dtype, dims, constant, isFilled };
   });
   if (known.every(({ constant }) => constant !== null))
