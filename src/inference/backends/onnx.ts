@@ -145,6 +145,7 @@ function rowModel(
   plan: ModelPlan,
   sample: Buffer | null,
 ): Model {
+  const mayDiffer = outputs.some(({ isVarying, isOpen }) => isVarying || isOpen);
   return {
     inputBytes: signature.inputBytes,
     outputBytes: outputs.some(({ isVarying }) => isVarying) ? null : outputs.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -155,7 +156,7 @@ function rowModel(
     mayReplyWithInput: false,
     sample,
     description: `onnx ${signature.inputs.map(describeRow).join(' + ')} → ${outputs.map(describeOutput).join(' + ')}`,
-    run: (rows, onLot) => run(session, signature, outputs, rows, onLot),
+    run: (rows, onLot) => run(session, signature, outputs, mayDiffer, rows, onLot),
     close: () => session.release(),
   };
 }
@@ -248,6 +249,7 @@ async function run(
   session: ort.InferenceSession,
   signature: Signature,
   outputs: readonly OutputSpec[],
+  mayDiffer: boolean,
   batch: RowSource,
   onLot: () => void = () => {},
 ): Promise<Replies> {
@@ -257,7 +259,7 @@ async function run(
     const rows = Math.min(step, batch.rows - first);
     const results = await session.run(feeds(signature, batch, first, rows));
     const bytes = joinOutputs(outputs, results, signature.fixedBatch ?? rows, rows);
-    const dims = rows === 1 ? openDims(outputs, results) : null;
+    const dims = mayDiffer && rows === 1 ? openDims(outputs, results) : null;
     lots.push({ bytes, rows, rowBytes: bytes.length / rows, dims });
     onLot();
   }
