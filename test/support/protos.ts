@@ -6,7 +6,7 @@ import { root as repository } from './processes.js';
 
 export const protoRoot = new protobuf.Root();
 protoRoot.resolvePath = (_, file) => `${repository}src/protocol/proto/${file}`;
-protoRoot.loadSync(['inference.proto', 'mltcp.proto', 'health.proto'], { keepCase: true });
+protoRoot.loadSync(['inference.proto', 'mltcp.proto', 'health.proto', 'reflection.proto'], { keepCase: true });
 protoRoot.resolveAll();
 
 export type Plain = Readonly<Record<string, unknown>>;

@@ -149,6 +149,11 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
       this.#session.destroy();
       return;
     }
+    if (this.#session.isDeaf(now, payloadTimeoutMs)) {
+      this.#closeReason ??= 'closedByKeepAlive';
+      this.#session.destroy();
+      return;
+    }
     this.#session.refuseSlow(now - payloadTimeoutMs);
     for (const call of this.longCalls) call.check();
     if (this.#isEnding) this.#checkEnd(now, openCalls);

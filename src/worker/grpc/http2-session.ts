@@ -4,9 +4,11 @@
 //   'stream' ─▶ opened() ─▶ 'data' ─▶ MessageReader ─▶ (unpack) ─▶ handler.message()
 //                                         call.end() ─▶ HEADERS, DATA … 'wantTrailers' ─▶ HEADERS with the status
 //
-// Attacks, and who stands against them: CONTINUATION floods, floods of PING and SETTINGS that are not read, rapid resets
-// (1,000 at once, then 33 a second) are ended by nghttp2; empty DATA frames, refused streams and headers beyond the
-// limit by Node, with the limits below; half requests, windows that stay closed and memory by us.
+// Attacks, and who stands against them: nghttp2 ends floods of CONTINUATION, and of PING and SETTINGS whose answers are
+// not taken; Node ends floods of empty DATA frames and of headers, with the limits below; resets, half requests, windows
+// that stay closed and memory are bounded here. nghttp2 has a limit of resets as well, but like every end that it calls
+// itself (GOAWAY for too many settings), Node does not hear of it: the connection would stay, deaf. Connections that are
+// silent are asked for a sign of life therefore.
 
 import {
   constants,
@@ -44,6 +46,13 @@ export type RequestListener = (stream: ServerHttp2Stream, headers: IncomingHttpH
 /** Of a reply that is taken piece by piece, so that it can be seen whether the client takes it. */
 const pieceBytes = 65_536;
 
+/**
+ * Calls that a client may give up, or that break the protocol: so many at once, and so many a second. Those of a client
+ * whose server is too slow for it are fewer; nghttp2 goes deaf at 1,000 and 33.
+ */
+const maxResets = 900;
+const resetsPerSecond = 30;
+
 /** What Node may spend on one connection. */
 const nodeLimits = {
   /** MB for streams, headers and frames that wait; more streams are refused. */
@@ -76,6 +85,14 @@ export class Http2Session implements GrpcSession {
   readonly #calls = new Set<Http2Call>();
   heldBytes = 0;
   #isReading = true;
+  /** How many calls may be reset now, as of `#resetsAt`. */
+  #resetsLeft = maxResets;
+  #resetsAt = 0;
+  /** When something came last. */
+  #heardAt = performance.now();
+  /** Whether it has been asked since for a sign of life. */
+  #isAsked = false;
+  #bytesRead = 0;
   #unsentCalls = 0;
   #error: Error | null = null;
   stuckSince = 0;
@@ -102,8 +119,9 @@ export class Http2Session implements GrpcSession {
     session.on('error', (error: Error) => {
       this.#error ??= error;
     });
-    session.on('frameError', () => session.destroy());
     session.once('close', () => handler.closed(this.#error));
+    // The socket may be half open, which no client of HTTP/2 makes use of.
+    socket.once('end', () => session.destroy());
   }
 
   get openCalls(): number {
@@ -138,6 +156,32 @@ export class Http2Session implements GrpcSession {
   hold(bytes: number): void {
     this.heldBytes += bytes;
     this.#handler.heldChanged();
+  }
+
+  isDeaf(now: number, silenceMs: number): boolean {
+    const { bytesRead } = this.#socket;
+    if (bytesRead !== this.#bytesRead || !this.#isReading) {
+      this.#bytesRead = bytesRead;
+      this.#heardAt = now;
+      this.#isAsked = false;
+    }
+    const silentMs = now - this.#heardAt;
+    if (silentMs >= silenceMs && !this.#isAsked && !this.#session.destroyed) {
+      this.#isAsked = true;
+      this.#session.ping(ignore);
+    }
+    return silentMs >= 2 * silenceMs;
+  }
+
+  /** A call was reset, whoever is at fault. */
+  wasReset(): void {
+    const now = performance.now();
+    const regained = ((now - this.#resetsAt) / 1000) * resetsPerSecond;
+    this.#resetsLeft = Math.min(maxResets, this.#resetsLeft + regained) - 1;
+    this.#resetsAt = now;
+    if (this.#resetsLeft >= 0 || this.#session.destroyed) return;
+    const error = Object.assign(new Error('too many calls were reset'), { code: 'ERR_HTTP2_TOO_MANY_RESETS' });
+    this.#session.destroy(error, constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
   /** Answers that were posted and not taken, more or less than before. */
@@ -286,6 +330,7 @@ class Http2Call implements GrpcCall {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#session.forget(this);
+    if (this.#stream.rstCode !== constants.NGHTTP2_NO_ERROR) this.#session.wasReset();
     this.#session.hold(-this.#held - this.#unsentBytes);
     this.#held = this.#unsentBytes = 0;
     if (this.#isPosted) this.#session.unsent(-1);

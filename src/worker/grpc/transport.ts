@@ -69,6 +69,8 @@ export interface GrpcSession {
   start(): void;
   /** Refuses calls whose message was begun before `before` and is not whole. */
   refuseSlow(before: number): void;
+  /** Whether nothing came for twice this time, although the client was asked for a sign of life. Called regularly. */
+  isDeaf(now: number, silenceMs: number): boolean;
   /** Whether it reads what the client sends. */
   setReading(isReading: boolean): void;
   /** Takes no new calls, and closes when those that are open have ended. No call fails: clients repeat them elsewhere. */
