@@ -164,18 +164,18 @@ describe('gRPC in a worker', () => {
       raw.socket.destroy();
     });
 
-    it('10,000 calls of one connection', async () => {
+    it('4,000 calls of one connection', async () => {
       await open();
       const raw = await Http2Client.open(rig.port);
       raw.send(frame(frameTypes.windowUpdate, 0, 0, Buffer.from([0x7f, 0, 0, 0])));
       const message = grpcMessage(requestBytes([1, 2]));
-      for (let i = 0; i < 10_000; i += 50) {
+      for (let i = 0; i < 4_000; i += 50) {
         for (let k = i; k < i + 50; k++) raw.call(2 * k + 1, infer, message);
         raw.frames.length = 0; // of those before
         const ended = () => raw.frames.filter(({ flags, stream }) => stream > 0 && (flags & endStream) !== 0).length;
         await until('their ends', () => ended() === 50, { intervalMs: 1 });
       }
-      expect(counted()).to.include({ received: 10_000, answered: 10_000 });
+      expect(counted()).to.include({ received: 4_000, answered: 4_000 });
       raw.socket.destroy();
     });
 
