@@ -16,6 +16,7 @@ import {
 } from '#src/protocol/protobuf/messages.js';
 import { WireReader } from '#src/protocol/protobuf/reader.js';
 import { varintBytes, WireWriter, writeVarint } from '#src/protocol/protobuf/writer.js';
+import * as reflection from '#src/protocol/reflection/messages.js';
 import { damaged, damages, unknownFields } from '../../support/bytes.js';
 import { decodeByOthers, encodeByOthers, normalOf, protoRoot } from '../../support/protos.js';
 
@@ -35,7 +36,7 @@ function withInner(types: readonly MessageType[], known = new Map<string, Messag
   }
   return [...known.values()];
 }
-const described = withInner([...Object.values(oip), ...Object.values(calls)].filter(isMessage));
+const described = withInner([oip, calls, reflection].flatMap((all) => Object.values(all)).filter(isMessage));
 
 const texts = fc.string({ unit: 'grapheme', maxLength: 12 });
 const safe = fc.maxSafeInteger();
