@@ -131,6 +131,11 @@ export class ServedModel {
     return this.#loaded.size;
   }
 
+  /** The most rows that a run may ever have. */
+  get mostRunRows(): number {
+    return mostRowsFor(this.#settings.maxBatchSize);
+  }
+
   /** From now on a run may have as many rows as now, whatever runs take: who measures a size means that size. */
   async holdSize(): Promise<void> {
     const { model, size } = this.#loaded;

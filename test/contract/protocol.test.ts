@@ -74,6 +74,7 @@ function oipOf(endpoint: ModelEndpoint, { connections: { recorder } }: ProtocolC
     inputBytes: null,
     version: 'unversioned',
     maxQueueDelayMs: 0,
+    mostRunRows: 256,
   } as const;
   const models = new CallModels(recorder, new Map([['m', served]]), new Map([['m', endpoint]]), () => 1000);
   const { budget, flush, limits: own } = endpoint;

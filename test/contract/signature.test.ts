@@ -33,7 +33,12 @@ const maxBatchSize = 8;
 
 /** Answers requests that are in one batch, and crosses to a thread and back if asked to. */
 async function answers(model: Model, calls: readonly InferCall[], crosses = false): Promise<readonly NamedTensors[]> {
-  const signature = new ModelSignature({ plan: model.plan, inputBytes: model.inputBytes, mostRows: 100 });
+  const signature = new ModelSignature({
+    plan: model.plan,
+    inputBytes: model.inputBytes,
+    mostRows: 100,
+    mostRunRows: maxBatchSize,
+  });
   const payloads = calls.map((call) => {
     const { source, bounds } = signature.payloadsOf(call);
     return bounds.slice(1).map((end, i) => source.subarray(bounds[i], end));

@@ -144,6 +144,7 @@ export class HttpRig {
           inputBytes,
           version: 'unversioned',
           maxQueueDelayMs: 0,
+          mostRunRows: 64,
         } as const,
       ]),
     );

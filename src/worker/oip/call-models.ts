@@ -9,7 +9,10 @@ import { CallError, type CallListener } from './service.js';
 import { ModelSignature } from './signature.js';
 
 /** What typed protocols need to know of a model that is served. */
-export type ServedTensors = Pick<ServedModel, 'backend' | 'plan' | 'inputBytes' | 'version' | 'maxQueueDelayMs'>;
+export type ServedTensors = Pick<
+  ServedModel,
+  'backend' | 'plan' | 'inputBytes' | 'version' | 'maxQueueDelayMs' | 'mostRunRows'
+>;
 
 /** A model in the version that is served now. */
 export interface CallModel {
@@ -75,7 +78,8 @@ export class CallModels {
     const { plan, version: rawVersion } = served;
     if (before !== undefined && before.plan === plan && before.rawVersion === rawVersion) return before;
     const version = rawVersion === unversioned ? firstVersion : rawVersion;
-    const signature = new ModelSignature({ plan, inputBytes: served.inputBytes, mostRows: this.#mostRows(name) });
+    const { inputBytes, mostRunRows } = served;
+    const signature = new ModelSignature({ plan, inputBytes, mostRows: this.#mostRows(name), mostRunRows });
     const model = { name, version, endpoint, signature, served, plan, rawVersion };
     this.#known.set(name, model);
     return model;

@@ -4,7 +4,7 @@
 import { type InferTensor, inputNamed, tensorSpec } from '../../protocol/oip/infer.js';
 import { lengthBytes } from '../../tensors/strings.js';
 import { bufferOf, type RequestPayloads } from './payloads.js';
-import { badInput, type SignatureTensor, wrongLooks } from './request-check.js';
+import { badInput, type SignatureTensor, tooManyRows, wrongLooks } from './request-check.js';
 
 export const opaqueInput: SignatureTensor = { name: 'payload', datatype: 'BYTES', shape: [-1] };
 export const opaqueOutput: SignatureTensor = { name: 'reply', datatype: 'BYTES', shape: [-1] };
@@ -22,8 +22,7 @@ export function payloadsInElements(
   const { elements } = spec;
   if (spec.datatype !== 'BYTES' || spec.shape.length !== 1) throw wrongLooks(opaqueInput, spec);
   if (elements < 1) throw badInput(`the rows of ${inputNamed(spec.name)} should be 1 or more: it is BYTES[0]`);
-  if (elements > mostRows)
-    throw badInput(`a request should have ${mostRows} rows at the most, and has ${elements}: send several`);
+  if (elements > mostRows) throw tooManyRows(elements, mostRows);
   const isOne = elements === 1;
   // Without the lengths between them; one payload stays where it is.
   const target = isOne ? source : Buffer.allocUnsafe(Math.max(0, end - start - elements * lengthBytes));

@@ -65,6 +65,9 @@ export const badInput = (message: string): CallError => new CallError('BAD_INPUT
 export const wrongLooks = (input: SignatureTensor, spec: TensorSpec): CallError =>
   badInput(`${inputNamed(input.name)} should be ${looksOf(input)}, and is ${looksOf(spec)}`);
 
+export const tooManyRows = (rows: number, most: number): CallError =>
+  badInput(`a request should have ${most} ${most === 1 ? 'row' : 'rows'} at the most, and has ${rows}: send several`);
+
 export class ShapeCheck {
   readonly #inputs: readonly SignatureInput[];
   readonly #constants: ReadonlySet<string>;
@@ -98,8 +101,7 @@ export class ShapeCheck {
         );
       }
       if (size < 1) throw badInput(`${what} of ${inputNamed(spec.name)} should be 1 or more: it is ${looksOf(spec)}`);
-      if (areRows && size > this.#mostRows)
-        throw badInput(`a request should have ${this.#mostRows} rows at the most, and has ${size}: send several`);
+      if (areRows && size > this.#mostRows) throw tooManyRows(size, this.#mostRows);
       sizes.set(dim, size);
       seenIn.set(dim, spec);
     };
@@ -134,8 +136,8 @@ export class ShapeCheck {
 const among = (sent: readonly Described[]): string =>
   sent.length === 0 ? '' : `: the request has ${listOf(sent.map(({ spec }) => spec))}`;
 
-/** The name of the open dimension along which requests are joined. */
-function openRowsOf({ inputs }: ModelPlan): string | null {
+/** The name of the open dimension that is the rows of a payload, if there is one. */
+export function openRowsOf({ inputs }: ModelPlan): string | null {
   for (const { isConstant, batchAxis, requestDims } of inputs) {
     const rows = typeof batchAxis === 'number' && !isConstant ? requestDims[batchAxis] : null;
     if (typeof rows === 'string') return rows;

@@ -9,6 +9,7 @@
 
 import { fixedSizes } from '../../inference/backends/run-inputs.js';
 import type { ReplyDims } from '../../inference/batch.js';
+import { mostRowsOf } from '../../inference/payload.js';
 import type { ModelPlan } from '../../inference/plan.js';
 import { quoted } from '../../protocol/invalid-message.js';
 import type { InferCall, InferTensor, TensorSpec, WantedOutput } from '../../protocol/oip/infer.js';
@@ -21,6 +22,7 @@ import {
   type Described,
   inputsOf,
   listOf,
+  openRowsOf,
   ShapeCheck,
   type SignatureInput,
   type SignatureTensor,
@@ -33,8 +35,10 @@ export interface SignedModel {
   readonly plan: ModelPlan | null;
   /** Bytes of each payload; null: they differ. */
   readonly inputBytes: number | null;
-  /** The most rows that a request may have. */
+  /** The most rows that a request may have, each as a payload of its own. */
   readonly mostRows: number;
+  /** The most rows of a run, and so of a payload of several. */
+  readonly mostRunRows: number;
 }
 
 /** What an answer needs to know of its request: it need not keep the data of that. */
@@ -59,8 +63,9 @@ interface Tensors {
 export class ModelSignature {
   readonly #tensors: Tensors;
 
-  constructor({ plan, inputBytes, mostRows }: SignedModel) {
-    this.#tensors = plan === null ? new OpaqueTensors(inputBytes, mostRows) : new PlannedTensors(plan, mostRows);
+  constructor({ plan, inputBytes, mostRows, mostRunRows }: SignedModel) {
+    if (plan === null) this.#tensors = new OpaqueTensors(inputBytes, mostRows);
+    else this.#tensors = new PlannedTensors(plan, openRowsOf(plan) === null ? mostRows : mostRowsOf(plan, mostRunRows));
   }
 
   /** What requests have; -1 is a size that they may choose. */

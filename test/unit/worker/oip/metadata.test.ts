@@ -11,7 +11,7 @@ import * as kinds from '../../../support/tensor-kinds.js';
 const served = (plan: ModelPlan | null, backend: Backend = 'onnx', maxQueueDelayMs = 0) => ({
   name: 'm',
   version: '3',
-  signature: new ModelSignature({ plan, inputBytes: null, mostRows: 64 }),
+  signature: new ModelSignature({ plan, inputBytes: null, mostRows: 64, mostRunRows: 16 }),
   served: { plan, backend, maxQueueDelayMs },
 });
 

@@ -21,7 +21,7 @@ import { inputPlan, outputPlan, planOf } from '../../../support/plans.js';
 import * as kinds from '../../../support/tensor-kinds.js';
 
 const signed = (plan: ModelPlan | null, mostRows = 100, inputBytes: number | null = null): ModelSignature =>
-  new ModelSignature({ plan, inputBytes, mostRows });
+  new ModelSignature({ plan, inputBytes, mostRows, mostRunRows: 8 });
 
 /** A payload of each row, in hexadecimal digits. */
 const digits = ({ source, bounds }: RequestPayloads): readonly string[] =>
@@ -105,7 +105,7 @@ describe('the signature of a model', () => {
         [-1, 3, 2],
         [-1, 2],
       ],
-      64,
+      8,
     ]);
     expect(shapes(kinds.strings.plan)).to.deep.equal([
       [
@@ -268,11 +268,12 @@ describe('a request is refused, with what was expected and what came, when', () 
     expect(refused(signed(rowPlan, 4), { x: counted('float32', [5, 3]) })).to.equal(
       'a request should have 4 rows at the most, and has 5: send several',
     );
-    expect(refused(signed(kinds.rows.plan, 4), { x: counted('float32', [5, 3, 2]) })).to.equal(
-      'a request should have 4 rows at the most, and has 5: send several',
+    // Rows of one payload are in one run.
+    expect(refused(signed(kinds.rows.plan, 100), { x: counted('float32', [9, 3, 2]) })).to.equal(
+      'a request should have 8 rows at the most, and has 9: send several',
     );
     expect(refused(signed(null, 1), { payload: tensor('string', [2], ['a', 'b']) })).to.equal(
-      'a request should have 1 rows at the most, and has 2: send several',
+      'a request should have 1 row at the most, and has 2: send several',
     );
   });
 
