@@ -447,6 +447,18 @@ describe('HTTP in a worker', () => {
       expect(rig.counts.models.double).to.include({ refusedPayloadTooLarge: 5, received: 5 });
     });
 
+    it('a body that a client sends nevertheless, which still gets the answer', async () => {
+      await open({ limits: { maxPayloadBytes: 10_000 } });
+      for (let round = 0; round < 4; round++) {
+        const client = await rig.client();
+        client.send(requestBytes('POST', infer, { 'Content-Length': 1 << 30 }), Buffer.alloc(8 << 20));
+        await client.ended();
+        expect(client.answers.map(({ status }) => status)).to.deep.equal([413]);
+        await client.closed;
+        expect(client.error).to.equal(null);
+      }
+    });
+
     it('JSON beyond its own limit, although binary tensors behind it may be larger', async () => {
       await open({ limits: { maxPayloadBytes: 10_000, maxJsonBytes: 300 } });
       const client = await rig.client();
@@ -637,9 +649,18 @@ describe('HTTP in a worker', () => {
       client.send(...rows.map((row) => post(doubleJson(row))));
       await until('it to be paused', () => rig.counts.pausedByInFlight > 0 && rig.double.runs > 0);
       expect([...rig.connections].map(({ inFlight }) => inFlight)).to.deep.equal([3]);
+      const others = Array.from({ length: 3000 }, () => post(doubleJson([1, 1])));
+      client.send(...others);
+      // It is not read on, however much comes and however long the turns of others go on.
+      const other = await rig.client();
+      for (let i = 1; i <= 50; i++) {
+        other.send(requestBytes('GET', '/v2'));
+        await other.answer(i);
+      }
+      expect(rig.bytesRead).to.be.lessThan(100_000).and.lessThan(Buffer.concat(others).length);
       rig.double.release();
       const answers = await client.answered(40);
-      expect(answers.map(dataIn)).to.deep.equal(rows.map((row) => row.map((value) => 2 * value)));
+      expect(answers.slice(0, 40).map(dataIn)).to.deep.equal(rows.map((row) => row.map((value) => 2 * value)));
     });
 
     it('what all hold together: large bodies come one after the other, and none fails', async () => {
@@ -733,6 +754,7 @@ describe('HTTP in a worker', () => {
       for (const client of [busy, idle]) client.send(post(doubleJson([1, 2])));
       for (const client of [busy, idle]) await client.answer();
       for (const connection of rig.connections) connection.drain();
+      await new Promise((resolve) => setTimeout(resolve, 50)); // as a client does between requests
       busy.send(post(doubleJson([5, 6])));
       const answer = await busy.answer(2);
       expect(answer.headers.connection).to.equal('close');
@@ -742,6 +764,29 @@ describe('HTTP in a worker', () => {
       expect(idle.answers).to.have.lengthOf(1);
       await until('both to close', () => rig.connections.size === 0);
       expect(rig.closedBy).to.deep.equal({ closedByDrain: 2 });
+    });
+
+    it('asks no model for what comes after the last answer', async () => {
+      await open();
+      rig.double.isHeld = true;
+      const echo = post(
+        JSON.stringify({ inputs: [{ name: 'payload', datatype: 'BYTES', shape: [1], data: ['a'] }] }),
+        {},
+        '/v2/models/echo/infer',
+      );
+      const client = await rig.client();
+      const sent = Buffer.concat([post(doubleJson([1, 2])), echo]);
+      client.send(sent.subarray(0, 10));
+      await until('it to come', () => rig.bytesRead === 10);
+      for (const connection of rig.connections) connection.drain();
+      client.send(sent.subarray(10));
+      await until('the second to be answered', () => rig.counts.models.echo?.answered === 1);
+      client.send(echo, echo);
+      await until('the others to be read', () => rig.bytesRead === sent.length + 2 * echo.length);
+      rig.double.release();
+      await client.ended();
+      expect(client.answers.map(({ headers }) => headers.connection)).to.deep.equal(['keep-alive', 'close']);
+      expect(rig.counts.models.echo?.received).to.equal(1);
     });
 
     it('waits for a request that has begun to come', async () => {

@@ -108,6 +108,7 @@ export class HttpRig {
   readonly service: WorkerOip;
   readonly http: HttpServer;
   readonly connections = new Set<HttpConnection>();
+  readonly #sockets = new Set<Socket>();
   readonly #listening: Server;
   readonly #clients = new Set<Client>();
   readonly #sweep: NodeJS.Timeout;
@@ -183,6 +184,7 @@ export class HttpRig {
   }
 
   #serve(socket: Socket): void {
+    this.#sockets.add(socket);
     const connection = this.http.serve(socket, {
       listener: { models: ['double', 'echo', 'wide'], defaultModel: null },
       address: '127.0.0.1',
@@ -215,6 +217,11 @@ export class HttpRig {
     const client = await Client.connect(this.port);
     this.#clients.add(client);
     return client;
+  }
+
+  /** From all clients. */
+  get bytesRead(): number {
+    return [...this.#sockets].reduce((sum, { bytesRead }) => sum + bytesRead, 0);
   }
 
   /** How connections have ended, by counter; those that never happened are left out. */
@@ -253,11 +260,15 @@ export class Client {
   readonly closed: Promise<unknown>;
   /** The server has sent its last byte. */
   hasEnded = false;
+  /** Its connection was reset, for example. */
+  error: NodeJS.ErrnoException | null = null;
   #bytes = Buffer.alloc(0);
 
   private constructor(socket: Socket) {
     this.socket = socket;
-    socket.on('error', () => {});
+    socket.on('error', (error) => {
+      this.error = error;
+    });
     socket.on('data', (chunk) => {
       this.#bytes = Buffer.concat([this.#bytes, chunk]);
     });
