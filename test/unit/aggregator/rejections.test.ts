@@ -38,8 +38,13 @@ describe('the rejections of a cluster', () => {
 
   it('stay when their records no longer have them, and are there once however often a record is read', () => {
     const history = new RejectionHistory();
-    for (const now of [10_000, 10_200, 10_400])
-      history.note(snapshotOf([worker({ uptimeMs: now - 8000 }, rejection())], 0, now));
+    // Ages are not known to the millisecond; the time of the first reading stays.
+    for (const [now, ageMs] of [
+      [10_000, 0],
+      [10_200, 70],
+      [10_400, 3],
+    ] as const)
+      history.note(snapshotOf([worker({ uptimeMs: now - 8000 }, rejection())], ageMs, now));
     history.note(snapshotOf([workerRecord()], 0, 20_000));
     history.note(snapshotOf([], 0, 30_000));
     expect(history.newestFirst.map(({ t }) => t)).to.deep.equal([9]);
