@@ -15,22 +15,29 @@ interface Told {
   readonly statistics: ModelStatistics;
 }
 
+interface TritonStatistics {
+  readonly name: string;
+  readonly inference_count: number;
+  readonly inference_stats: Readonly<Record<'success' | 'fail' | 'queue' | 'compute_infer', { count: number }>>;
+}
+
 /** A node of two workers that serves the dummy, and tells its statistics on its second listener. */
 async function startNode(env: Readonly<Record<string, string>>): Promise<Node> {
   const file = `${temporaryFolder()}/config.json`;
   const settings = { of: 'dummy', dist: `${root}dist/` };
   const path = `${root}test/support/models/statistics.mjs`;
   const models = [{ name: 'statistics', backend: 'module', path, execution: 'inline', settings }];
-  const listeners = ['dummy', 'statistics'].map((model) => ({ host: '127.0.0.1', port: 0, model }));
-  writeFileSync(file, JSON.stringify({ models, listeners }));
+  const listeners = [{ model: 'dummy' }, { model: 'statistics' }, { protocol: 'open', models: ['dummy'] }];
+  const anywhere = { host: '127.0.0.1', port: 0 };
+  writeFileSync(file, JSON.stringify({ models, listeners: listeners.map((one) => ({ ...anywhere, ...one })) }));
   const server = new TestServer({
     args: ['--config', file, '--workers', '2'],
     env: { RESPONSE_SIZE: '20', ...env },
     hasListeners: true,
   });
   const { tcp } = (await server.event('ready')) as LogLine & { tcp: readonly string[] };
-  const [asked, telling] = tcp.map((text) => Number(/:(\d+) /.exec(text)?.[1])) as [number, number];
-  return new Node(server, asked, telling);
+  const [asked, telling, open] = tcp.map((text) => Number(/:(\d+) /.exec(text)?.[1])) as [number, number, number];
+  return new Node(server, asked, telling, open);
 }
 
 class Node {
@@ -40,11 +47,20 @@ class Node {
   readonly port: number;
   /** The port where it tells its statistics. */
   readonly telling: number;
+  readonly #open: number;
 
-  constructor(server: TestServer, port: number, telling: number) {
+  constructor(server: TestServer, port: number, telling: number, open: number) {
     this.server = server;
     this.port = port;
     this.telling = telling;
+    this.#open = open;
+  }
+
+  /** As clients of HTTP are told, on a new connection, which goes to the worker that has the fewest. */
+  async overHttp(): Promise<TritonStatistics> {
+    const url = `http://127.0.0.1:${this.#open}/v2/models/dummy/stats`;
+    const response = await fetch(url, { headers: { connection: 'close' } });
+    return ((await response.json()) as { model_stats: [TritonStatistics] }).model_stats[0];
   }
 
   /** Has requests answered: as many on each of these connections. */
@@ -94,6 +110,10 @@ describe('the statistics of a node', function () {
         const { statistics } = await ask(tellers[round % 2] as RawClient);
         expect(statistics).to.include({ requests: node.sent, answered: node.sent, failed: 0, run: node.sent });
         expect(statistics.rows).to.equal(node.sent);
+        const { inference_count, inference_stats } = await node.overHttp();
+        expect([inference_count, inference_stats.success.count, inference_stats.compute_infer.count]).to.deep.equal(
+          new Array(3).fill(node.sent),
+        );
         expect(statistics.calls).to.be.within(1, node.sent);
         expect(statistics.answeredNs).to.be.at.least(statistics.runNs / 1.02);
         expect(statistics.lastRunAt).to.be.at.most(Date.now());
