@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import type { WorkerConfig } from '../config/slices.js';
 import { clientErrors, type RequestError } from '../errors.js';
 import type { Decision, ToWorker } from '../ipc/messages.js';
-import type { Recorder } from '../metrics/recorder.js';
+import type { Recorder, WorkerCounter } from '../metrics/recorder.js';
 import { Deadlines } from '../serving/deadlines.js';
 import type { MemoryBudget } from '../serving/memory-budget.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
@@ -17,6 +17,7 @@ import { GrpcServer } from './grpc/server.js';
 import type { HttpLimits } from './http/context.js';
 import { rawRefusal, refusalOf } from './http/refusal.js';
 import { HttpServer } from './http/server.js';
+import { HttpTunnel } from './http/tunnel.js';
 import type { WorkerModels } from './models.js';
 import { CallModels } from './oip/call-models.js';
 import { WorkerOip } from './oip/oip-service.js';
@@ -50,6 +51,9 @@ export class TypedProtocols {
   readonly #statistics: NodeStatistics;
   readonly #oip: WorkerOip;
   readonly #http: HttpServer;
+  /** Of requests that come over HTTP/2. */
+  readonly #tunnelled: HttpServer;
+  readonly #writeTimeoutMs: number;
   readonly #grpc: GrpcServer;
 
   constructor({ config, models, endpoints, recorder, budget, flush, context, askPrimary }: TypedOptions) {
@@ -69,7 +73,9 @@ export class TypedProtocols {
     });
     const { secret } = context;
     const limits = httpLimitsOf(config);
+    this.#writeTimeoutMs = limits.writeTimeoutMs;
     this.#http = new HttpServer({ service: this.#oip, limits, recorder, secret });
+    this.#tunnelled = new HttpServer({ service: this.#oip, limits, recorder: withoutConnections(recorder), secret });
     this.#grpc = new GrpcServer({ service: this.#oip, limits: grpcLimitsOf(limits), recorder, secret });
   }
 
@@ -84,7 +90,21 @@ export class TypedProtocols {
   }
 
   http2(listener: CallListener): OpenConnection {
-    return ({ socket, address, onClose }) => this.#grpc.serve(socket as Socket, { listener, address, onClose });
+    return ({ socket, address, onClose }) => {
+      let tunnel: HttpTunnel | null = null;
+      return this.#grpc.serve(socket as Socket, {
+        listener,
+        address,
+        onRequest: (stream, headers) => {
+          tunnel ??= new HttpTunnel(this.#tunnelled, listener, address, this.#writeTimeoutMs);
+          tunnel.serve(stream, headers);
+        },
+        onClose: (hasMigrated) => {
+          tunnel?.close();
+          onClose(hasMigrated);
+        },
+      });
+    };
   }
 
   /**
@@ -108,9 +128,19 @@ export class TypedProtocols {
   }
 
   /** To be called when all connections have ended. */
-  close(): Promise<void> {
-    return this.#http.close();
+  async close(): Promise<void> {
+    await this.#http.close();
+    await this.#tunnelled.close();
   }
+}
+
+/** For connections within this process, whose bytes and ends are those of another. */
+function withoutConnections(recorder: Recorder): Pick<Recorder, 'count'> {
+  return {
+    count(counter: WorkerCounter, by = 1): void {
+      if (counter.startsWith('pausedBy')) recorder.count(counter, by);
+    },
+  };
 }
 
 /** How many rows of a model may wait, and so how many a request may have. */

@@ -50,13 +50,13 @@ export class GrpcRig {
       limits: { ...limitsByDefault, ...limits },
       recorder: worker.recorder,
       secret: secret === undefined ? null : new SharedSecret(secret),
-      ...(onRequest === undefined ? {} : { onRequest }),
     });
     const serve = (socket: Socket): void => {
       const connection = server.serve(socket, {
         listener: { models: ['double', 'echo', 'wide'], defaultModel: null },
         address: '127.0.0.1',
         onClose: () => this.connections.delete(connection),
+        onRequest: onRequest ?? ((stream) => stream.close()),
       }) as GrpcConnection;
       this.connections.add(connection);
       connection.start();

@@ -33,7 +33,6 @@ export interface GrpcContext {
   readonly secret: SharedSecret | null;
   /** By path. */
   readonly methods: ReadonlyMap<string, Method>;
-  readonly onRequest: RequestListener;
 }
 
 export interface Method {
@@ -85,6 +84,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     listener: CallListener,
     address: string,
     onClose: (hasMigrated: boolean) => void,
+    onRequest: RequestListener,
   ) {
     this.#socket = socket;
     this.#context = context;
@@ -93,7 +93,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     this.#received = socket.bytesRead - socket.readableLength;
     this.#sent = socket.bytesWritten;
     this.calls = context.service.connect(this, address, listener, 'grpc');
-    this.#session = new Http2Session(socket, context.limits, this, context.onRequest);
+    this.#session = new Http2Session(socket, context.limits, this, onRequest);
   }
 
   get service(): OipService {
@@ -157,8 +157,12 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     this.#session.refuseSlow(now - payloadTimeoutMs);
     for (const call of this.longCalls) call.check();
     if (this.#isEnding) this.#checkEnd(now, openCalls);
-    else if (idleTimeoutMs > 0 && this.calls.inFlight === 0 && now - activeAt >= idleTimeoutMs)
+    else if (idleTimeoutMs > 0 && this.#asksNothing && now - activeAt >= idleTimeoutMs)
       this.#end('closedByIdleTimeout');
+  }
+
+  get #asksNothing(): boolean {
+    return this.calls.inFlight === 0 && this.#session.openRequests === 0;
   }
 
   resumeReading(): void {

@@ -83,6 +83,8 @@ export class Http2Session implements GrpcSession {
   readonly #handler: SessionHandler;
   readonly #onRequest: RequestListener;
   readonly #calls = new Set<Http2Call>();
+  /** Requests that are not gRPC. */
+  #requests = 0;
   heldBytes = 0;
   #isReading = true;
   /** How many calls may be reset now, as of `#resetsAt`. */
@@ -125,7 +127,11 @@ export class Http2Session implements GrpcSession {
   }
 
   get openCalls(): number {
-    return this.#calls.size;
+    return this.#calls.size + this.#requests;
+  }
+
+  get openRequests(): number {
+    return this.#requests;
   }
 
   start(): void {
@@ -202,6 +208,12 @@ export class Http2Session implements GrpcSession {
   readonly #onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     const type = headers['content-type'];
     if (type === undefined || !isGrpc(type)) {
+      this.#requests++;
+      stream.once('close', () => {
+        this.#requests--;
+        this.activeAt = performance.now();
+        if (stream.rstCode !== constants.NGHTTP2_NO_ERROR) this.wasReset();
+      });
       this.#onRequest(stream, headers);
       return;
     }

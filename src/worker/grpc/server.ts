@@ -10,17 +10,14 @@ import type { RequestListener } from './http2-session.js';
 import { inferenceMethods, inferenceService } from './inference.js';
 import { reflectionMethods, reflectionServices } from './reflection.js';
 
-export interface GrpcServerOptions extends Omit<GrpcContext, 'methods' | 'onRequest'> {
-  /** Answers HTTP/2 requests that are not gRPC; by default they are refused. */
-  readonly onRequest?: RequestListener;
-}
-
 export interface GrpcServing {
   readonly listener: CallListener;
   /** Of the client, for the log of rejections. */
   readonly address: string;
   /** Called with false: such connections do not migrate. */
   readonly onClose: (hasMigrated: boolean) => void;
+  /** Answers requests of this client that are not gRPC. */
+  readonly onRequest: RequestListener;
 }
 
 const healthService = 'grpc.health.v1.Health';
@@ -28,22 +25,14 @@ const healthService = 'grpc.health.v1.Health';
 export class GrpcServer {
   readonly #context: GrpcContext;
 
-  constructor({ onRequest = refuseRequest, ...context }: GrpcServerOptions) {
+  constructor(context: Omit<GrpcContext, 'methods'>) {
     const services = [inferenceService, healthService, ...reflectionServices];
     const methods = new Map([...inferenceMethods, ...healthMethods(services), ...reflectionMethods(services)]);
-    this.#context = { ...context, methods, onRequest };
+    this.#context = { ...context, methods };
   }
 
   /** @param socket that was not read from, or to which what was read has been unshifted */
-  serve(socket: Socket, { listener, address, onClose }: GrpcServing): ServedConnection {
-    return new GrpcConnection(socket, this.#context, listener, address, onClose);
+  serve(socket: Socket, { listener, address, onClose, onRequest }: GrpcServing): ServedConnection {
+    return new GrpcConnection(socket, this.#context, listener, address, onClose, onRequest);
   }
 }
-
-/** Of HTTP requests, only gRPC is served. */
-const refuseRequest: RequestListener = (stream) => {
-  stream.on('error', () => {});
-  stream.resume();
-  stream.respond({ ':status': 415, 'content-type': 'text/plain' });
-  stream.end('this port speaks gRPC: content-type should be application/grpc\n');
-};

@@ -58,7 +58,10 @@ export interface SessionHandler {
 
 /** The calls of one connection. */
 export interface GrpcSession {
+  /** Calls and other requests that are not over. */
   readonly openCalls: number;
+  /** Of them those that are no gRPC. */
+  readonly openRequests: number;
   /** Bytes of messages that are not whole, and of replies that the client has not taken. */
   readonly heldBytes: number;
   /** When a client last sent something of a call, or took something of an answer. */

@@ -26,7 +26,7 @@ export interface HttpLimits {
 export interface HttpContext {
   readonly service: OipService;
   readonly limits: HttpLimits;
-  readonly recorder: Recorder;
+  readonly recorder: Pick<Recorder, 'count'>;
   /** What clients must show; null: nothing. */
   readonly secret: SharedSecret | null;
 }
