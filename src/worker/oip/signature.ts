@@ -78,7 +78,7 @@ export class ModelSignature {
     return this.#tensors.outputs;
   }
 
-  /** As Triton means it: how many rows a request may have along the first axis of all tensors; 0: that is no batch. */
+  /** As Triton means it: how many rows a request may have along the first axis of all tensors; 0: it has no such axis. */
   get maxBatchSize(): number {
     return this.#tensors.maxBatchSize;
   }
@@ -194,11 +194,15 @@ function looksLike({ specs }: Looks, sent: readonly Described[]): boolean {
   return true;
 }
 
-/** Whether the first axis of all tensors is the rows of a request. */
+/**
+ * Whether the first axis of all tensors is the rows of a request, and inputs have others beside it: in the configuration of
+ * a model the rows are left out, and perf_analyzer cannot ask with an input that has no dimension then.
+ */
 function areBatches({ inputs, outputs, runsAloneBecause }: ModelPlan): boolean {
   const sent = inputs.filter(({ isConstant }) => !isConstant);
   const returned = outputs.filter(({ isReturned }) => isReturned);
-  return runsAloneBecause === null && [...sent, ...returned].every(({ batchAxis }) => batchAxis === 0);
+  const areRows = [...sent, ...returned].every(({ batchAxis }) => batchAxis === 0);
+  return runsAloneBecause === null && areRows && sent.every(({ requestDims }) => requestDims.length > 1);
 }
 
 /** Finds outputs by the names that requests want. */
@@ -232,13 +236,14 @@ class WantedOutputs {
 class OpaqueTensors implements Tensors {
   readonly inputs = [opaqueInput];
   readonly outputs = [opaqueOutput];
-  readonly maxBatchSize: number;
+  readonly maxBatchSize = 0;
   readonly #inputBytes: number | null;
+  readonly #mostRows: number;
   readonly #wanted = new WantedOutputs(this.outputs);
 
   constructor(inputBytes: number | null, mostRows: number) {
-    this.maxBatchSize = mostRows;
     this.#inputBytes = inputBytes;
+    this.#mostRows = mostRows;
   }
 
   payloadsOf({ inputs, outputs }: InferCall): RequestPayloads {
@@ -248,7 +253,7 @@ class OpaqueTensors implements Tensors {
       throw badInput(
         `the request should have the one input ${listOf(this.inputs)}, and has ${inputs.length === 0 ? 'none' : listOf(inputs.map(({ spec }) => spec))}`,
       );
-    return payloadsInElements(payload, this.#inputBytes, this.maxBatchSize);
+    return payloadsInElements(payload, this.#inputBytes, this.#mostRows);
   }
 
   answerOf(_call: AnsweredCall, replies: readonly Uint8Array[]): readonly InferTensor[] {

@@ -23,8 +23,8 @@ const configOf = (...args: Parameters<typeof served>) =>
 
 describe('what clients are told of a model', () => {
   const plan = planOf(
-    [inputPlan('x', 'float32', ['b', 3]), inputPlan('k', 'int64', ['b'])],
-    [outputPlan('y', 'bool', ['b', 2]), outputPlan('label', 'string', ['b', 1])],
+    [inputPlan('x', 'float32', ['b', 3]), inputPlan('k', 'int64', ['b', 'n'])],
+    [outputPlan('y', 'bool', ['b', 2]), outputPlan('label', 'string', ['b'])],
   );
 
   it('is its metadata, with the batch in each shape', () => {
@@ -34,11 +34,11 @@ describe('what clients are told of a model', () => {
       platform: 'onnxruntime_onnx',
       inputs: [
         { name: 'x', datatype: 'FP32', shape: [-1, 3] },
-        { name: 'k', datatype: 'INT64', shape: [-1] },
+        { name: 'k', datatype: 'INT64', shape: [-1, -1] },
       ],
       outputs: [
         { name: 'y', datatype: 'BOOL', shape: [-1, 2] },
-        { name: 'label', datatype: 'BYTES', shape: [-1, 1] },
+        { name: 'label', datatype: 'BYTES', shape: [-1] },
       ],
     });
   });
@@ -48,11 +48,11 @@ describe('what clients are told of a model', () => {
     expect(config).to.include({ name: 'm', platform: 'onnxruntime_onnx', backend: 'onnxruntime', max_batch_size: 64 });
     expect(config?.input).to.deep.equal([
       { name: 'x', data_type: 'TYPE_FP32', dims: [3], optional: false },
-      { name: 'k', data_type: 'TYPE_INT64', dims: [], optional: false },
+      { name: 'k', data_type: 'TYPE_INT64', dims: [-1], optional: false },
     ]);
     expect(config?.output).to.deep.equal([
       { name: 'y', data_type: 'TYPE_BOOL', dims: [2] },
-      { name: 'label', data_type: 'TYPE_STRING', dims: [1] },
+      { name: 'label', data_type: 'TYPE_STRING', dims: [] },
     ]);
     expect(config?.dynamic_batching).to.deep.equal({
       preferred_batch_size: [],
@@ -62,7 +62,8 @@ describe('what clients are told of a model', () => {
   });
 
   it('has whole shapes and no batching where requests have no batch in front', () => {
-    for (const { plan } of [kinds.stateful, kinds.alone]) {
+    const perRow = planOf([inputPlan('x', 'float32', ['b'])], [outputPlan('y', 'float32', ['b'])]);
+    for (const plan of [kinds.stateful.plan, kinds.alone.plan, perRow]) {
       const config = configOf(plan);
       expect(config?.max_batch_size).to.equal(0);
       expect(config?.dynamic_batching).to.equal(undefined);
@@ -100,7 +101,7 @@ describe('what clients are told of a model', () => {
         inputs: [{ name: 'payload', datatype: 'BYTES', shape: [-1] }],
         outputs: [{ name: 'reply', datatype: 'BYTES', shape: [-1] }],
       });
-      expect(configOf(null, backend)).to.include({ max_batch_size: 64 });
+      expect(configOf(null, backend)).to.include({ max_batch_size: 0 });
     }
   });
 });

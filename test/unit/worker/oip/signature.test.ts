@@ -71,6 +71,13 @@ describe('the signature of a model', () => {
     expect(maxBatchSize).to.equal(64);
   });
 
+  it('has no batch as Triton means it where an input has no dimension but that', () => {
+    expect(signed(mixedPlan).maxBatchSize).to.equal(0);
+    expect(
+      signed(planOf([inputPlan('x', 'float32', ['b', 2])], [outputPlan('label', 'string', ['b'])])).maxBatchSize,
+    ).to.equal(100);
+  });
+
   it('shows what requests may choose as -1, and no batch where the first axis of some tensor is none', () => {
     const shapes = (plan: ModelPlan): unknown => {
       const { inputs, outputs, maxBatchSize } = signed(plan, 64);
@@ -193,7 +200,7 @@ describe('a request of tensors', () => {
     const signature = signed(null);
     expect(signature.inputs).to.deep.equal([{ name: 'payload', datatype: 'BYTES', shape: [-1] }]);
     expect(signature.outputs).to.deep.equal([{ name: 'reply', datatype: 'BYTES', shape: [-1] }]);
-    expect(signature.maxBatchSize).to.equal(100);
+    expect(signature.maxBatchSize).to.equal(0);
     const hex = (...texts: readonly string[]): readonly string[] =>
       texts.map((text) => Buffer.from(text).toString('hex'));
     const one = callOf({ payload: tensor('string', [1], ['abc']) });
