@@ -1,11 +1,12 @@
 // HTTP of a real server: every client that there is, tokens, limits of connections, and reloads that nobody notices.
 
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { Client, jsonIn, requestBytes } from '../support/http-rig.js';
-import { endProcesses } from '../support/processes.js';
+import { endProcesses, root } from '../support/processes.js';
 import { type ServerOptions, TestServer } from '../support/server.js';
 import { skip } from '../support/skip.js';
 import { until } from '../support/until.js';
@@ -19,6 +20,24 @@ function startServer({ args = [], env = {}, ...options }: ServerOptions = {}): T
 const pixels = Array.from({ length: 64 }, (_, i) => i / 4);
 const row = JSON.stringify({ inputs: [{ name: 'pixels', datatype: 'FP32', shape: [1, 64], data: pixels }] });
 const infer = '/v2/models/digits/infer';
+
+/** So much JSON that a thread reads it. */
+const manyRows = JSON.stringify({
+  inputs: [
+    {
+      name: 'pixels',
+      datatype: 'FP32',
+      shape: [200, 64],
+      data: Array.from({ length: 12_800 }, (_, i) => (i % 16) / 7),
+    },
+  ],
+});
+
+async function expectManyRows(port: number): Promise<void> {
+  const answer = await fetch(`http://127.0.0.1:${port}${infer}`, { method: 'POST', body: manyRows });
+  const { outputs } = (await answer.json()) as { readonly outputs: readonly { readonly data: readonly number[] }[] };
+  expect(outputs[0]?.data).to.have.lengthOf(2000);
+}
 
 /** Asks one request after the other on a connection that it keeps, until it is told to stop. */
 class KeptClient {
@@ -88,6 +107,7 @@ describe('a server that speaks HTTP', () => {
     expect(await curl('-d', '{}', '-o', '/dev/null', '-w', '%{http_code}', `${url}/models/digits/infer`)).to.equal(
       '400',
     );
+    await expectManyRows(port);
     const { paths } = JSON.parse(await curl(`${url}/openapi.json`)) as { readonly paths: object };
     expect(paths).to.include.keys('/v2/models/{model}/infer');
   });
@@ -109,6 +129,25 @@ describe('a server that speaks HTTP', () => {
     await second.ended();
     first.socket.end();
   });
+
+  for (const version of ['node-24', 'node-26']) {
+    const node = `${root}build/node-versions/node_modules/${version}/bin/node`;
+    it(`does so with Node ${version.slice(5)}, through a reload`, async function () {
+      if (!existsSync(node)) skip(this, `${version} could not be fetched`);
+      const server = startServer({ node });
+      const port = await server.port();
+      const clients = [0, 0, 20].map((pauseMs) => new KeptClient(port, pauseMs));
+      await expectManyRows(port);
+      server.signal('SIGUSR2');
+      await until('the reload', () => server.count('reloaded') === 1, { timeoutMs: 30_000 });
+      await expectManyRows(port);
+      await Promise.all(clients.map((client) => client.stop()));
+      expect(clients.flatMap(({ faults }) => faults)).to.deep.equal([]);
+      const requests = clients.reduce((sum, { answers }) => sum + answers.length, 2);
+      const metrics = await server.metricsWhen(`${requests} requests`, (seen) => seen.total_requests === requests);
+      expect(metrics).to.include({ errors: 0, audit_imbalance: 0 });
+    });
+  }
 
   it('fails no request while it is reloaded and when it stops, and counts each', async function () {
     this.timeout(60_000);

@@ -24,11 +24,11 @@ export interface ThreadReady {
   readonly code: string;
 }
 
-/** Small buffers share memory with others, which must stay. */
-const ownMemoryBytes = 64 * 1024;
-
-/** The memory of these bytes that can be handed over instead of copied. */
+/**
+ * The memory of these bytes that can be handed over instead of copied. Node keeps small buffers in memory that they share,
+ * which has to stay where it is; each of them takes less than half of it.
+ */
 export function movable(views: readonly Uint8Array[]): ArrayBuffer[] {
-  const memory = new Set(views.map(({ buffer }) => buffer).filter(({ byteLength }) => byteLength >= ownMemoryBytes));
-  return [...memory] as ArrayBuffer[];
+  const large = views.filter(({ byteLength, buffer }) => byteLength >= buffer.byteLength / 2);
+  return [...new Set(large.map(({ buffer }) => buffer))].filter((buffer) => buffer instanceof ArrayBuffer);
 }
