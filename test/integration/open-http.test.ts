@@ -218,6 +218,19 @@ describe('HTTP in a worker', () => {
       expect(bare(bytewise.received)).to.equal(bare(whole.received));
     });
 
+    it('nothing that follows a request with Connection: close', async () => {
+      await open();
+      const client = await rig.client();
+      const last = post(doubleJson([3, 4]), { Connection: 'close' });
+      client.send(post(doubleJson([1, 2])), last, post(doubleJson([5, 6])), '\r\nnonsense');
+      await client.ended();
+      expect(client.answers.map(dataIn)).to.deep.equal([
+        [2, 4],
+        [6, 8],
+      ]);
+      expect(rig.counts.models.double?.received).to.equal(2);
+    });
+
     it('a client that has closed its side after its request, or speaks HTTP/1.0', async () => {
       await open();
       const half = await rig.client();

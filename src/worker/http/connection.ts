@@ -58,8 +58,8 @@ export class HttpConnection implements CallClient, ServedConnection, ExchangeOwn
   readonly #waiting: Exchange[] = [];
   /** Answers that are encoded and not counted yet. */
   #encoded: Exchange[] = [];
-  /** An answer says that the connection closes: what the client sends after it is not answered. */
-  #hasSaidClose = false;
+  /** A request or an answer says that the connection closes: what the client sends after it is not answered. */
+  #takesNoMore = false;
   /** What is answered after all requests, to bytes that are none. */
   #lastRefusal: Refusal | null = null;
   #pausedBy: Pause | null = null;
@@ -162,7 +162,7 @@ export class HttpConnection implements CallClient, ServedConnection, ExchangeOwn
       this.#socket.destroy();
       return;
     }
-    if (!this.#isServing || this.#hasSaidClose) return;
+    if (!this.#isServing) return;
     if (this.#reading !== null) {
       if (this.#pausedBy === null && this.#isBodyOverdue(now)) this.#timeOutBody();
     } else if (this.#open === 0) this.#checkIdle(now);
@@ -186,7 +186,8 @@ export class HttpConnection implements CallClient, ServedConnection, ExchangeOwn
 
   /** The head of a request has been read. */
   begin(request: HttpRequest, response: ServerResponse, expects: '100-continue' | 'other' | null): void {
-    if (this.#hasSaidClose || this.#lastRefusal !== null || !this.#isServing) return;
+    if (this.#takesNoMore || this.#lastRefusal !== null || !this.#isServing) return;
+    this.#takesNoMore = !response.shouldKeepAlive;
     this.#activeAt = performance.now();
     this.#headBegunAt = 0;
     const exchange = new Exchange(this, request, response, this.#activeAt);
@@ -229,7 +230,7 @@ export class HttpConnection implements CallClient, ServedConnection, ExchangeOwn
   }
 
   hasAnswered(bytes: number, isLast: boolean): void {
-    if (isLast) this.#hasSaidClose = true;
+    if (isLast) this.#takesNoMore = true;
     if (bytes === 0) return;
     this.#answerBytes += bytes;
     this.#updateReading();
@@ -246,16 +247,17 @@ export class HttpConnection implements CallClient, ServedConnection, ExchangeOwn
     if (this.#open > 0) return;
     this.#readWhenIdle = this.#socket.bytesRead ?? 0;
     this.#sendLastRefusal();
-    if (this.#phase === 'draining' && !this.#hasSaidClose) this.#closeAfterGrace();
+    if (this.#phase === 'draining' && !this.#takesNoMore) this.#closeAfterGrace();
   }
 
   /** What the client has sent is no HTTP: it is told so after the answers to what came before, and that is the end. */
   broken(refusal: Refusal): void {
-    if (!this.#isServing || this.#hasSaidClose || this.#lastRefusal !== null) return;
+    if (!this.#isServing || this.#lastRefusal !== null) return;
     if (this.#reading !== null) {
       this.#reading.refuse(refusal);
       return;
     }
+    if (this.#takesNoMore) return;
     this.#lastRefusal = refusal;
     this.calls.refused('', { reason: 'MALFORMED', message: refusal.message, retryAfterMs: 0 }); // `sendReplies` follows
   }

@@ -16,6 +16,7 @@ import { acceptedCoding, type Coding, codingOf, compress, decompress } from './c
 import type { HttpContext } from './context.js';
 import { documentOf } from './documents.js';
 import type { JsonCodec } from './json/codec.js';
+import type { Wanted } from './json/tasks.js';
 import { malformed, type Refusal, refusalOf, refusalParts } from './refusal.js';
 import type { BodyReader, HttpRequest } from './request.js';
 import { type Match, matchRoute } from './routes.js';
@@ -66,6 +67,8 @@ export class Exchange implements BodyReader, CallReceiver {
   #isRead = false;
   #arrivedAt = 0;
   #call: InferCall | null = null;
+  /** Of the call, what its answer needs: the rest may be large. */
+  #wanted: Wanted = { outputs: [], isBinary: false };
   /** What is to be sent: one of the two. */
   #answer: JsonAnswer | null = null;
   #refusal: Refusal | null = null;
@@ -128,14 +131,14 @@ export class Exchange implements BodyReader, CallReceiver {
 
   answered(answer: InferAnswer): boolean {
     const { codec } = this.#connection;
-    const call = this.#call as InferCall;
+    const wanted = this.#wanted;
     try {
-      if (codec.isLongToEncode(answer, call)) {
-        const encoding = codec.encode(answer, call);
+      if (codec.isLongToEncode(answer, wanted)) {
+        const encoding = codec.encode(answer, wanted);
         this.#hold(answer.outputs.reduce((bytes, { start, end }) => bytes + end - start, 0));
         void this.#encodeLong(encoding);
       } else {
-        this.#answer = encodeJsonAnswer(answer, call);
+        this.#answer = encodeJsonAnswer(answer, wanted);
         this.#connection.hasEncoded(this);
       }
       return true;
@@ -163,7 +166,8 @@ export class Exchange implements BodyReader, CallReceiver {
   /** Asks the model, or waits for others of the same client. */
   submit(): void {
     const { calls } = this.#connection;
-    if (this.#connection.isClosed) return;
+    const call = this.#call;
+    if (this.#connection.isClosed || call === null) return;
     if (calls.places <= 0) {
       this.#hold(this.#bodyBytes);
       this.#connection.wait(this);
@@ -171,7 +175,9 @@ export class Exchange implements BodyReader, CallReceiver {
     }
     const held = this.#held;
     this.#held = 0;
-    calls.infer(this.#call as InferCall, this.#arrivedAt, this);
+    this.#call = null;
+    this.#wanted = { outputs: call.outputs, isBinary: call.isBinary };
+    calls.infer(call, this.#arrivedAt, this);
     this.#connection.hold(-held);
   }
 
