@@ -182,7 +182,9 @@ describe('gRPC in a worker', () => {
     it('over TLS', async () => {
       const authority = new Authority();
       await open({ tls: authority.issue('server') });
-      const secured = rig.client(grpc.credentials.createSsl(authority.cert));
+      const secured = rig.client(grpc.credentials.createSsl(authority.cert), {
+        'grpc.ssl_target_name_override': 'localhost',
+      });
       expect(numbersIn((await secured.infer(doubleRequest([1, 2]))).value)).to.deep.equal([2, 4]);
     });
 
@@ -519,6 +521,35 @@ describe('gRPC in a worker', () => {
       raw.call(1, infer, grpcMessage(requestBytes([1, 2])));
       await raw.closed();
       await until('the count', () => closedBy().closedByWriteTimeout === 1);
+    });
+
+    it('that takes its answers may leave a stream quiet for as long as it likes', async () => {
+      await open({ limits: { writeTimeoutMs: 30 } });
+      const call = client.stream('ModelStreamInfer');
+      const done = streamed(call);
+      call.write(doubleRequest([1, 2]));
+      await once(call, 'data');
+      const { activeAt } = [...rig.connections][0] as { readonly activeAt: number };
+      await until('a long time', () => performance.now() - activeAt > 150);
+      call.write(doubleRequest([1, 2]));
+      call.end();
+      expect(await done).to.deep.include({ code: status.OK });
+    });
+
+    it('may have many large answers on their way', async () => {
+      await open({ limits: { maxMessageBytes: 2 << 20, writeTimeoutMs: 1000 } });
+      const element = Buffer.alloc((1 << 20) + 4, 7);
+      element.writeUInt32LE(1 << 20);
+      const request = {
+        model_name: 'echo',
+        inputs: [{ name: 'payload', datatype: 'BYTES', shape: [1] }],
+        raw_input_contents: [element],
+      };
+      const outcomes = await Promise.all(Array.from({ length: 48 }, () => client.infer(request)));
+      for (const { value, details } of outcomes) {
+        const [raw] = (value.raw_output_contents ?? []) as readonly Buffer[];
+        expect(raw?.equals(element), details).to.equal(true);
+      }
     });
 
     it('has no more calls open than it may', async () => {

@@ -74,6 +74,8 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
   #quietSince = 0;
   #isHeldBack = false;
   #isReporting = false;
+  /** What had come when it was last allowed to read. */
+  #readBefore = 0;
   /** Bytes that are counted. */
   #received: number;
   #sent: number;
@@ -154,7 +156,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
       this.#session.destroy();
       return;
     }
-    this.#session.refuseSlow(now - payloadTimeoutMs);
+    this.#session.refuseSlow(now - payloadTimeoutMs, false);
     for (const call of this.longCalls) call.check();
     if (this.#isEnding) this.#checkEnd(now, openCalls);
     else if (idleTimeoutMs > 0 && this.#asksNothing && now - activeAt >= idleTimeoutMs)
@@ -167,11 +169,15 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
 
   resumeReading(): void {
     this.#isHeldBack = false;
+    this.#readBefore = this.#socket.bytesRead;
     this.#session.setReading(true);
   }
 
+  /** Others wait for the memory that this connection holds: what did not go on in its turn and is late is refused. */
   endTurn(): void {
-    this.heldChanged(); // and waits for the next turn, if it still holds too much
+    const before = performance.now() - this.#context.limits.payloadTimeoutMs;
+    if (this.#socket.bytesRead === this.#readBefore) this.#session.refuseSlow(before, true);
+    this.heldChanged(); // and waits for its next turn, if it still holds too much
   }
 
   sendReplies(): void {

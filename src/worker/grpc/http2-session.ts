@@ -53,6 +53,13 @@ const pieceBytes = 65_536;
 const maxResets = 900;
 const resetsPerSecond = 30;
 
+/**
+ * What a client may send of a call, and of all, before it hears from us: enough for a network with long ways. Memory is
+ * not bounded by these, but by not reading.
+ */
+const streamWindowBytes = 1 << 20;
+const connectionWindowBytes = 4 << 20;
+
 /** What Node may spend on one connection. */
 const nodeLimits = {
   /** MB for streams, headers and frames that wait; more streams are refused. */
@@ -95,7 +102,7 @@ export class Http2Session implements GrpcSession {
   /** Whether it has been asked since for a sign of life. */
   #isAsked = false;
   #bytesRead = 0;
-  #unsentCalls = 0;
+  #waitingCalls = 0;
   #error: Error | null = null;
   stuckSince = 0;
   activeAt = performance.now();
@@ -111,12 +118,13 @@ export class Http2Session implements GrpcSession {
       settings: {
         maxConcurrentStreams: limits.maxCalls,
         maxHeaderListSize: limits.maxHeaderBytes,
-        initialWindowSize: 65_535,
+        initialWindowSize: streamWindowBytes,
         maxFrameSize: 16_384,
         headerTableSize: 4096,
       },
     });
     this.#session = session;
+    session.setLocalWindowSize(connectionWindowBytes);
     session.on('stream', this.#onStream);
     session.on('error', (error: Error) => {
       this.#error ??= error;
@@ -144,8 +152,8 @@ export class Http2Session implements GrpcSession {
     setReading(this.#socket, isReading);
   }
 
-  refuseSlow(before: number): void {
-    if (!this.#isReading) return;
+  refuseSlow(before: number, isSure: boolean): void {
+    if (!this.#isReading && !isSure) return;
     for (const call of this.#calls) if (call.begunAt > 0 && call.begunAt < before) call.refuseSlow();
   }
 
@@ -190,15 +198,17 @@ export class Http2Session implements GrpcSession {
     this.#session.destroy(error, constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
-  /** Answers that were posted and not taken, more or less than before. */
-  unsent(calls: number): void {
-    this.#unsentCalls += calls;
-    this.progressed(performance.now());
+  /** A call more waits for its client to take something, or less. */
+  waits(isWaiting: boolean): void {
+    this.#waitingCalls += isWaiting ? 1 : -1;
+    if (this.#waitingCalls === 0) this.stuckSince = 0;
+    else if (this.#waitingCalls === 1 && isWaiting) this.stuckSince = performance.now();
   }
 
-  progressed(now: number): void {
-    this.activeAt = now;
-    this.stuckSince = this.#unsentCalls > 0 ? now : 0;
+  /** The client has taken something. */
+  progressed(): void {
+    this.activeAt = performance.now();
+    if (this.stuckSince > 0) this.stuckSince = this.activeAt;
   }
 
   forget(call: Http2Call): void {
@@ -250,7 +260,8 @@ class Http2Call implements GrpcCall {
   #isFinishTold = false;
   /** How it ends, as soon as that is known. */
   #status: CallStatus | null = null;
-  #isPosted = false;
+  /** Whether its client has to take something: bytes of messages, or the end. */
+  #isWaiting = false;
   #isClosed = false;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, session: Http2Session) {
@@ -342,10 +353,11 @@ class Http2Call implements GrpcCall {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#session.forget(this);
-    if (this.#stream.rstCode !== constants.NGHTTP2_NO_ERROR) this.#session.wasReset();
+    if (this.#stream.rstCode === constants.NGHTTP2_NO_ERROR) this.#session.progressed();
+    else this.#session.wasReset();
     this.#session.hold(-this.#held - this.#unsentBytes);
     this.#held = this.#unsentBytes = 0;
-    if (this.#isPosted) this.#session.unsent(-1);
+    this.#setWaiting(false);
     if (this.#status === null) this.#handler?.cancelled();
   }
 
@@ -445,10 +457,10 @@ class Http2Call implements GrpcCall {
     });
   }
 
-  #post(): void {
-    if (this.#isPosted) return;
-    this.#isPosted = true;
-    this.#session.unsent(1);
+  #setWaiting(isWaiting: boolean): void {
+    if (isWaiting === this.#isWaiting) return;
+    this.#isWaiting = isWaiting;
+    this.#session.waits(isWaiting);
   }
 
   #respond(): void {
@@ -459,20 +471,21 @@ class Http2Call implements GrpcCall {
   #hold(frame: Buffer): void {
     this.#unsentBytes += frame.length;
     this.#session.hold(frame.length);
+    this.#setWaiting(true);
   }
 
   /** The client has taken bytes of our messages. */
   #taken(bytes: number): void {
     this.#unsentBytes -= bytes;
     this.#session.hold(-bytes);
-    this.#session.progressed(performance.now());
+    this.#session.progressed();
+    if (this.#unsentBytes === 0 && this.#status === null) this.#setWaiting(false);
   }
 
   #write(frame: Buffer): void {
     const stream = this.#stream;
     if (this.#isClosed || stream.destroyed || stream.closed) return;
     if (!stream.headersSent) this.#respond();
-    this.#post();
     this.#hold(frame);
     for (let at = 0; at < frame.length; at += pieceBytes) {
       const piece = frame.subarray(at, at + pieceBytes);
@@ -489,7 +502,7 @@ class Http2Call implements GrpcCall {
       if (frame !== undefined) this.#write(frame);
       return;
     }
-    this.#post();
+    this.#setWaiting(true);
     if (frame === undefined && !stream.headersSent) {
       stream.respond(
         { ':status': 200, 'content-type': 'application/grpc', ...trailersOf(this.#status as CallStatus) },

@@ -70,8 +70,11 @@ export interface GrpcSession {
   readonly stuckSince: number;
   /** Begins to read. */
   start(): void;
-  /** Refuses calls whose message was begun before `before` and is not whole. */
-  refuseSlow(before: number): void;
+  /**
+   * Refuses calls whose message was begun before `before` and is not whole.
+   * @param isSure whether also while it does not read: the rest has had its chance to come
+   */
+  refuseSlow(before: number, isSure: boolean): void;
   /** Whether nothing came for twice this time, although the client was asked for a sign of life. Called regularly. */
   isDeaf(now: number, silenceMs: number): boolean;
   /** Whether it reads what the client sends. */
