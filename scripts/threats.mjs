@@ -240,6 +240,18 @@ export const threats = [
     test: 'survives random bytes',
   },
   {
+    threat: 'a flood of refusals that fills the log, memory and records',
+    keys: ['metrics.keptRejections'],
+    counter: null,
+    test: 'is a sample in a flood, which stays small: in the log, in memory, and in what is published',
+  },
+  {
+    threat: 'texts of clients that pose as lines of the log or as parts of the page',
+    keys: [],
+    counter: null,
+    test: 'says why requests were refused, the newest first, and takes what clients sent for text',
+  },
+  {
     threat: 'a full disk under the logs',
     keys: [],
     counter: null,
