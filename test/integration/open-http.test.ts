@@ -322,12 +322,19 @@ describe('HTTP in a worker', () => {
         post(row, { 'Accept-Encoding': 'deflate, gzip' }, '/v2/models/wide/infer'),
         post(row, {}, '/v2/models/wide/infer'),
         post(doubleJson([1, 2]), { 'Accept-Encoding': 'gzip' }),
+        requestBytes('GET', '/v2/openapi.json', { 'Accept-Encoding': 'gzip' }),
       );
-      const [packed, plain, small] = await client.answered(3);
+      const [packed, plain, small, description] = await client.answered(4);
       expect(packed?.headers).to.include({ 'content-encoding': 'gzip', vary: 'Accept-Encoding' });
       expect(packed && gunzipSync(packed.body).equals(plain?.body as Buffer)).to.equal(true);
       expect(plain?.headers).not.to.include.keys('content-encoding');
       expect(small?.headers).not.to.include.keys('content-encoding');
+      expect(
+        description && jsonIn(description),
+        'some clients ask for all to be compressed, and read no documents that are',
+      ).to.include({
+        openapi: '3.1.0',
+      });
     });
 
     it('never makes more of a few bytes than a body may have', async () => {

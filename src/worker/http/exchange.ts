@@ -302,30 +302,27 @@ export class Exchange implements BodyReader, CallReceiver {
     }
   }
 
+  /** Only these are compressed: tritonclient's http.aio accepts what it cannot read in other answers. */
   #sendAnswer({ body, jsonBytes }: JsonAnswer): void {
-    if (jsonBytes === null) this.#send(200, ['Content-Type', 'application/json'], body);
-    else
-      this.#send(
-        200,
-        ['Content-Type', 'application/octet-stream', 'Inference-Header-Content-Length', String(jsonBytes)],
-        body,
-      );
+    const headers =
+      jsonBytes === null
+        ? ['Content-Type', 'application/json']
+        : ['Content-Type', 'application/octet-stream', 'Inference-Header-Content-Length', String(jsonBytes)];
+    const coding = body.length < minCompressedBytes ? null : acceptedCoding(this.#header('accept-encoding'));
+    if (coding === null) this.#send(200, headers, body);
+    else void this.#sendCompressed(headers, body, coding);
   }
 
   #send(status: number, headers: string[], body: Buffer): void {
-    const coding = body.length < minCompressedBytes ? null : acceptedCoding(this.#header('accept-encoding'));
-    if (coding !== null) void this.#sendCompressed(status, headers, body, coding);
-    else {
-      headers.push('Content-Length', String(body.length));
-      this.#write(status, headers, body);
-    }
+    headers.push('Content-Length', String(body.length));
+    this.#write(status, headers, body);
   }
 
-  async #sendCompressed(status: number, headers: string[], body: Buffer, coding: Coding): Promise<void> {
+  async #sendCompressed(headers: string[], body: Buffer, coding: Coding): Promise<void> {
     const bytes = await compress(coding, body).catch(() => null);
     if (bytes !== null) headers.push('Content-Encoding', coding);
     headers.push('Content-Length', String((bytes ?? body).length), 'Vary', 'Accept-Encoding');
-    this.#write(status, headers, bytes ?? body);
+    this.#write(200, headers, bytes ?? body);
   }
 
   #write(status: number, headers: string[], body: Buffer): void {
