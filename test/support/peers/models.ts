@@ -86,23 +86,23 @@ const peers: Readonly<Record<string, Peer>> = {
   simple_string: { graph: sumsOfTexts },
   custom_identity_int32: {
     graph: identity('int32', 1),
-    config: { maxQueueDelayMs: longMs, maxBatchSize: 64, execution: 'inline', deadlineMs: 20_000 },
+    config: { maxQueueDelayMs: longMs, deadlineMs: 20_000 },
   },
   onnx_zero_1_float32: { graph: identity('float32', 'columns') },
   onnx_zero_1_float32_queue: {
     graph: identity('float32', 'columns'),
-    config: { maxQueueDelayMs: longMs / 4, maxBatchSize: 64, execution: 'inline', maxQueue: 1 },
+    config: { maxQueueDelayMs: longMs / 4, maxQueue: 1 },
   },
   onnx_zero_3_float32: { graph: identities(3) },
   onnx_zero_1_object: { graph: identity('string', 'columns') },
   simple_identity_int64: { graph: identity('int64', 1) },
-  simple_identity: { graph: identity('string', 1) },
+  simple_identity: { graph: identity('string', 'columns') },
   network: { graph: network },
   sequences: { graph: sequences.graph },
-  delayed: { graph: identity('float32'), config: { maxQueueDelayMs: delayMs, maxBatchSize: 64, execution: 'inline' } },
+  delayed: { graph: identity('float32'), config: { maxQueueDelayMs: delayMs } },
   narrow: {
     graph: identity('float32'),
-    config: { maxQueueDelayMs: 200, maxBatchSize: 64, execution: 'inline', maxQueue: 8 },
+    config: { maxQueueDelayMs: 200, maxQueue: 8 },
   },
   ...Object.fromEntries(
     Object.entries(datatypes).flatMap(([name, { dtype }]): [string, Peer][] =>
@@ -117,6 +117,7 @@ export function writePeers(folder: string): readonly Readonly<Record<string, unk
     mkdirSync(join(folder, name), { recursive: true });
     const path = join(folder, name, 'model.onnx');
     writeFileSync(path, writeOnnx(graph));
-    return { name, backend: 'onnx', path, ...config };
+    // What would be measured before the port opens is said: each model takes a quarter of a second otherwise.
+    return { name, backend: 'onnx', path, execution: 'inline', maxBatchSize: 64, ...config };
   });
 }

@@ -5,7 +5,7 @@ import { failed, type Outcome, passed, skipped } from './outcome.js';
 import { perfAnalyzer, perfAnalyzerModes, whyNoPerfAnalyzer } from './perf-analyzer.js';
 import { checksOf, type PythonClient, pythonClients, whyNoPythonClients } from './python-clients.js';
 import { PeersServer } from './serving.js';
-import { h2specOutcomes, schemathesisOutcomes } from './suites.js';
+import { h2specOutcomes, interopOutcomes, schemathesisOutcomes } from './suites.js';
 import { exampleOutcomes, qaOutcomes } from './triton.js';
 
 export interface Options {
@@ -33,11 +33,7 @@ async function loadOutcomes(url: string): Promise<readonly Outcome[]> {
   if (missing !== null) return skipped(missing);
   const outcomes: Outcome[] = [];
   for (const [name, args] of Object.entries(perfAnalyzerModes)) {
-    const { why, requests, inferences, perSecond } = await perfAnalyzer(url, 'network', [
-      ...args,
-      '--request-count',
-      '1000',
-    ]);
+    const { why, requests, inferences, perSecond } = await perfAnalyzer(url, 'network', args);
     const figures = `${requests} requests, ${inferences} inferences, ${perSecond} a second`;
     outcomes.push(why === null ? passed(name, figures) : failed(name, why));
   }
@@ -54,6 +50,7 @@ function suites(options: Options): readonly Suite[] {
     { name: "Triton's examples", run: (url) => exampleOutcomes(url, options.tritonClient) },
     { name: "Triton's QA", run: (url) => qaOutcomes(url, options.tritonServer) },
     { name: 'h2spec', run: h2specOutcomes },
+    { name: "grpc-go's interop client", run: interopOutcomes },
     { name: "schemathesis, OIP's description", run: (url) => schemathesisOutcomes(url, options.inferenceProtocol) },
     { name: 'schemathesis, our description', run: (url) => schemathesisOutcomes(url, `http://${url}/v2/openapi.json`) },
   ];

@@ -11,8 +11,10 @@ export class PeersServer extends TestServer {
   constructor(sections: Readonly<Record<string, unknown>> = {}, env: Readonly<Record<string, string>> = {}) {
     const folder = temporaryFolder();
     const config = join(folder, 'config.json');
+    // Some of them open a connection for each thing that they try, and close none.
+    const server = { maxConnections: 1000 };
     const listeners = [{ host: '127.0.0.1', port: 0, protocol: 'open' }];
-    writeFileSync(config, JSON.stringify({ models: writePeers(folder), listeners, ...sections }));
+    writeFileSync(config, JSON.stringify({ models: writePeers(folder), listeners, server, ...sections }));
     super({ args: ['--config', config], env: { WORKERS: '2', ...env }, hasListeners: true });
   }
 

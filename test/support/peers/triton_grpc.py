@@ -249,7 +249,7 @@ def priorities_and_unknown_parameters_do_no_harm():
 @check
 def a_call_can_be_cancelled():
     came = queue.Queue()
-    call = server.async_infer("delayed", [tensor("INPUT0", values(np.float32, 1))], lambda *both: came.put(both))
+    call = server.async_infer("delayed", [tensor("INPUT0", values(np.float32, 1))], lambda result, error: came.put((result, error)))
     time.sleep(0.05)
     call.cancel()
     answer, error = came.get(timeout=2)
@@ -391,7 +391,7 @@ def keepalive_pings_are_no_offence():
 def a_full_queue_is_unavailable():
     came = queue.Queue()
     for _ in range(64):
-        server.async_infer("narrow", [tensor("INPUT0", values(np.float32, 1))], lambda *both: came.put(both))
+        server.async_infer("narrow", [tensor("INPUT0", values(np.float32, 1))], lambda result, error: came.put((result, error)))
     results = [came.get(timeout=10) for _ in range(64)]
     refusals = [error for result, error in results if error is not None]
     equal(0 < len(refusals) < 64, True, f"some of 64 are refused, and {len(refusals)} are: so")
