@@ -29,7 +29,12 @@ async function startNode(env: Readonly<Record<string, string>>): Promise<Node> {
   const models = [{ name: 'statistics', backend: 'module', path, execution: 'inline', settings }];
   const listeners = [{ model: 'dummy' }, { model: 'statistics' }, { protocol: 'open', models: ['dummy'] }];
   const anywhere = { host: '127.0.0.1', port: 0 };
-  writeFileSync(file, JSON.stringify({ models, listeners: listeners.map((one) => ({ ...anywhere, ...one })) }));
+  // A connection that tells stays with its worker: one that moved might be lost with another.
+  const cluster = { moveConnections: false };
+  writeFileSync(
+    file,
+    JSON.stringify({ models, listeners: listeners.map((one) => ({ ...anywhere, ...one })), cluster }),
+  );
   const server = new TestServer({
     args: ['--config', file, '--workers', '2'],
     env: { RESPONSE_SIZE: '20', ...env },
