@@ -145,8 +145,8 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
   checkTimeouts(now: number): void {
     const { payloadTimeoutMs, writeTimeoutMs, idleTimeoutMs } = this.#context.limits;
     this.#countBytes();
-    const { stuckSince, openCalls, activeAt } = this.#session;
-    if (stuckSince > 0 && now - stuckSince >= writeTimeoutMs) {
+    const { openCalls, activeAt } = this.#session;
+    if (this.#session.stuckFor(now) >= writeTimeoutMs) {
       this.#closeReason ??= 'closedByWriteTimeout';
       this.#session.destroy();
       return;

@@ -104,7 +104,9 @@ export class Http2Session implements GrpcSession {
   #bytesRead = 0;
   #waitingCalls = 0;
   #error: Error | null = null;
-  stuckSince = 0;
+  /** Since when answers wait without the client taking any of them; 0: none wait. */
+  #stuckSince = 0;
+  #bytesWritten = 0;
   activeAt = performance.now();
 
   constructor(socket: Socket, limits: SessionLimits, handler: SessionHandler, onRequest: RequestListener) {
@@ -134,6 +136,18 @@ export class Http2Session implements GrpcSession {
     socket.once('end', () => session.destroy());
   }
 
+  /** As of now; called regularly. */
+  stuckFor(now: number): number {
+    if (this.#waitingCalls === 0) return 0;
+    // Of many long answers at once, none may become whole for long.
+    const { bytesWritten } = this.#socket;
+    if (bytesWritten - this.#bytesWritten >= pieceBytes) {
+      this.#bytesWritten = bytesWritten;
+      this.progressed();
+    }
+    return Math.max(0, now - this.#stuckSince);
+  }
+
   get openCalls(): number {
     return this.#calls.size + this.#requests;
   }
@@ -153,8 +167,11 @@ export class Http2Session implements GrpcSession {
   }
 
   refuseSlow(before: number, isSure: boolean): void {
-    if (!this.#isReading && !isSure) return;
-    for (const call of this.#calls) if (call.begunAt > 0 && call.begunAt < before) call.refuseSlow();
+    const isDue = this.#isReading || isSure;
+    for (const call of this.#calls) {
+      if (isDue && call.begunAt > 0 && call.begunAt < before) call.refuseSlow();
+      else call.resetIfEnded();
+    }
   }
 
   close(): void {
@@ -201,14 +218,14 @@ export class Http2Session implements GrpcSession {
   /** A call more waits for its client to take something, or less. */
   waits(isWaiting: boolean): void {
     this.#waitingCalls += isWaiting ? 1 : -1;
-    if (this.#waitingCalls === 0) this.stuckSince = 0;
-    else if (this.#waitingCalls === 1 && isWaiting) this.stuckSince = performance.now();
+    if (this.#waitingCalls === 0) this.#stuckSince = 0;
+    else if (this.#waitingCalls === 1 && isWaiting) this.#stuckSince = performance.now();
   }
 
   /** The client has taken something. */
   progressed(): void {
     this.activeAt = performance.now();
-    if (this.stuckSince > 0) this.stuckSince = this.activeAt;
+    if (this.#stuckSince > 0) this.#stuckSince = this.activeAt;
   }
 
   forget(call: Http2Call): void {
@@ -263,6 +280,9 @@ class Http2Call implements GrpcCall {
   /** Whether its client has to take something: bytes of messages, or the end. */
   #isWaiting = false;
   #isClosed = false;
+  /** Whether its end was handed to Node; and whether that was so before. */
+  #isSaid = false;
+  #wasSaid = false;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, session: Http2Session) {
     this.#stream = stream;
@@ -327,6 +347,16 @@ class Http2Call implements GrpcCall {
     this.#refuse({ reason: 'MALFORMED', message: 'the message took too long to become whole', retryAfterMs: 0 });
   }
 
+  /**
+   * Tells a client that it need not send the rest of a call that has ended; called regularly. Most do not: the end tells
+   * them. A reset at once would overtake it (Node 26).
+   */
+  resetIfEnded(): void {
+    if (!this.#isSaid || this.#isInputOver) return;
+    if (this.#wasSaid) this.#stream.close(constants.NGHTTP2_NO_ERROR);
+    this.#wasSaid = true;
+  }
+
   data(chunk: Buffer): void {
     if (this.#status !== null) return;
     this.#session.activeAt = performance.now();
@@ -343,10 +373,9 @@ class Http2Call implements GrpcCall {
     const { destroyed, closed } = this.#stream;
     if (destroyed || closed) return;
     const status = this.#status as CallStatus;
+    this.#isSaid = true;
     this.#stream.sendTrailers(status.code === 0 ? okTrailers : trailersOf(status));
     this.#taken(this.#unsentBytes);
-    // Node sends the trailers in its next turn, and nothing after a reset.
-    if (!this.#isInputOver) setImmediate(resetWithoutError, this.#stream);
   }
 
   closed(): void {
@@ -508,10 +537,8 @@ class Http2Call implements GrpcCall {
         { ':status': 200, 'content-type': 'application/grpc', ...trailersOf(this.#status as CallStatus) },
         withoutBody,
       );
-      if (!this.#isInputOver) {
-        stream.resume();
-        resetWithoutError(stream);
-      }
+      this.#isSaid = true;
+      stream.resume();
     } else if (frame !== undefined && frame.length <= pieceBytes && !stream.headersSent) {
       this.#respond();
       this.#hold(frame);
@@ -524,9 +551,6 @@ class Http2Call implements GrpcCall {
 }
 
 const malformed = (message: string): CallFailure => ({ reason: 'MALFORMED', message, retryAfterMs: 0 });
-
-/** Tells the client that it need not send the rest. */
-const resetWithoutError = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_NO_ERROR);
 
 const ignore = (): void => {};
 

@@ -66,8 +66,8 @@ export interface GrpcSession {
   readonly heldBytes: number;
   /** When a client last sent something of a call, or took something of an answer. */
   readonly activeAt: number;
-  /** Since when answers wait without the client taking any of them, by the monotonic clock; 0: none wait. */
-  readonly stuckSince: number;
+  /** How long answers wait already without the client taking any of them, in milliseconds. Called regularly. */
+  stuckFor(now: number): number;
   /** Begins to read. */
   start(): void;
   /**
