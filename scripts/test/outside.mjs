@@ -1,5 +1,5 @@
-// What the tests need beside npm's packages: programs, public models, clients that others made, other versions of Node. It runs by itself while
-// the sources are compiled: on a fresh machine each takes a while.
+// What the tests need beside npm's packages: programs, public models, clients that others made, other versions of Node.
+// It runs by itself while the sources are compiled: on a fresh machine each takes a while.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
