@@ -156,6 +156,12 @@ export const threats = [
     test: 'never makes more of a few bytes than a body may have',
   },
   {
+    threat: 'the same: bodies in a million pieces of a byte',
+    keys: ['server.maxPayloadSizeKb', 'server.maxBufferedMb'],
+    counter: 'mltcp_connection_pauses_total{reason="memory"}',
+    test: 'takes some twenty pieces of memory, not a million, however small those are that came',
+  },
+  {
     threat: 'the same: JSON that takes a worker long to read',
     keys: ['server.maxJsonKb'],
     counter: 'mltcp_requests_refused_total',

@@ -12,6 +12,7 @@ import type { InferAnswer, InferCall } from '../../protocol/oip/infer.js';
 import { decodeJsonRequest, jsonBytesOf } from '../../protocol/oip/json/request.js';
 import { encodeJsonAnswer, type JsonAnswer } from '../../protocol/oip/json/response.js';
 import { CallError, type CallFailure, type CallListener, type CallReceiver, type ClientCalls } from '../oip/service.js';
+import { Body } from './body.js';
 import { acceptedCoding, type Coding, codingOf, compress, decompress } from './content-coding.js';
 import type { HttpContext } from './context.js';
 import { documentOf } from './documents.js';
@@ -59,7 +60,7 @@ export class Exchange implements BodyReader, CallReceiver {
   #match: Match | null = null;
   #coding: Coding | null = null;
   #maxBodyBytes = 0;
-  #chunks: Buffer[] = [];
+  readonly #body = new Body();
   #bodyBytes = 0;
   /** Those that the connection holds for it. */
   #held = 0;
@@ -97,9 +98,7 @@ export class Exchange implements BodyReader, CallReceiver {
       this.refuse(this.#tooLarge());
       return true;
     }
-    // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
-    if (this.#chunks.length > 0) this.#chunks.push(chunk);
-    else this.#chunks = [chunk];
+    this.#body.push(chunk);
     if (this.#bodyBytes === Number(this.#request.headers['content-length'])) return true;
     return this.#hold(this.#bodyBytes);
   }
@@ -109,9 +108,7 @@ export class Exchange implements BodyReader, CallReceiver {
     this.#isRead = true;
     this.#connection.endBody();
     this.#arrivedAt = performance.now();
-    const chunks = this.#chunks;
-    this.#chunks = [];
-    const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+    const body = this.#body.take();
     if (this.#coding !== null && body.length > 0) void this.#decompress(this.#coding, body);
     else this.#handle(body);
   }
@@ -354,7 +351,7 @@ export class Exchange implements BodyReader, CallReceiver {
   #readNoMore(): void {
     if (this.#isRead) return;
     this.#isRead = true;
-    this.#chunks = [];
+    this.#body.clear();
     if (!hasNoBody(this.#request)) this.#response.shouldKeepAlive = false;
     this.#connection.endBody();
   }
