@@ -337,6 +337,15 @@ describe('HTTP in a worker', () => {
       });
     });
 
+    it('of nothing else, whatever a client takes', async () => {
+      await open();
+      const client = await rig.client();
+      client.send(requestBytes('GET', '/v2/openapi.json', { 'Accept-Encoding': 'gzip' }));
+      const { headers, body } = await client.answer();
+      expect(headers).not.to.include.keys('content-encoding');
+      expect(body.length).to.be.greaterThan(2000);
+    });
+
     it('never makes more of a few bytes than a body may have', async () => {
       await open({ limits: { maxPayloadBytes: 100_000, maxJsonBytes: 50_000 } });
       const client = await rig.client();

@@ -15,6 +15,8 @@ import type { Fields, MessageType, Type } from '../../protocol/protobuf/messages
 import { type Operation, type Route, routes } from './routes.js';
 
 type Json = { readonly [name: string]: unknown };
+/** What is only refused is not described. */
+type Described = Exclude<Operation, 'notServed'>;
 
 let made: string | null = null;
 
@@ -26,9 +28,10 @@ export function openApiJson(): string {
 function openApi(): Json {
   const paths: Record<string, Record<string, Json>> = {};
   for (const route of routes) {
+    if (route.operation === 'notServed') continue;
     paths[route.path] ??= {};
     const methods = paths[route.path] as Record<string, Json>;
-    methods[route.method.toLowerCase()] = operationOf(route);
+    methods[route.method.toLowerCase()] = operationOf(route, route.operation);
   }
   return {
     openapi: '3.1.0',
@@ -46,7 +49,7 @@ function openApi(): Json {
   };
 }
 
-function operationOf({ method, path, operation, summary, isFree }: Route): Json {
+function operationOf({ method, path, summary, isFree }: Route, operation: Described): Json {
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
   return {
     operationId: idOf(method, path),
@@ -109,7 +112,7 @@ const bodies: Readonly<Partial<Record<Operation, Json>>> = {
 const ok = (schema: Json): Json => ({ '200': answer('As asked.', schema) });
 const healthy = object({ live: { type: 'boolean' }, ready: { type: 'boolean' } });
 
-const successes: Readonly<Record<Operation, Json>> = {
+const successes: Readonly<Record<Described, Json>> = {
   serverMetadata: ok(reference('ServerMetadata')),
   live: ok(object({ live: { type: 'boolean' } })),
   ready: { ...ok(healthy), '503': answer('It drains, or has no model yet.', healthy) },
@@ -134,7 +137,6 @@ const successes: Readonly<Record<Operation, Json>> = {
   noRegions: ok({ type: 'array', maxItems: 0 }),
   noSettings: ok({ type: 'object' }),
   openApi: ok({ type: 'object' }),
-  notServed: { '501': answer('It is not served.', reference('Error')) },
 };
 
 /** Statuses that stand for no row of `clientErrors`. */
@@ -147,7 +149,7 @@ const otherStatuses: Readonly<Record<number, string>> = {
   431: 'the head of the request is larger than server.maxHeaderKb',
 };
 
-function failures(operation: Operation, isFree: boolean): Json {
+function failures(operation: Described, isFree: boolean): Json {
   if (isFree) return {};
   const descriptions = new Map<number, string[]>();
   const tell = (status: number, description: string): void => {

@@ -54,10 +54,8 @@ const notServed = [
   '/v2/cudasharedmemory/region/{region}/register',
   '/v2/cudasharedmemory/region/{region}/unregister',
   '/v2/cudasharedmemory/unregister',
-  '/v2/trace/setting',
   '/v2/models/{model}/trace/setting',
-  '/v2/logging',
-].map((path): Route => ({ method: 'POST', path, operation: 'notServed', summary: 'Not served: answered with 501.' }));
+].map((path): Route => ({ method: 'POST', path, operation: 'notServed', summary: 'Not served.' }));
 
 export const routes: readonly Route[] = [
   {

@@ -54,7 +54,7 @@ describe('the paths of the HTTP API', () => {
     expect(found('POST', '/v2')).to.equal('not: GET, HEAD');
     expect(found('HEAD', '/v2')).to.equal('serverMetadata');
     expect(found('GET', '/v2/models/m/infer')).to.equal('not: POST m');
-    expect(found('DELETE', '/v2/trace/setting')).to.equal('not: GET, HEAD, POST');
+    expect(found('POST', '/v2/trace/setting')).to.equal('not: GET, HEAD');
   });
 
   it('are found as fast whatever is asked for: few are remembered', () => {
@@ -80,7 +80,8 @@ describe('the OpenAPI description', () => {
 
   it('has the paths and methods that are served, and no others', () => {
     const described = operations.map(({ path, method }) => `${method.toUpperCase()} ${path}`);
-    expect(described.sort()).to.deep.equal(routes.map(({ method, path }) => `${method} ${path}`).sort());
+    const served = routes.filter(({ operation }) => operation !== 'notServed');
+    expect(described.sort()).to.deep.equal(served.map(({ method, path }) => `${method} ${path}`).sort());
   });
 
   it('gives each of them a name of its own, all that its path names, and an answer', () => {
@@ -92,7 +93,7 @@ describe('the OpenAPI description', () => {
         (operation.parameters ?? []).map(({ name }) => name),
         path,
       ).to.deep.equal(names);
-      expect(operation.responses, path).to.have.any.keys('200', '501');
+      expect(operation.responses, path).to.include.keys('200');
     }
   });
 
