@@ -29,13 +29,17 @@ export interface CallServing {
 export class CallAccounting implements Sender, CallKeeper {
   readonly #serving: CallServing;
   readonly #client: CallClient;
-  readonly #calls = new Set<ServedCall>();
+  /** The calls in flight are a list: a set of them would cost more than all else that is done here. */
+  #newest: ServedCall | null = null;
+  #inFlight = 0;
   /** Bytes of the requests that wait for a model, and of the replies that they will have. */
   #waitingBytes = 0;
   /** The bytes that were last reported to the budget. */
   #held = 0;
   #isClosed = false;
   #isFlushing = false;
+  /** When the first of the replies was encoded that leave next; 0: there is none. */
+  #answeredAt = 0;
 
   constructor(serving: CallServing, client: CallClient) {
     this.#serving = serving;
@@ -45,12 +49,12 @@ export class CallAccounting implements Sender, CallKeeper {
 
   /** Requests that wait for their replies. */
   get inFlight(): number {
-    return this.#calls.size;
+    return this.#inFlight;
   }
 
   /** Further requests that the client may have in flight. */
   get places(): number {
-    return this.#serving.maxInFlight - this.#calls.size;
+    return this.#serving.maxInFlight - this.#inFlight;
   }
 
   /** Further bytes that the client may hold. */
@@ -74,7 +78,7 @@ export class CallAccounting implements Sender, CallKeeper {
   ): ServedCall {
     const call = new ServedCall(this, endpoint, arrivedAt, owner);
     endpoint.recorder.count('received');
-    this.#calls.add(call);
+    this.#link(call);
     call.enter(payloads);
     this.#waitingBytes += call.bytes;
     if (timeoutMs > 0 && !call.isOver)
@@ -99,6 +103,7 @@ export class CallAccounting implements Sender, CallKeeper {
   /** Called by the reply flush. */
   send(): void {
     this.#isFlushing = false;
+    this.#answeredAt = 0;
     this.#client.sendReplies();
   }
 
@@ -118,12 +123,33 @@ export class CallAccounting implements Sender, CallKeeper {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#serving.budget.leave(this.#client, this.#held);
-    for (const call of this.#calls) call.cancel();
+    while (this.#newest !== null) this.#newest.cancel();
   }
 
   /** Called by the call when it is over. */
   ended(call: ServedCall): void {
-    this.#calls.delete(call);
+    this.#unlink(call);
     this.#waitingBytes -= call.bytes;
+  }
+
+  get now(): number {
+    if (this.#answeredAt === 0) this.#answeredAt = performance.now();
+    return this.#answeredAt;
+  }
+
+  #link(call: ServedCall): void {
+    call.before = this.#newest;
+    if (this.#newest !== null) this.#newest.after = call;
+    this.#newest = call;
+    this.#inFlight++;
+  }
+
+  #unlink(call: ServedCall): void {
+    const { before, after } = call;
+    if (before !== null) before.after = after;
+    if (after === null) this.#newest = before;
+    else after.before = before;
+    call.before = call.after = null;
+    this.#inFlight--;
   }
 }

@@ -8,6 +8,13 @@ import type { ModelCounter } from '../metrics/recorder.js';
 /** Why requests have no outcome of the model, as the name of their counter. */
 export type RequestRefusal = Extract<ModelCounter, `refused${string}` | 'expired'>;
 
+/** Where a reply lies: `source[start, end)`. A view of it would cost more than all else that is done for it. */
+export interface ReplySpan {
+  readonly source: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Whose requests they are. */
 export interface GroupOwner {
   /** The replies of a group that waited for a batch can be encoded. */
@@ -63,15 +70,17 @@ export class RequestGroup implements BatchEntry {
     return this.#target.outcome;
   }
 
-  /** The reply to its request `i`, as a view; null when there is none. */
-  reply(i: number): Uint8Array | null {
+  /** The reply to its row `i`; null when there is none. */
+  reply(i: number): ReplySpan | null {
     const { outcome } = this;
     if (outcome === null || outcome.kind === 'failed') return null;
     const row = this.#first + i;
-    if (outcome.kind === 'uniform')
-      return outcome.bytes.subarray(row * outcome.stride, row * outcome.stride + outcome.rowBytes);
+    if (outcome.kind === 'uniform') {
+      const start = row * outcome.stride;
+      return { source: outcome.bytes, start, end: start + outcome.rowBytes };
+    }
     const reply = outcome.rows[row];
-    return reply instanceof Uint8Array ? reply : null;
+    return reply instanceof Uint8Array ? { source: reply, start: 0, end: reply.length } : null;
   }
 
   /** Why a row of it has no reply, of the first such row; null when all have one. */

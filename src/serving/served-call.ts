@@ -6,7 +6,7 @@
 import type { Batch, ReplyDims } from '../inference/batch.js';
 import type { Expiry } from './deadlines.js';
 import { type ModelEndpoint, refusals } from './model-endpoint.js';
-import { type GroupOwner, RequestGroup, type RequestRefusal } from './request-group.js';
+import { type GroupOwner, type ReplySpan, RequestGroup, type RequestRefusal } from './request-group.js';
 
 /** Payload `i` is `source[bounds[i], bounds[i + 1])`. */
 export interface Payloads {
@@ -35,20 +35,28 @@ export interface CallOwner {
 export interface CallKeeper {
   /** It is over. */
   ended(call: ServedCall): void;
+  /** Now, by the monotonic clock: the same for all whose replies leave together. */
+  readonly now: number;
   /** Its owner has encoded something. */
   post(): void;
 }
+
+/** Of a request that has none yet: not to be changed. */
+const noGroups: RequestGroup[] = [];
 
 export class ServedCall implements GroupOwner {
   /** Of its rows in batches, and of the replies that they will have. */
   bytes = 0;
   /** When it expires, if it does. */
   expiry: Expiry | null = null;
+  /** The others that its keeper has. */
+  before: ServedCall | null = null;
+  after: ServedCall | null = null;
   readonly #keeper: CallKeeper;
   readonly #endpoint: ModelEndpoint;
   readonly #arrivedAt: number;
   readonly #owner: CallOwner;
-  #groups: RequestGroup[] = [];
+  #groups = noGroups;
   #unsettled = 0;
   #isOver = false;
 
@@ -93,17 +101,31 @@ export class ServedCall implements GroupOwner {
     group?.retain();
   }
 
-  /** The replies to its payloads, in their order, as views. */
-  replies(): readonly Uint8Array[] {
-    const replies: Uint8Array[] = [];
-    for (const group of this.#groups) for (let i = 0; i < group.rows; i++) replies.push(group.reply(i) as Uint8Array);
+  /** The replies to its payloads, in their order. */
+  replies(): readonly ReplySpan[] {
+    const only = this.#onlyRow();
+    if (only !== null) return [only.reply(0) as ReplySpan];
+    const replies: ReplySpan[] = [];
+    for (const group of this.#groups) for (let i = 0; i < group.rows; i++) replies.push(group.reply(i) as ReplySpan);
     return replies;
   }
 
   /** The dimensions of the outputs in each reply; null when the plan and the request tell them. */
   dims(): readonly (ReplyDims | null)[] | null {
+    const only = this.#onlyRow();
+    if (only !== null) {
+      const dims = only.replyDims(0);
+      return dims === null ? null : [dims];
+    }
     if (!this.#groups.some((group) => group.hasReplyDims)) return null;
     return this.#groups.flatMap((group) => Array.from({ length: group.rows }, (_, i) => group.replyDims(i)));
+  }
+
+  /** The group of a request of one row, as most are; null when it has several. */
+  #onlyRow(): RequestGroup | null {
+    const groups = this.#groups;
+    const first = groups[0];
+    return first !== undefined && groups.length === 1 && first.rows === 1 ? first : null;
   }
 
   /** The client no longer wants it, or is gone. */
@@ -142,7 +164,7 @@ export class ServedCall implements GroupOwner {
     this.#leave();
     const isAnswered = this.#owner.answered(this);
     recorder.count(isAnswered ? 'answered' : 'failed');
-    if (isAnswered) recorder.time('latency', performance.now() - this.#arrivedAt, 1);
+    if (isAnswered) recorder.time('latency', this.#keeper.now - this.#arrivedAt, 1);
     this.#keeper.post();
   }
 

@@ -18,7 +18,7 @@ import type { Dtype } from '#src/tensors/dtypes.js';
 import { tensorOf } from '#src/tensors/literal.js';
 import { ModelSignature, type ReplyDims } from '#src/worker/oip/signature.js';
 import { temporaryFolder } from '../support/folder.js';
-import { callOf, type NamedTensors, tensor, tensorsOf } from '../support/infer-calls.js';
+import { answerOf, callOf, type NamedTensors, tensor, tensorsOf } from '../support/infer-calls.js';
 import { type ElementType, type GraphSpec, type NodeSpec, type TensorSpec, writeOnnx } from '../support/onnx-writer.js';
 import { inputPlan, outputPlan, planOf } from '../support/plans.js';
 import { root } from '../support/processes.js';
@@ -53,7 +53,8 @@ async function answers(model: Model, calls: readonly InferCall[], crosses = fals
   let row = 0;
   return calls.map((call, i) => {
     const rows = (payloads[i] as readonly Buffer[]).map(() => replyOf(replies, row++));
-    const outputs = signature.answerOf(
+    const outputs = answerOf(
+      signature,
       call,
       rows.map(({ bytes }) => bytes),
       rows.map(({ dims }) => dims),

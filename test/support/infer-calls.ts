@@ -7,6 +7,8 @@ import type { Tensor } from '#src/tensors/axis.js';
 import { type Dtype, dtypes } from '#src/tensors/dtypes.js';
 import { tensorOf } from '#src/tensors/literal.js';
 import { encodeStrings, readStrings } from '#src/tensors/strings.js';
+import type { ModelSignature, ReplyDims } from '#src/worker/oip/signature.js';
+import { spanOf } from './reply-spans.js';
 
 export type NamedTensors = Readonly<Record<string, Tensor>>;
 
@@ -53,6 +55,14 @@ export function rawCall(name: string, datatype: DatatypeName, shape: readonly nu
   call.inputs = [{ spec: tensorSpec(name, datatype, shape), source, start: 0, end: source.length }];
   return call;
 }
+
+/** What a request is answered with, given the replies to its payloads. */
+export const answerOf = (
+  signature: ModelSignature,
+  call: InferCall,
+  replies: readonly Uint8Array[],
+  dims: readonly (ReplyDims | null)[] | null,
+): readonly InferTensor[] => signature.answerOf(signature.answerFormOf(call), replies.map(spanOf), dims);
 
 /** The tensors of an answer. */
 export const tensorsOf = (outputs: readonly InferTensor[]): NamedTensors =>

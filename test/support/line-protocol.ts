@@ -8,6 +8,7 @@ import type { ModelEndpoint } from '#src/serving/model-endpoint.js';
 import type { RequestAccounting, RequestClient } from '#src/serving/request-accounting.js';
 import type { RequestGroup } from '#src/serving/request-group.js';
 import type { ServedConnection } from '#src/worker/protocols.js';
+import { viewOf } from './reply-spans.js';
 
 const newline = Buffer.from('\n');
 
@@ -80,7 +81,7 @@ export class LineConnection implements ServedConnection, RequestClient {
       for (let i = 0; i < group.requests; i++) {
         const reply = group.reply(i);
         if (reply === null) group.failed++;
-        this.#replies.push(Buffer.concat([reply ?? Buffer.alloc(0), newline]));
+        this.#replies.push(Buffer.concat([reply === null ? Buffer.alloc(0) : viewOf(reply), newline]));
       }
   }
 

@@ -12,6 +12,7 @@ import { ModelEndpoint } from '#src/serving/model-endpoint.js';
 import { ReplyFlush } from '#src/serving/reply-flush.js';
 import type { RequestAccounting, RequestClient } from '#src/serving/request-accounting.js';
 import type { RequestGroup } from '#src/serving/request-group.js';
+import { viewOf } from './reply-spans.js';
 
 export interface VirtualOptions extends Partial<BatcherLimits> {
   readonly rows: number;
@@ -174,7 +175,7 @@ export class VirtualClient implements RequestClient {
         if (typeof group.target === 'string') fate.outcome = group.target as Fate['outcome'];
         else if (reply === null) fate.outcome = 'failed';
         else {
-          const echoed = Buffer.from(reply).readUInt32LE();
+          const echoed = Buffer.from(viewOf(reply)).readUInt32LE();
           if (this.#server.fates[echoed] !== fate) throw new Error('this is the reply to another request');
           fate.outcome = 'answered';
         }

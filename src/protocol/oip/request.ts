@@ -269,14 +269,16 @@ export class InferRequestDecoder {
     const count = this.#inputCount;
     if (this.#rawCount !== count)
       throw new InvalidMessage(`there are ${count} inputs, and ${this.#rawCount} raw_input_contents`);
-    const inputs: InferTensor[] = [];
+    let inputs: InferTensor[] = [];
     for (let i = 0; i < count; i++) {
       const spec = this.#specs[i] as TensorSpec;
       if (this.#contents[2 * i] !== this.#contents[2 * i + 1])
         throw new InvalidMessage(`${inputNamed(spec.name)} has contents, and there are raw_input_contents as well`);
       const input = { spec, source, start: raw[2 * i] as number, end: raw[2 * i + 1] as number };
       checkData(input);
-      inputs.push(input);
+      // `[one]` allocates room for one element; a push to an empty array allocates room for seventeen.
+      if (i > 0) inputs.push(input);
+      else inputs = [input];
     }
     return inputs;
   }

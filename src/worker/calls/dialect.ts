@@ -19,9 +19,10 @@ import {
   type CallReceiver,
   type ClientCalls,
   type OipService,
-  type PendingCall,
 } from '../oip/service.js';
+import { PendingCalls } from './pending-calls.js';
 import { CallReader, type CallReaderContext } from './reader.js';
+import { ReplyGathering } from './reply-gathering.js';
 
 export interface CallsContext extends CallReaderContext {
   readonly secret: SharedSecret | null;
@@ -65,7 +66,10 @@ class CallsDialect implements Dialect, CallClient {
   readonly #lengthFieldSize: LengthFieldSize;
   readonly #calls: ClientCalls;
   readonly #secret: SharedSecret | null;
-  readonly #pending = new Map<CallNumber, PendingCall>();
+  readonly #pending = new PendingCalls();
+  readonly #replies: ReplyGathering;
+  /** When the first of the gathered replies was. */
+  #repliedAt = 0;
 
   constructor(
     service: OipService,
@@ -81,7 +85,8 @@ class CallsDialect implements Dialect, CallClient {
     this.#lengthFieldSize = context.lengthFieldSize;
     this.#secret = context.secret;
     this.#calls = service.connect(this, address, listener, 'calls');
-    this.requests = new CallRequests(this.#calls);
+    this.#replies = new ReplyGathering(host.writer, context.pool);
+    this.requests = new CallRequests(this.#calls, this.#replies);
     this.reader = new CallReader(context, this.#calls, this, state ?? { isTrusted: context.secret === null });
   }
 
@@ -107,7 +112,7 @@ class CallsDialect implements Dialect, CallClient {
         if (this.#pending.has(number)) return false;
         const reply = new CallReply(this, number);
         const pending = this.#calls.infer(call.infer, arrivedAt, reply);
-        if (!reply.isOver) this.#pending.set(number, pending);
+        if (!reply.isOver) this.#pending.add(number, pending);
         return true;
       }
       case 'cancel':
@@ -138,7 +143,7 @@ class CallsDialect implements Dialect, CallClient {
   }
 
   answered(number: CallNumber, answer: InferAnswer): boolean {
-    this.#pending.delete(number);
+    this.#pending.take(number);
     const bytes = this.encoder.measure(number, answer);
     if (bytes > maxFrameLength(this.#lengthFieldSize)) {
       this.#post(
@@ -151,20 +156,22 @@ class CallsDialect implements Dialect, CallClient {
       );
       return false;
     }
-    const { writer } = this.#host;
-    const frame = writer.take(this.#lengthFieldSize + bytes);
-    this.encoder.write(frame, writeLength(frame, 0, bytes, this.#lengthFieldSize));
-    this.#host.replied(frame.length, performance.now());
-    writer.post(frame);
+    const replies = this.#replies;
+    const lengthFieldSize = this.#lengthFieldSize;
+    const out = replies.room(lengthFieldSize + bytes);
+    if (replies.at === 0) this.#repliedAt = performance.now();
+    replies.at = this.encoder.write(out, writeLength(out, replies.at, bytes, lengthFieldSize));
+    this.#host.replied(lengthFieldSize + bytes, this.#repliedAt);
     return true;
   }
 
   failed(number: CallNumber, failure: CallFailure): void {
-    this.#pending.delete(number);
+    this.#pending.take(number);
     this.#post(number, failureOf(failure));
   }
 
   sendReplies(): void {
+    this.#replies.post();
     if (this.#host.writer.isLeaving) this.#host.sendReplies();
   }
 
@@ -177,9 +184,8 @@ class CallsDialect implements Dialect, CallClient {
   }
 
   #cancel(number: CallNumber): void {
-    const pending = this.#pending.get(number);
-    if (pending === undefined) return; // it was answered meanwhile
-    this.#pending.delete(number);
+    const pending = this.#pending.take(number);
+    if (pending === null) return; // it was answered meanwhile
     pending.cancel();
     this.#post(number, cancelled);
   }
@@ -232,9 +238,11 @@ class CallReply implements CallReceiver {
 /** The calls of a connection, as it sees them. */
 class CallRequests implements FrameRequests {
   readonly #calls: ClientCalls;
+  readonly #replies: ReplyGathering;
 
-  constructor(calls: ClientCalls) {
+  constructor(calls: ClientCalls, replies: ReplyGathering) {
     this.#calls = calls;
+    this.#replies = replies;
   }
 
   get inFlight(): number {
@@ -246,17 +254,18 @@ class CallRequests implements FrameRequests {
   }
 
   get isEmpty(): boolean {
-    return this.#calls.inFlight === 0;
+    return this.#calls.inFlight === 0 && this.#replies.at === 0;
   }
 
   /** Each call is answered when it has settled. */
   answer(): void {}
 
   hold(bytes: number): boolean {
-    return this.#calls.hold(bytes);
+    return this.#calls.hold(bytes + this.#replies.at);
   }
 
   close(): void {
     this.#calls.close();
+    this.#replies.close();
   }
 }

@@ -6,6 +6,7 @@ import type { ReplyDims } from '../../inference/batch.js';
 import type { ModelPlan, OutputPlan } from '../../inference/plan.js';
 import { type DatatypeName, datatypeOf, datatypes } from '../../protocol/oip/datatypes.js';
 import { type InferTensor, type TensorSpec, tensorSpec } from '../../protocol/oip/infer.js';
+import type { ReplySpan } from '../../serving/request-group.js';
 import { eachPiece, elementsIn, resized } from '../../tensors/axis.js';
 import { lengthBytes } from '../../tensors/strings.js';
 import type { CheckedShapes, SignatureTensor } from './request-check.js';
@@ -71,7 +72,7 @@ export class AnswerTensors {
    */
   of(
     wanted: readonly number[],
-    replies: readonly Uint8Array[],
+    replies: readonly ReplySpan[],
     dims: readonly (ReplyDims | null)[] | null,
     told: ReplyDims | null,
   ): readonly InferTensor[] {
@@ -84,37 +85,37 @@ export class AnswerTensors {
   }
 
   /** The replies as they lie, if they are the rows of the only output side by side: most are. */
-  #sideBySide(replies: readonly Uint8Array[], told: ReplyDims): InferTensor | null {
+  #sideBySide(replies: readonly ReplySpan[], told: ReplyDims): InferTensor | null {
     const [output] = this.#outputs as [SignatureOutput];
     const [dims] = told as [readonly number[]];
-    const [first] = replies as [Uint8Array];
+    const [first] = replies as [ReplySpan];
+    const { source, start } = first;
     if (this.#outputs.length > 1 || output.elementBytes === 0) return null;
     const rows = replies.length;
-    const rowBytes = elementsIn(dims) * output.elementBytes;
-    if (first.length !== rowBytes || (rows > 1 && output.rowAxis !== 0)) return null;
-    if (rows === 1) return { spec: this.#specOf(0, dims), source: first, start: 0, end: rowBytes };
-    const { buffer, byteOffset } = first;
-    for (let i = 1; i < rows; i++) {
-      const reply = replies[i] as Uint8Array;
-      const isNext = reply.buffer === buffer && reply.byteOffset === byteOffset + i * rowBytes;
-      if (!isNext || reply.length !== rowBytes) return null;
+    if (rows > 1 && output.rowAxis !== 0) return null;
+    const spec = this.#specOf(0, rows === 1 ? dims : resized(dims, 0, rows));
+    const rowBytes = (spec.elements / rows) * output.elementBytes;
+    for (let i = 0; i < rows; i++) {
+      const reply = replies[i] as ReplySpan;
+      const at = start + i * rowBytes;
+      if (reply.source !== source || reply.start !== at || reply.end !== at + rowBytes) return null;
     }
-    const source = new Uint8Array(buffer, byteOffset, rows * rowBytes);
-    return { spec: this.#specOf(0, resized(dims, 0, rows)), source, start: 0, end: source.length };
+    return { spec, source, start, end: start + rows * rowBytes };
   }
 
   /** Where each output of a reply is. */
-  #partsOf(reply: Uint8Array, dims: ReplyDims | null): readonly Part[] {
+  #partsOf(reply: ReplySpan, dims: ReplyDims | null): readonly Part[] {
     if (dims === null) throw failed('the model does not tell the shapes of its outputs');
-    let end = 0;
+    let end = reply.start;
     const parts = this.#outputs.map(({ elementBytes }, k) => {
       const own = dims[k] as readonly number[];
       const start = end;
       const elements = elementsIn(own);
       end = elementBytes > 0 ? start + elements * elementBytes : textsEnd(reply, start, elements);
-      return { bytes: reply, start, end, dims: own };
+      return { bytes: reply.source, start, end, dims: own };
     });
-    if (end !== reply.length) throw failed(`a reply of the model has ${reply.length} bytes, and its outputs ${end}`);
+    if (end !== reply.end)
+      throw failed(`a reply of the model has ${reply.end - reply.start} bytes, and its outputs ${end - reply.start}`);
     return parts;
   }
 
@@ -207,24 +208,24 @@ function woven({ rowAxis, elementBytes }: SignatureOutput, parts: readonly Part[
   return { source, start: 0, end: length };
 }
 
-function textEnds({ bytes, start, dims }: Part): readonly number[] {
+function textEnds({ bytes: source, start, end, dims }: Part): readonly number[] {
   const ends = [start];
   let at = start;
   for (let i = elementsIn(dims); i > 0; i--) {
-    at = textsEnd(bytes, at, 1);
+    at = textsEnd({ source, start, end }, at, 1);
     ends.push(at);
   }
   return ends;
 }
 
 /** Where so many texts end; beyond the reply when it does not have as many. */
-function textsEnd(reply: Uint8Array, at: number, count: number): number {
-  for (let i = 0; i < count && at <= reply.length; i++)
+function textsEnd({ source, end }: ReplySpan, at: number, count: number): number {
+  for (let i = 0; i < count && at <= end; i++)
     at +=
       lengthBytes +
-      (reply[at] as number) +
-      (reply[at + 1] as number) * 0x100 +
-      (reply[at + 2] as number) * 0x1_0000 +
-      (reply[at + 3] as number) * 0x100_0000;
+      (source[at] as number) +
+      (source[at + 1] as number) * 0x100 +
+      (source[at + 2] as number) * 0x1_0000 +
+      (source[at + 3] as number) * 0x100_0000;
   return at;
 }

@@ -16,7 +16,7 @@ import {
   type ClientCalls,
   type PendingCall,
 } from './service.js';
-import type { AnsweredCall, ModelSignature } from './signature.js';
+import type { AnswerForm, ModelSignature } from './signature.js';
 
 /** By counter: what a client is told. */
 const reasons = Object.fromEntries(
@@ -111,7 +111,7 @@ class Answering implements CallOwner {
   readonly #model: string;
   readonly #version: string;
   readonly #id: string;
-  readonly #call: AnsweredCall;
+  readonly #form: AnswerForm;
   readonly #signature: ModelSignature;
   readonly #receiver: CallReceiver;
   readonly #rejections: ClientRejections | null;
@@ -127,8 +127,7 @@ class Answering implements CallOwner {
     this.#model = model;
     this.#version = version;
     this.#id = call.id;
-    // Without the data, whose memory may be large.
-    this.#call = { inputs: call.inputs.map(({ spec }) => ({ spec })), outputs: call.outputs };
+    this.#form = signature.answerFormOf(call);
     this.#signature = signature;
     this.#receiver = receiver;
     this.#rejections = rejections;
@@ -137,7 +136,7 @@ class Answering implements CallOwner {
   answered(served: ServedCall): boolean {
     let answer: InferAnswer;
     try {
-      const outputs = this.#signature.answerOf(this.#call, served.replies(), served.dims());
+      const outputs = this.#signature.answerOf(this.#form, served.replies(), served.dims());
       answer = { model: this.#model, version: this.#version, id: this.#id, outputs };
     } catch (error) {
       if (!(error instanceof CallError)) throw error;

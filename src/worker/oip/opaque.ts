@@ -2,6 +2,7 @@
 // each element of its output the reply to it.
 
 import { type InferTensor, inputNamed, tensorSpec } from '../../protocol/oip/infer.js';
+import type { ReplySpan } from '../../serving/request-group.js';
 import { lengthBytes } from '../../tensors/strings.js';
 import { bufferOf, type RequestPayloads } from './payloads.js';
 import { badInput, type SignatureTensor, tooManyRows, wrongLooks } from './request-check.js';
@@ -46,14 +47,14 @@ export function payloadsInElements(
   return { source: target, bounds };
 }
 
-export function elementsOfReplies(replies: readonly Uint8Array[]): InferTensor {
-  const length = replies.reduce((sum, reply) => sum + lengthBytes + reply.length, 0);
-  const source = Buffer.allocUnsafe(length);
+export function elementsOfReplies(replies: readonly ReplySpan[]): InferTensor {
+  const length = replies.reduce((sum, { start, end }) => sum + lengthBytes + end - start, 0);
+  const target = Buffer.allocUnsafe(length);
   let at = 0;
-  for (const reply of replies) {
-    at = source.writeUInt32LE(reply.length, at);
-    source.set(reply, at);
-    at += reply.length;
+  for (const { source, start, end } of replies) {
+    at = target.writeUInt32LE(end - start, at);
+    target.set(source.subarray(start, end), at);
+    at += end - start;
   }
-  return { spec: tensorSpec(opaqueOutput.name, 'BYTES', [replies.length]), source, start: 0, end: length };
+  return { spec: tensorSpec(opaqueOutput.name, 'BYTES', [replies.length]), source: target, start: 0, end: length };
 }

@@ -38,9 +38,11 @@ export function payloadsIn(
 function viewed({ elementBytes }: SignatureInput, tensor: InferTensor, payloads: number): RequestPayloads {
   const { start, end } = tensor;
   const source = bufferOf(tensor.source);
+  if (elementBytes > 0) checkSize(tensor, elementBytes);
+  // A push to `[start]` would allocate room for seventeen.
+  if (elementBytes > 0 && payloads === 1) return { source, bounds: [start, end] };
   const bounds = [start];
   if (elementBytes > 0) {
-    checkSize(tensor, elementBytes);
     const rowBytes = (end - start) / payloads;
     for (let i = 1; i <= payloads; i++) bounds.push(start + i * rowBytes);
   } else {

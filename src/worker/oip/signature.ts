@@ -13,6 +13,7 @@ import { mostRowsOf } from '../../inference/payload.js';
 import type { ModelPlan } from '../../inference/plan.js';
 import { quoted } from '../../protocol/invalid-message.js';
 import type { InferCall, InferTensor, TensorSpec, WantedOutput } from '../../protocol/oip/infer.js';
+import type { ReplySpan } from '../../serving/request-group.js';
 import { AnswerTensors, isSame, outputsOf, type SignatureOutput, toldBy } from './answers.js';
 import { elementsOfReplies, opaqueInput, opaqueOutput, payloadsInElements } from './opaque.js';
 import { payloadsIn, type RequestPayloads } from './payloads.js';
@@ -41,10 +42,12 @@ export interface SignedModel {
   readonly mostRunRows: number;
 }
 
-/** What an answer needs to know of its request: it need not keep the data of that. */
-export interface AnsweredCall {
-  readonly inputs: readonly Described[];
-  readonly outputs: InferCall['outputs'];
+/** What an answer needs to know of its request; the same for requests that look alike. */
+export interface AnswerForm {
+  /** Which outputs it has, by their index. */
+  readonly wanted: readonly number[];
+  /** The dimensions of the outputs in a reply, as far as such a request tells them. */
+  readonly told: ReplyDims | null;
 }
 
 /** How the tensors of a model and its payloads become one another. */
@@ -53,9 +56,10 @@ interface Tensors {
   readonly outputs: readonly SignatureTensor[];
   readonly maxBatchSize: number;
   payloadsOf(call: InferCall): RequestPayloads;
+  answerFormOf(call: InferCall): AnswerForm;
   answerOf(
-    call: AnsweredCall,
-    replies: readonly Uint8Array[],
+    form: AnswerForm,
+    replies: readonly ReplySpan[],
     dims: readonly (ReplyDims | null)[] | null,
   ): readonly InferTensor[];
 }
@@ -92,27 +96,33 @@ export class ModelSignature {
     return this.#tensors.payloadsOf(call);
   }
 
+  /** What to answer to a request that `payloadsOf` has taken. */
+  answerFormOf(call: InferCall): AnswerForm {
+    return this.#tensors.answerFormOf(call);
+  }
+
   /**
    * The outputs that a request wants, in its order, or all. They may be views of the replies.
-   * @param call one that `payloadsOf` has taken
+   * @param form of the request
    * @param replies one for each payload
    * @param dims of the outputs of each reply, where the model has told them; null when it has told none
    * @throws CallError INFERENCE_FAILED when the replies cannot be its answer
    */
   answerOf(
-    call: AnsweredCall,
-    replies: readonly Uint8Array[],
+    form: AnswerForm,
+    replies: readonly ReplySpan[],
     dims: readonly (ReplyDims | null)[] | null,
   ): readonly InferTensor[] {
-    return this.#tensors.answerOf(call, replies, dims);
+    return this.#tensors.answerOf(form, replies, dims);
   }
 }
 
 /** What is known of requests that look alike. */
 interface Looks extends CheckedShapes {
   readonly specs: readonly TensorSpec[];
-  /** The dimensions of the outputs in a reply, as far as such a request tells them. */
   readonly told: ReplyDims | null;
+  /** Of the last request. */
+  form: AnswerForm;
 }
 
 /** The looks of so many requests are kept. */
@@ -146,13 +156,19 @@ class PlannedTensors implements Tensors {
     return payloadsIn(this.inputs, inputs, looks);
   }
 
+  answerFormOf({ inputs, outputs }: InferCall): AnswerForm {
+    const looks = this.#looksOf(inputs);
+    const wanted = this.#wanted.of(outputs);
+    if (looks.form.wanted !== wanted) looks.form = { wanted, told: looks.told };
+    return looks.form;
+  }
+
   answerOf(
-    { inputs, outputs }: AnsweredCall,
-    replies: readonly Uint8Array[],
+    { wanted, told }: AnswerForm,
+    replies: readonly ReplySpan[],
     dims: readonly (ReplyDims | null)[] | null,
   ): readonly InferTensor[] {
-    const { told } = this.#looksOf(inputs);
-    return this.#answers.of(this.#wanted.of(outputs), replies, dims, told);
+    return this.#answers.of(wanted, replies, dims, told);
   }
 
   #checkRows(wanted: readonly number[], rows: number): void {
@@ -176,7 +192,7 @@ class PlannedTensors implements Tensors {
       }
     const checked = this.#check.check(sent);
     const told = toldBy(this.outputs, checked, this.#fixedSizes);
-    const found: Looks = { ...checked, specs: sent.map(({ spec }) => spec), told };
+    const found: Looks = { ...checked, specs: sent.map(({ spec }) => spec), told, form: { wanted: [], told } };
     this.#newest = looks.length < mostLooks ? looks.length : (this.#newest + 1) % mostLooks;
     looks[this.#newest] = found;
     return found;
@@ -233,6 +249,8 @@ class WantedOutputs {
   }
 }
 
+const opaqueForm: AnswerForm = { wanted: [0], told: null };
+
 class OpaqueTensors implements Tensors {
   readonly inputs = [opaqueInput];
   readonly outputs = [opaqueOutput];
@@ -256,7 +274,11 @@ class OpaqueTensors implements Tensors {
     return payloadsInElements(payload, this.#inputBytes, this.#mostRows);
   }
 
-  answerOf(_call: AnsweredCall, replies: readonly Uint8Array[]): readonly InferTensor[] {
+  answerFormOf(): AnswerForm {
+    return opaqueForm;
+  }
+
+  answerOf(_form: AnswerForm, replies: readonly ReplySpan[]): readonly InferTensor[] {
     return [elementsOfReplies(replies)];
   }
 }

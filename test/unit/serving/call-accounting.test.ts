@@ -11,6 +11,7 @@ import { ReplyFlush } from '#src/serving/reply-flush.js';
 import type { CallOwner, ServedCall } from '#src/serving/served-call.js';
 import { batcherOf } from '../../support/batchers.js';
 import { withClock } from '../../support/clock.js';
+import { viewOf } from '../../support/reply-spans.js';
 
 /** Answers each payload in capitals, `!` not at all, when the test lets it. */
 class HeldModel implements Model {
@@ -55,7 +56,7 @@ class Outcome implements CallOwner {
   }
 
   answered(call: ServedCall): boolean {
-    this.told.push(Buffer.concat(call.replies()).toString('latin1'));
+    this.told.push(Buffer.concat(call.replies().map(viewOf)).toString('latin1'));
     return this.canSay;
   }
 

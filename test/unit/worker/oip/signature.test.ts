@@ -9,6 +9,7 @@ import type { Dtype } from '#src/tensors/dtypes.js';
 import { CallError } from '#src/worker/oip/service.js';
 import { ModelSignature, type ReplyDims, type RequestPayloads } from '#src/worker/oip/signature.js';
 import {
+  answerOf,
   bytesOf,
   callOf,
   counted,
@@ -48,7 +49,7 @@ const answered = (
   call: InferCall,
   replies: readonly Uint8Array[],
   dims: readonly (ReplyDims | null)[] | null = null,
-): NamedTensors => tensorsOf(signature.answerOf(call, replies, dims));
+): NamedTensors => tensorsOf(answerOf(signature, call, replies, dims));
 
 /** x FP32[-1,3] → y FP32[-1,2] */
 const rowPlan = planOf([inputPlan('x', 'float32', ['b', 3])], [outputPlan('y', 'float32', ['b', 2])]);
@@ -209,7 +210,7 @@ describe('a request of tensors', () => {
     const three = callOf({ payload: tensor('string', [3], ['abc', '', 'de']) });
     expect(digits(signature.payloadsOf(three))).to.deep.equal(hex('abc', '', 'de'));
     const replies = [Buffer.from([0, 255]), Buffer.alloc(0)];
-    const [reply] = signature.answerOf(three, replies, null);
+    const [reply] = answerOf(signature, three, replies, null);
     expect(reply?.spec).to.deep.include({ name: 'reply', datatype: 'BYTES', shape: [2] });
     expect(Buffer.from(reply?.source ?? []).toString('hex')).to.equal('0200000000ff00000000');
   });
@@ -345,7 +346,7 @@ describe('an answer', () => {
     const all = bytesOf(counted('float32', [3, 2]));
     const views = [0, 8, 16].map((at) => all.subarray(at, at + 8));
     expect(answered(signature, call, views)).to.deep.equal({ y: counted('float32', [3, 2]) });
-    expect(signature.answerOf(call, views, null)[0]?.source.buffer).to.equal(all.buffer);
+    expect(answerOf(signature, call, views, null)[0]?.source.buffer).to.equal(all.buffer);
     const apart = views.map((view) => Buffer.concat([view]));
     expect(answered(signature, call, apart)).to.deep.equal({ y: counted('float32', [3, 2]) });
     const reversed = [...views].reverse();
@@ -372,7 +373,7 @@ describe('an answer', () => {
     const signature = signed(rowPlan);
     const specs = (rows: number) => {
       const replies = Array.from({ length: rows }, () => Buffer.alloc(8));
-      return signature.answerOf(callOf({ x: counted('float32', [rows, 3]) }), replies, null)[0]?.spec;
+      return answerOf(signature, callOf({ x: counted('float32', [rows, 3]) }), replies, null)[0]?.spec;
     };
     const one = specs(1);
     expect(specs(1)).to.equal(one);
@@ -384,7 +385,7 @@ describe('an answer', () => {
     const call = callOf({ x: counted('float32', [4]), least: counted('float32', [], 1) });
     const reply = bytesOf(counted('int64', [1, 2], 2));
     expect(answered(signature, call, [reply], [[[1, 2]]])).to.deep.equal({ places: counted('int64', [1, 2], 2) });
-    expect(refusal(() => signature.answerOf(call, [reply], null), 'INFERENCE_FAILED')).to.equal(
+    expect(refusal(() => answerOf(signature, call, [reply], null), 'INFERENCE_FAILED')).to.equal(
       'the model does not tell the shapes of its outputs',
     );
   });
@@ -393,17 +394,17 @@ describe('an answer', () => {
     const plan = planOf([inputPlan('x', 'float32', ['b', 3])], [outputPlan('y', 'float32', ['b', 'found'])]);
     const call = callOf({ x: counted('float32', [2, 3]) });
     const replies = [Buffer.alloc(8), Buffer.alloc(4)];
-    expect(refusal(() => signed(plan).answerOf(call, replies, [[[1, 2]], [[1, 1]]]), 'INFERENCE_FAILED')).to.equal(
+    expect(refusal(() => answerOf(signed(plan), call, replies, [[[1, 2]], [[1, 1]]]), 'INFERENCE_FAILED')).to.equal(
       'the output "y" is [1,2] for one row of the request, and [1,1] for another: ask for each row in a request of its own',
     );
     const all = Buffer.alloc(16);
     for (const short of [replies, [all.subarray(0, 8), all.subarray(8, 12)]])
-      expect(refusal(() => signed(rowPlan).answerOf(call, short, null), 'INFERENCE_FAILED')).to.equal(
+      expect(refusal(() => answerOf(signed(rowPlan), call, short, null), 'INFERENCE_FAILED')).to.equal(
         'a reply of the model has 4 bytes, and its outputs 8',
       );
     const odd = [[[0, 2]], [[1, 2]]];
     expect(
-      refusal(() => signed(plan).answerOf(call, [Buffer.alloc(0), all.subarray(0, 8)], odd), 'INFERENCE_FAILED'),
+      refusal(() => answerOf(signed(plan), call, [Buffer.alloc(0), all.subarray(0, 8)], odd), 'INFERENCE_FAILED'),
     ).to.equal('the output "y" is [0,2] for one row of the request: ask for each row in a request of its own');
   });
 
@@ -411,7 +412,7 @@ describe('an answer', () => {
     const plan = planOf([inputPlan('x', 'float32', ['b', 3])], [outputPlan('s', 'string', ['b'])]);
     const call = callOf({ x: counted('float32', [1, 3]) });
     for (const hex of ['', '0500', '05000000', '0500000061'])
-      expect(refusal(() => signed(plan).answerOf(call, [Buffer.from(hex, 'hex')], null), 'INFERENCE_FAILED')).to.match(
+      expect(refusal(() => answerOf(signed(plan), call, [Buffer.from(hex, 'hex')], null), 'INFERENCE_FAILED')).to.match(
         /^a reply of the model has \d bytes/,
       );
   });
@@ -534,7 +535,7 @@ describe('whatever a client sends', () => {
         const signature = signed(mixedPlan);
         let outputs: readonly InferTensor[];
         try {
-          outputs = signature.answerOf(call, rows, dims);
+          outputs = answerOf(signature, call, rows, dims);
         } catch (error) {
           expect(error).to.be.instanceOf(CallError).and.include({ reason: 'INFERENCE_FAILED' });
           return;
