@@ -2,7 +2,7 @@
 // frames with as many workers, in short alternating turns, since the machine's speed changes over time. CPU time is
 // reported as well: it remains a measure where other programs want the same cores.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { cpuUs } from './cpu-time.mjs';
 import { startCeiling, startServer } from './programs.mjs';
 import { median } from './throughput.mjs';
 
@@ -30,24 +30,6 @@ const rows = [
     turn: (client, port, seconds) => client.connect({ port, atOnce, payloadBytes: 1, replyBytes: 4, seconds }),
   },
 ];
-
-const childrenOf = (pid) => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').match(/\d+/g) ?? [];
-const isAggregator = (pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('aggregator');
-
-/** CPU time that a primary and its workers have used so far, in µs; NaN where the kernel does not report it. */
-function cpuUs({ child }) {
-  try {
-    const pids = [child.pid, ...childrenOf(child.pid).filter((pid) => !isAggregator(pid))];
-    const threads = pids.flatMap((pid) =>
-      readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`),
-    );
-    return (
-      threads.reduce((sum, thread) => sum + Number(readFileSync(`${thread}/schedstat`, 'utf8').split(' ')[0]), 0) / 1000
-    );
-  } catch {
-    return Number.NaN;
-  }
-}
 
 /** @param nodes the Node versions that run server and ceiling, each as `{version, binary}` */
 export async function againstBare(folder, client, nodes, { rounds, seconds }) {

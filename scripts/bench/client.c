@@ -7,6 +7,11 @@
  *       connection.
  *   client load-sizes …
  *       the same, but looks at the size alone: the last bit of a number may depend on the batch that it was computed in.
+ *   client load-calls PORT CONNECTIONS DEPTH CALL_FILE REPLY_BYTES ANSWER_FLOATS SECONDS
+ *       the same for calls on frames: CALL_FILE has a Call that begins with its number as a varint of five bytes; each call
+ *       gets the next number. Replies come in any order: each must have REPLY_BYTES bytes, and the number of a call in
+ *       flight. The rest must be as in the first reply of its connection, but for ANSWER_FLOATS numbers of 32 bits at its
+ *       end, which may differ by a rounding.
  *   client connect PORT AT_ONCE PAYLOAD_BYTES REPLY_BYTES SECONDS
  *       AT_ONCE connections at a time: each connects, sends one request, receives the reply and resets.
  *
@@ -262,6 +267,146 @@ static void take_replies(connection *c, unsigned depth) {
   if (replies > 0) ask(c, replies, depth, now);
 }
 
+/* ── calls on frames ── */
+
+/* The number of a call, and of a reply: the first field, as a varint of five bytes. Numbers from 2^28 to 2^35 need as
+ * many, so that all replies have one size. */
+enum { number_at = header_bytes + 1, number_bytes = 5 };
+static const uint64_t first_number = 1u << 28;
+static size_t answer_at; /* where the numbers of a reply begin that may differ by a rounding */
+
+typedef struct {
+  connection c;
+  unsigned char *unsent; /* room for twice DEPTH calls: those that are not sent are [from, to) */
+  size_t from, to;
+  uint64_t next;
+} caller;
+
+/* Calls in flight are few beside this many numbers, so each has a slot of its own for as long as it lasts. */
+enum { slots_a_call = 8 };
+static size_t slots;
+
+static void put_number(unsigned char *at, uint64_t value) {
+  for (int i = 0; i < number_bytes; i++, value >>= 7) at[i] = (unsigned char)((value & 0x7f) | (i < number_bytes - 1 ? 0x80 : 0));
+}
+
+static uint64_t number_in(const unsigned char *at) {
+  uint64_t value = 0;
+  for (int i = 0; i < number_bytes; i++) value |= (uint64_t)(at[i] & 0x7f) << (7 * i);
+  return value;
+}
+
+static void send_calls(caller *one) {
+  while (one->from < one->to) {
+    ssize_t sent = write(one->c.socket, one->unsent + one->from, one->to - one->from);
+    if (sent < 0 && errno == EAGAIN) {
+      watch(&one->c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+      return;
+    }
+    if (sent < 0) fail_with_errno("a connection broke while calls were sent");
+    one->from += (size_t)sent;
+  }
+  one->from = one->to = 0;
+}
+
+static void call(caller *one, unsigned count_asked, unsigned depth, uint64_t now) {
+  const size_t bytes = (size_t)count_asked * frame_bytes;
+  if (one->to + bytes > 2 * (size_t)depth * frame_bytes) {
+    memmove(one->unsent, one->unsent + one->from, one->to - one->from);
+    one->to -= one->from;
+    one->from = 0;
+  }
+  memcpy(one->unsent + one->to, requests, bytes);
+  for (unsigned i = 0; i < count_asked; i++, one->next++) {
+    uint64_t *sent_at = &one->c.sent_at[one->next % slots];
+    if (*sent_at != 0) fail("the reply to call %" PRIu64 " has not come, while those to many later ones have", one->next - slots);
+    *sent_at = now;
+    put_number(one->unsent + one->to + number_at, one->next);
+    one->to += frame_bytes;
+  }
+  one->c.in_flight += count_asked;
+  send_calls(one);
+}
+
+static int is_close(const unsigned char *a, const unsigned char *b) {
+  float x, y;
+  memcpy(&x, a, sizeof x);
+  memcpy(&y, b, sizeof y);
+  float distance = x > y ? x - y : y - x, size = x > 0 ? x : -x;
+  return distance <= 1e-4f * (size > 1 ? size : 1);
+}
+
+static void check_call_reply(caller *one, const unsigned char *reply, uint64_t now) {
+  connection *c = &one->c;
+  const size_t rest_at = number_at + number_bytes;
+  if (reply[header_bytes] != 0x08) fail("reply %" PRIu64 " of a connection does not begin with a number", c->replies);
+  const uint64_t number = number_in(reply + number_at);
+  uint64_t *sent_at = &c->sent_at[number % slots];
+  if (number >= one->next || number + slots < one->next || *sent_at == 0)
+    fail("reply %" PRIu64 " of a connection is to call %" PRIu64 ", which is not in flight", c->replies, number);
+  if (!c->is_known) memcpy(c->expected, reply, reply_frame_bytes);
+  c->is_known = 1;
+  if (memcmp(reply + rest_at, c->expected + rest_at, answer_at - rest_at) != 0)
+    fail("the reply to call %" PRIu64 " is not like the first one of its connection", number);
+  for (size_t at = answer_at; at < reply_frame_bytes; at += sizeof(float))
+    if (!is_close(reply + at, c->expected + at)) fail("the reply to call %" PRIu64 " has other numbers than the first one of its connection", number);
+  count(now, *sent_at);
+  *sent_at = 0;
+  c->replies++;
+}
+
+static void take_call_replies(caller *one, unsigned depth) {
+  static unsigned char bytes[1 << 18];
+  connection *c = &one->c;
+  ssize_t length = read(c->socket, bytes, sizeof bytes);
+  if (length < 0 && errno == EAGAIN) return;
+  if (length < 0) fail_with_errno("a connection broke while replies came");
+  if (length == 0) fail("the server has closed a connection");
+  const uint64_t now = now_ns();
+  unsigned replies = 0;
+  for (size_t at = 0; at < (size_t)length;) {
+    /* The length field first: a reply of another size may have no more bytes. */
+    size_t end = c->reply_at < header_bytes ? header_bytes : reply_frame_bytes;
+    size_t part = (size_t)length - at < end - c->reply_at ? (size_t)length - at : end - c->reply_at;
+    memcpy(c->received + c->reply_at, bytes + at, part);
+    at += part;
+    c->reply_at += part;
+    if (c->reply_at == header_bytes) check_length(c);
+    if (c->reply_at < reply_frame_bytes) continue;
+    check_call_reply(one, c->received, now);
+    c->reply_at = 0;
+    replies++;
+  }
+  c->in_flight -= replies;
+  if (replies > 0) call(one, replies, depth, now);
+}
+
+static void load_calls(unsigned connections, unsigned depth, double seconds) {
+  slots = (size_t)slots_a_call * depth;
+  connection *parts = make_connections(connections, (unsigned)slots);
+  caller *all = allocate(connections, sizeof *all);
+  struct epoll_event events[max_events];
+  begin_measuring(seconds);
+  for (unsigned i = 0; i < connections; i++) {
+    all[i] = (caller){.c = parts[i], .unsent = allocate(2 * (size_t)depth, frame_bytes), .next = first_number};
+    open_connection(&all[i].c, EPOLLIN | EPOLLOUT);
+  }
+  for (int ready; (ready = next_events(events)) > 0;) {
+    for (int i = 0; i < ready; i++) {
+      caller *one = events[i].data.ptr; /* its first member is the connection */
+      if (events[i].events & EPOLLOUT) {
+        watch(&one->c, EPOLL_CTL_MOD, EPOLLIN);
+        if (one->c.in_flight == 0) call(one, depth, depth, now_ns());
+        else send_calls(one);
+      }
+      if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) take_call_replies(one, depth);
+    }
+  }
+  print_result(now_ns());
+}
+
+/* ── load of frames ── */
+
 static void load(unsigned connections, unsigned depth, double seconds) {
   connection *all = make_connections(connections, depth);
   struct epoll_event events[max_events];
@@ -341,24 +486,49 @@ static void make_requests(long payload_bytes, long most) {
   for (long i = 0; i <= most; i++) memcpy(requests + (size_t)i * frame_bytes, &length, header_bytes);
 }
 
+/* Frames that each have this call. */
+static void read_call(const char *file, long most) {
+  FILE *stream = fopen(file, "rb");
+  if (stream == NULL) fail_with_errno(file);
+  static unsigned char bytes[1 << 20];
+  const size_t length = fread(bytes, 1, sizeof bytes, stream);
+  fclose(stream);
+  if (length < 1 + number_bytes || length == sizeof bytes || bytes[0] != 0x08)
+    fail("%s has no call that begins with its number", file);
+  make_requests((long)length, most);
+  for (long i = 0; i <= most; i++) memcpy(requests + (size_t)i * frame_bytes + header_bytes, bytes, length);
+}
+
+static double seconds_of(const char *text) {
+  const double seconds = strtod(text, NULL);
+  if (!(seconds > 0)) fail("SECONDS must be above 0");
+  return seconds;
+}
+
 int main(int count_of_arguments, char **arguments) {
-  checks_bytes = count_of_arguments < 2 || strcmp(arguments[1], "load-sizes") != 0;
-  const int is_load = count_of_arguments == 8 && (!checks_bytes || strcmp(arguments[1], "load") == 0);
-  const int is_connect = count_of_arguments == 7 && strcmp(arguments[1], "connect") == 0;
-  if (!is_load && !is_connect) fail("see the top of client.c for its arguments");
+  const char *mode = count_of_arguments < 3 ? "" : arguments[1];
+  const int is_calls = count_of_arguments == 9 && strcmp(mode, "load-calls") == 0;
+  checks_bytes = strcmp(mode, "load-sizes") != 0;
+  const int is_load = count_of_arguments == 8 && (!checks_bytes || strcmp(mode, "load") == 0);
+  const int is_connect = count_of_arguments == 7 && strcmp(mode, "connect") == 0;
+  if (!is_load && !is_calls && !is_connect) fail("see the top of client.c for its arguments");
   const long connections = number(arguments[3]);
-  const long depth = is_load ? number(arguments[4]) : 1;
-  char **bytes = arguments + (is_load ? 5 : 4);
+  const long depth = is_connect ? 1 : number(arguments[4]);
+  char **bytes = arguments + (is_connect ? 4 : 5);
   signal(SIGPIPE, SIG_IGN);
   server.sin_port = htons((uint16_t)number(arguments[2]));
   server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   poller = epoll_create1(0);
   if (poller < 0) fail_with_errno("epoll_create1");
-  make_requests(number(bytes[0]), depth);
+  if (is_calls) read_call(bytes[0], depth);
+  else make_requests(number(bytes[0]), depth);
   reply_frame_bytes = header_bytes + (size_t)number(bytes[1]);
-  const double seconds = strtod(bytes[2], NULL);
-  if (!(seconds > 0)) fail("SECONDS must be above 0");
-  if (is_load) load((unsigned)connections, (unsigned)depth, seconds);
-  else visit((unsigned)connections, seconds);
+  if (is_calls) {
+    const size_t answer_bytes = (size_t)number(bytes[2]) * sizeof(float);
+    if (answer_bytes + number_at + number_bytes > reply_frame_bytes) fail("a reply has no place for its ANSWER_FLOATS");
+    answer_at = reply_frame_bytes - answer_bytes;
+    load_calls((unsigned)connections, (unsigned)depth, seconds_of(bytes[3]));
+  } else if (is_load) load((unsigned)connections, (unsigned)depth, seconds_of(bytes[2]));
+  else visit((unsigned)connections, seconds_of(bytes[2]));
   return 0;
 }

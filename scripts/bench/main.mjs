@@ -36,7 +36,9 @@ const { loading } = await import('./loading.mjs');
 const { overload } = await import('./overload.mjs');
 const { reload } = await import('./reload.mjs');
 const { heavy } = await import('./heavy.mjs');
+const { findH2load } = await import('./h2load.mjs');
 const { stopAll } = await import('./programs.mjs');
+const { protocols } = await import('./protocols.mjs');
 const { compileClient } = await import('./native-client.mjs');
 const { nodesOf } = await import('./node-versions.mjs');
 const { crossings, neighbours } = await import('./threads.mjs');
@@ -59,6 +61,13 @@ async function measureBare(folder, nodes) {
   return client === null ? [] : step('against bare Node', () => againstBare(folder, client, nodes, bareEffort));
 }
 
+/** The same network in each protocol; resolves with no rows where there is no C compiler. */
+async function measureProtocols(folder, model) {
+  const client = compileClient(folder);
+  if (client === null) return [];
+  return step('protocols', () => protocols(folder, model, client, findH2load(), bareEffort));
+}
+
 async function measure(folder) {
   const model = join(folder, 'mlp.onnx');
   writeFileSync(model, writeMlp());
@@ -68,6 +77,7 @@ async function measure(folder) {
     ...(await step('an ONNX model', () => throughput.onnx(folder, model, effort))),
     await step('the cost of publishing', () => throughput.publishing(folder, { ...effort, rounds: 2 * effort.rounds })),
   ];
+  const spoken = await measureProtocols(folder, model);
   const sizes = await step('batch sizes', () => throughput.batchSizes(folder, model, effort));
   const beside = await step('neighbours of a slow model', () => neighbours(folder, effort));
   const crossing = await step('crossings to a thread', () => crossings(effort));
@@ -79,7 +89,7 @@ async function measure(folder) {
   const rolling = await step('rolling reloads', () => reload(folder, effort));
   const flooded = await step('floods', () => floods(effort));
   const starts = await step('starts', () => coldStart(folder, model, { rounds: 2 * effort.rounds + 1 }));
-  return { bare, ratios, sizes, beside, crossing, loads, over, fair, slow, many, rolling, flooded, starts };
+  return { bare, ratios, spoken, sizes, beside, crossing, loads, over, fair, slow, many, rolling, flooded, starts };
 }
 
 const milliseconds = ({ p50Ms, p99Ms }) => `${number(p50Ms)} / ${number(p99Ms)} ms`;
@@ -112,10 +122,52 @@ function bareTable(measured) {
   );
 }
 
+function protocolTable(measured) {
+  const peerCells = (peer) =>
+    peer === null
+      ? ['', '', '']
+      : [`${peer.name}: ${number(peer.rps)} requests/s`, number(peer.ratio), microseconds(peer)];
+  return table(
+    [
+      'protocols, 64-64-10 network',
+      'connections × in flight',
+      'ours',
+      'ours / raw frames',
+      'CPU time each',
+      'a plain server',
+      'ours / plain',
+      'CPU time each',
+    ],
+    measured.map(({ name, shape, rps, ofRaw, cpuUs, peer }) => [
+      name,
+      shape,
+      `${number(rps)} requests/s`,
+      ofRaw === null ? '' : number(ofRaw),
+      microseconds({ cpuUs }),
+      ...peerCells(peer),
+    ]),
+  );
+}
+
 const processor = `${availableParallelism()} × ${cpus()[0]?.model.trim()}`;
 const conditions = 'clients and servers on the same cores, two workers; connections × requests in flight on each.';
 
-function report({ bare, ratios, sizes, beside, crossing, loads, over, fair, slow, many, rolling, flooded, starts }) {
+function report({
+  bare,
+  ratios,
+  spoken,
+  sizes,
+  beside,
+  crossing,
+  loads,
+  over,
+  fair,
+  slow,
+  many,
+  rolling,
+  flooded,
+  starts,
+}) {
   return [
     `Measured on ${processor}, Node ${process.versions.node}, ${conditions}`,
     ...(bare.length > 0 ? [bareTable(bare)] : []),
@@ -128,6 +180,7 @@ function report({ bare, ratios, sizes, beside, crossing, loads, over, fair, slow
         number(ratio),
       ]),
     ),
+    ...(spoken.length > 0 ? [protocolTable(spoken)] : []),
     table(
       [
         'a start: primary, two workers, aggregator',

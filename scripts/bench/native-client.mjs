@@ -27,6 +27,12 @@ export function compileClient(folder) {
     /** The same, but looks at the size of each reply alone. */
     loadSizes: ({ port, connections, depth, payloadBytes, replyBytes, seconds }) =>
       run('load-sizes', port, connections, depth, payloadBytes, replyBytes, seconds),
+    /**
+     * Closed loop, calls on frames. `call` is a file with a Call whose number is a varint of five bytes, at its
+     * beginning; the last `answerFloats` numbers of a reply may differ by a rounding.
+     */
+    loadCalls: ({ port, connections, depth, call, replyBytes, answerFloats, seconds }) =>
+      run('load-calls', port, connections, depth, call, replyBytes, answerFloats, seconds),
     /** `atOnce` connections at a time, each served once and reset. */
     connect: ({ port, atOnce, payloadBytes, replyBytes, seconds }) =>
       run('connect', port, atOnce, payloadBytes, replyBytes, seconds),

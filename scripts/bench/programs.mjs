@@ -40,11 +40,16 @@ async function stop(child) {
 export const stopAll = () => Promise.all([...running].map(stop));
 
 /** @param node the binary of the Node to run */
-export function startCeiling(kind, workers, model = '', node = process.execPath) {
-  return start(node, here('./ceiling.mjs'), [kind, String(workers), model], {}, (line) => {
-    const found = /^listening on (\d+)$/.exec(line);
-    return found === null ? null : { port: Number(found[1]) };
-  });
+export const startCeiling = (kind, workers, model = '', node = process.execPath) =>
+  start(node, here('./ceiling.mjs'), [kind, String(workers), model], {}, portIn);
+
+/** A server of another stack, with the same model. */
+export const startPeer = (kind, workers, model) =>
+  start(process.execPath, here('./peers.mjs'), [kind, String(workers), model], {}, portIn);
+
+function portIn(line) {
+  const found = /^listening on (\d+)$/.exec(line);
+  return found === null ? null : { port: Number(found[1]) };
 }
 
 let configs = 0;
