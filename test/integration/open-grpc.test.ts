@@ -282,6 +282,13 @@ describe('gRPC in a worker', () => {
 
     it('that unpacks to more than a message may have is refused, whether it is long or short', async () => {
       await open({ limits: { maxMessageBytes: 1 << 20 } });
+      const packing = rig.client(undefined, {
+        'grpc.default_compression_algorithm': grpc.compressionAlgorithms.gzip,
+      });
+      expect(failureOf(await packing.infer(Buffer.alloc((1 << 20) + 1)))).to.deep.equal([
+        status.RESOURCE_EXHAUSTED,
+        'PAYLOAD_TOO_LARGE',
+      ]);
       const raw = await Http2Client.open(rig.port);
       let stream = 1;
       for (const [encoding, bomb] of [
