@@ -38,7 +38,7 @@ export const counterFamilies = {
   },
   mltcp_requests_unroutable_total: {
     group: 'requests',
-    help: 'Requests that reached no model, and are in none of the other counts: unknown_model, a client names one that its listener does not serve; malformed, it sends what cannot be read.',
+    help: 'Requests that reached no model, and are in none of the other counts: unknown_model, a client names one that its listener does not serve; malformed, it sends what cannot be read; wrong_secret, it does not show server.sharedSecret.',
   },
   mltcp_batches_closed_total: {
     group: 'models',
@@ -167,6 +167,8 @@ const table = {
   unknownModel: { scope: 'worker', family: 'mltcp_requests_unroutable_total', labels: { reason: 'unknown_model' } },
   /** Could not be read, so that no model is known. */
   malformed: { scope: 'worker', family: 'mltcp_requests_unroutable_total', labels: { reason: 'malformed' } },
+  /** Did not show the shared secret, over HTTP or gRPC: its connection may go on. */
+  wrongSecret: { scope: 'worker', family: 'mltcp_requests_unroutable_total', labels: { reason: 'wrong_secret' } },
 
   received: { scope: 'model', family: 'mltcp_requests_received_total' },
   answered: { scope: 'model', family: 'mltcp_requests_answered_total', outcome: 'answered' },

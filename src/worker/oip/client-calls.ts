@@ -2,6 +2,7 @@
 // replies as tensors again. Counts, limits and batches are those of serving/.
 
 import { clientErrors, type RequestError } from '../../errors.js';
+import type { WorkerCounter } from '../../metrics/recorder.js';
 import type { InferAnswer, InferCall } from '../../protocol/oip/infer.js';
 import { CallAccounting, type CallServing } from '../../serving/call-accounting.js';
 import type { CallEnd, CallOwner, ServedCall } from '../../serving/served-call.js';
@@ -100,11 +101,17 @@ export class ConnectionCalls implements ClientCalls {
     if (model !== null && (counter === 'refusedBadInput' || counter === 'refusedPayloadTooLarge'))
       this.#accounting.refuse(model.endpoint, counter);
     else {
-      this.#models.recorder.count(counter === 'unknownModel' ? counter : 'malformed');
+      this.#models.recorder.count(unroutable[reason] ?? 'malformed');
       this.#accounting.post();
     }
   }
 }
+
+/** What requests that reach no model are counted as. */
+const unroutable: Partial<Readonly<Record<RequestError, WorkerCounter>>> = {
+  MODEL_NOT_FOUND: 'unknownModel',
+  WRONG_SECRET: 'wrongSecret',
+};
 
 /** A request that waits for its model. */
 class Answering implements CallOwner {
