@@ -10,9 +10,11 @@ import { skip } from '../support/skip.js';
 
 describe('clients of the Open Inference Protocol', () => {
   let server: PeersServer;
-  before(async () => {
+  before(async function () {
+    this.timeout(60_000);
     server = new PeersServer();
-    await server.event('ready');
+    // Two workers load some thirty models.
+    await server.line('the event "ready"', (line) => line.includes('"msg":"ready"'), 60_000);
   });
   after(endProcesses);
 

@@ -102,7 +102,7 @@ const peers: Readonly<Record<string, Peer>> = {
   delayed: { graph: identity('float32'), config: { maxQueueDelayMs: delayMs } },
   narrow: {
     graph: identity('float32'),
-    config: { maxQueueDelayMs: 200, maxQueue: 8 },
+    config: { maxQueueDelayMs: delayMs, maxQueue: 8 },
   },
   ...Object.fromEntries(
     Object.entries(datatypes).flatMap(([name, { dtype }]): [string, Peer][] =>

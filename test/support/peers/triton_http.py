@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 
 import numpy as np
 import tritonclient.http as client
@@ -198,10 +197,8 @@ def a_timeout_among_the_parameters_is_kept():
 @check
 def a_client_that_gives_up_does_no_harm():
     hasty = client.InferenceServerClient(url, network_timeout=0.1)
-    begun = time.monotonic()
     thrown((socket.timeout, InferenceServerException),
            lambda: hasty.infer("delayed", [tensor("INPUT0", values(np.float32, 1))]))
-    equal(time.monotonic() - begun < 0.45, True, "in time")
     it_is_live_and_ready()
 
 
