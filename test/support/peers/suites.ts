@@ -95,16 +95,8 @@ export async function schemathesisOutcomes(url: string, description: string | un
   );
   const { code } = await program.ended(300_000);
   return existsSync(report)
-    ? outcomesOf(report).map(withoutRefusals)
+    ? outcomesOf(report)
     : [failed('it runs', `it ended with ${code}: ${program.output.slice(-600)}`)];
-}
-
-/** A status of 501 is described, and no fault of the server. */
-function withoutRefusals(outcome: Outcome): Outcome {
-  const findings = outcome.why.match(/- ST\d+/g)?.length ?? 0;
-  const refusals = outcome.why.match(/Server error\s+\[501\]/g)?.length ?? 0;
-  const isRefused = outcome.result === 'failed' && refusals > 0 && refusals === findings;
-  return isRefused ? { ...outcome, result: 'differs', why: 'it tells that it does not do this (501)' } : outcome;
 }
 
 async function descriptionAt(place: string): Promise<string> {
