@@ -586,6 +586,17 @@ describe('gRPC in a worker', () => {
       expect((await client.infer(doubleRequest([1, 2]))).code).to.equal(status.OK);
     });
 
+    it('that breaks the protocol and leaves gives up its place', async () => {
+      await open({ limits: { payloadTimeoutMs: 3_600_000 } });
+      for (const broken of [frame(frameTypes.data, 0, 0, Buffer.from('abc')), frame(frameTypes.rstStream, 0, 9)]) {
+        const raw = await Http2Client.open(rig.port);
+        raw.send(broken);
+        await raw.goaway();
+        raw.socket.destroy();
+        await until('that it is gone', () => rig.connections.size === 0);
+      }
+    });
+
     it('that is idle for too long is asked to leave', async () => {
       await open({ limits: { idleTimeoutMs: 50 } });
       const raw = await Http2Client.open(rig.port);

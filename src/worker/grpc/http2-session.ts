@@ -195,6 +195,9 @@ export class Http2Session implements GrpcSession {
       this.#bytesRead = bytesRead;
       this.#heardAt = now;
       this.#isAsked = false;
+    } else {
+      // nghttp2 does not read on after an end that it has called: we would not hear that the client has closed.
+      setReading(this.#socket, true);
     }
     const silentMs = now - this.#heardAt;
     if (silentMs >= silenceMs && !this.#isAsked && !this.#session.destroyed) {
