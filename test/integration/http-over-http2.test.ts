@@ -1,8 +1,10 @@
 // HTTP over HTTP/2, beside gRPC on the same port and the same connection: it means the same as over HTTP/1.1.
 
+import { once } from 'node:events';
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2';
 import { buffer } from 'node:stream/consumers';
 import { expect } from 'chai';
+import { endHeaders, endStream, field, frame, frameTypes, Http2Client } from '../support/http2-client.js';
 import { endProcesses } from '../support/processes.js';
 import { TestServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -80,6 +82,45 @@ describe('HTTP over HTTP/2', () => {
       0,
     );
     expect(ends).to.be.at.most(accepted);
+  });
+
+  it('is answered when it announces trailers, expects to be told to go on, or asks for a tunnel', async () => {
+    const server = startServer();
+    const port = await server.port();
+    const session = open(port);
+    expect(await ask(session, '/v2', undefined, { trailer: 'checksum' })).to.include({ status: 200 });
+    const announced = { trailer: 'checksum', 'content-length': Buffer.byteLength(row(1)) };
+    expect(await ask(session, infer, row(1), announced)).to.include({ status: 200 });
+    const stream = session.request({ ':path': infer, ':method': 'POST', expect: '100-continue' });
+    await once(stream, 'continue');
+    stream.end(row(1));
+    const [headers] = await once(stream, 'response');
+    expect(headers[':status']).to.equal(200);
+    const client = await Http2Client.open(port);
+    const connectTo = [field(':method', 'CONNECT'), field(':authority', 'elsewhere')];
+    client.send(frame(frameTypes.headers, endHeaders | endStream, 1, Buffer.concat(connectTo)));
+    await client.frame('the end of its answer', ({ stream: id, flags }) => id === 1 && (flags & endStream) !== 0);
+    client.socket.destroy();
+    const metrics = await server.metricsWhen('all of it', (all) => all.total_requests === 2);
+    expect(metrics.audit_imbalance).to.equal(0);
+  });
+
+  it('takes no body for the next request', async () => {
+    const server = startServer();
+    const client = await Http2Client.open(await server.port());
+    const fields = { ':method': 'GET', ':scheme': 'http', ':path': '/v2/health/live', ':authority': 'test' };
+    const headers = Buffer.concat(Object.entries(fields).map(([name, value]) => field(name, value)));
+    const hidden = Buffer.from('GET /v2/repository HTTP/1.1\r\nHost: test\r\n\r\n');
+    for (let id = 1; id <= 9; id += 2) {
+      client.send(frame(frameTypes.headers, endHeaders, id, headers), frame(frameTypes.data, endStream, id, hidden));
+      await client.frame('an answer', ({ stream, flags }) => stream === id && (flags & endStream) !== 0);
+      const [body] = client.of(id, frameTypes.data);
+      expect(body?.payload.toString()).to.equal('{"live":true}');
+    }
+    client.socket.destroy();
+    // What was hidden would be counted: as a request of a path that there is not.
+    await server.metricsWhen('its end', (all) => all.connections === 0);
+    expect(await server.prometheus()).to.match(/^mltcp_requests_unroutable_total\{reason="malformed"\} 0$/m);
   });
 
   it('is held to the limits of HTTP: bodies, the secret', async () => {

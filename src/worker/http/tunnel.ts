@@ -16,8 +16,18 @@ import type { HttpServer } from './server.js';
 const mostAtOnce = 6;
 const sweepMs = 1000;
 
-/** What belongs to one connection, and not to what is asked (RFC 9113, 8.2.2). */
-const ofConnection = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
+/**
+ * What belongs to one connection, and not to what is asked (RFC 9113, 8.2.2). Trailers are not handed on, and node:http
+ * throws when it shall announce them.
+ */
+const ofConnection = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
 
 export class HttpTunnel {
   readonly #server: HttpServer;
@@ -42,17 +52,29 @@ export class HttpTunnel {
   readonly serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     stream.on('error', () => {});
     stream.setTimeout(this.#writeTimeoutMs, () => stream.close());
-    const { ':method': method, ':path': path, ':authority': host, ...others } = headers;
+    const { ':method': method = 'GET', ':path': path, ':authority': host, ...others } = headers;
+    if (method === 'CONNECT' || path === undefined) {
+      stream.respond({ ':status': 405, allow: 'GET, HEAD, POST' }, { endStream: true });
+      return;
+    }
     const asked = request({
       agent: this.#agent,
-      method: method ?? 'GET',
-      path: path ?? '/',
-      headers: { ...plain(others), ...(host === undefined ? {} : { host }) },
+      method,
+      path,
+      headers: {
+        ...plain(others),
+        ...(host === undefined ? {} : { host }),
+        // Without a length, node:http would send the body of a GET as if it were the next request.
+        ...(stream.endAfterHeaders || 'content-length' in headers ? {} : { 'transfer-encoding': 'chunked' }),
+      },
+    });
+    asked.on('continue', () => {
+      if (canRespond(stream)) stream.additionalHeaders({ ':status': 100 });
     });
     asked.on('response', (answer) => respond(stream, answer));
     asked.on('error', () => {
-      if (stream.headersSent || stream.destroyed) stream.close();
-      else stream.respond({ ':status': 503 }, { endStream: true });
+      if (canRespond(stream)) stream.respond({ ':status': 503 }, { endStream: true });
+      else stream.close();
     });
     stream.once('close', () => {
       if (!asked.destroyed) asked.destroy();
@@ -98,8 +120,12 @@ function plain(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   );
 }
 
+/** Also false when the client has closed the stream, and not all that it sent is read. */
+const canRespond = ({ headersSent, closed, destroyed }: ServerHttp2Stream): boolean =>
+  !(headersSent || closed || destroyed);
+
 function respond(stream: ServerHttp2Stream, answer: IncomingMessage): void {
-  if (stream.destroyed) {
+  if (!canRespond(stream)) {
     answer.resume();
     return;
   }
