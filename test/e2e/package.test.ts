@@ -72,7 +72,9 @@ describe('the package', function () {
     const shown = ['scripts/bench/chart.svg', 'scripts/screenshot.png', ...Object.keys(readmes)].filter(
       (path) => !path.startsWith('config/'),
     );
-    const protos = ['health', 'inference', 'mltcp'].map((name) => `src/protocol/proto/${name}.proto`);
+    const protos = ['health', 'inference', 'mltcp', 'reflection', 'reflection_v1alpha'].map(
+      (name) => `src/protocol/proto/${name}.proto`,
+    );
     const expected = [
       'CHANGELOG.md',
       'LICENSE',
