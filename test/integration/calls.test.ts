@@ -152,15 +152,18 @@ describe('calls on frames', () => {
       expect(client.replies.find(({ call }) => call === '0')).to.include({ reason });
     }
     close();
-    const twice = await CallClient.connect(port);
-    twice.sendTexts('held', ['x']);
-    twice.send({ infer: { model_name: 'held' } }, 1);
-    await until('why', () => twice.replies.some(({ call }) => call === '0'));
-    expect(twice.replies.find(({ call }) => call === '0')).to.include({ reason: 'MALFORMED' });
+    const unreadable = { infer: { model_name: 'held', inputs: [{ name: 'payload', datatype: '?' }] } };
+    for (const body of [{ infer: { model_name: 'held' } }, { ping: {} }, unreadable]) {
+      const twice = await CallClient.connect(port);
+      twice.sendTexts('held', ['x']);
+      twice.send(body, 1);
+      await until('why', () => twice.replies.length > 0);
+      expect(twice.replies[0]).to.include({ call: '0', reason: 'MALFORMED' });
+    }
     open();
     for (const line of [
-      'mltcp_requests_unroutable_total{reason="malformed"} 3\n',
-      'mltcp_connections_closed_total{reason="protocol"} 2\n',
+      'mltcp_requests_unroutable_total{reason="malformed"} 5\n',
+      'mltcp_connections_closed_total{reason="protocol"} 4\n',
       'mltcp_connections_closed_total{reason="payload_too_large"} 1\n',
     ])
       await until(line, async () => (await server.prometheus()).includes(line));

@@ -107,9 +107,9 @@ class CallsDialect implements Dialect, CallClient {
   /** False: the call breaks the protocol, and the connection with it. */
   take(call: Call, arrivedAt: number): boolean {
     const number = call.call;
+    if (call.kind !== 'cancel' && this.#pending.has(number)) return false;
     switch (call.kind) {
       case 'infer': {
-        if (this.#pending.has(number)) return false;
         const reply = new CallReply(this, number);
         const pending = this.#calls.infer(call.infer, arrivedAt, reply);
         if (!reply.isOver) this.#pending.add(number, pending);
