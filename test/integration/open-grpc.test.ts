@@ -489,6 +489,15 @@ describe('gRPC in a worker', () => {
       expect(counted()?.received).to.equal(1);
     });
 
+    it('may show a secret of any letters', async () => {
+      await open({ secret: 'pässwört' });
+      const raw = await Http2Client.open(rig.port);
+      raw.call(1, infer, grpcMessage(requestBytes([1, 2])), { authorization: 'Bearer pässwört' });
+      await raw.end(1);
+      expect(counted()?.answered).to.equal(1);
+      raw.socket.destroy();
+    });
+
     it('may ask whether the server is there as often as it likes', async () => {
       await open();
       const raw = await Http2Client.open(rig.port);

@@ -54,8 +54,6 @@ export interface LongCall {
 
 type CloseReason = Extract<WorkerCounter, `closedBy${string}`>;
 
-const bearer = 'Bearer ';
-
 export class GrpcConnection implements ServedConnection, CallClient, SessionHandler {
   readonly listener: CallListener;
   readonly calls: ClientCalls;
@@ -200,7 +198,7 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
       call.end(failed('UNIMPLEMENTED', `there is no method ${quoted(String(call.path))}`));
       return null;
     }
-    if (!method.isFree && !this.#isTrusted(call)) {
+    if (!method.isFree && this.#context.secret?.isBearer(call.header('authorization')) === false) {
       const message = 'the metadata authorization should be "Bearer " and the shared secret of the server';
       const failure = { reason: 'WRONG_SECRET', message, retryAfterMs: 0 } as const;
       this.calls.refused('', failure);
@@ -232,14 +230,6 @@ export class GrpcConnection implements ServedConnection, CallClient, SessionHand
     this.#countBytes();
     this.#context.recorder.count(this.#closeReason ?? reasonOf(error));
     this.#onClose(false);
-  }
-
-  #isTrusted(call: GrpcCall): boolean {
-    const { secret } = this.#context;
-    if (secret === null) return true;
-    const authorization = call.header('authorization');
-    if (authorization?.slice(0, bearer.length).toLowerCase() !== bearer.toLowerCase()) return false;
-    return secret.matches(Buffer.from(authorization.slice(bearer.length).trim()));
   }
 
   #end(reason: CloseReason): void {

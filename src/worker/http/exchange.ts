@@ -188,7 +188,7 @@ export class Exchange implements BodyReader, CallReceiver {
     }
     const match = matchRoute(method, url);
     this.#match = match;
-    if (match?.route?.isFree !== true && context.secret !== null && !this.#hasSecret()) {
+    if (match?.route?.isFree !== true && context.secret?.isBearer(headers.authorization) === false) {
       this.#connection.closesBy('closedBySecret');
       this.#response.shouldKeepAlive = false;
       return refusalOf(failure('WRONG_SECRET', 'the header Authorization should be: Bearer, and server.sharedSecret'));
@@ -222,11 +222,6 @@ export class Exchange implements BodyReader, CallReceiver {
       ? 'JSON may have server.maxJsonKb: send tensors in binary form'
       : 'a body may have server.maxPayloadSizeKb';
     return refusalOf(failure('PAYLOAD_TOO_LARGE', `the request is too large: ${limit}`));
-  }
-
-  #hasSecret(): boolean {
-    const shown = /^Bearer +(.+)$/i.exec(this.#request.headers.authorization ?? '')?.[1];
-    return shown !== undefined && this.#connection.context.secret?.matches(Buffer.from(shown, 'latin1')) === true;
   }
 
   async #decompress(coding: Coding, body: Buffer): Promise<void> {
