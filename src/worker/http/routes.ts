@@ -125,7 +125,7 @@ export function matchRoute(method: string, url: string): Match | null {
   const known = remembered.get(method)?.get(url);
   if (known !== undefined) return known;
   const match = findRoute(method, url);
-  if (match?.route != null) remember(method, url, match);
+  if (match?.route != null && url.length <= maxPathLength) remember(method, url, match);
   return match;
 }
 
