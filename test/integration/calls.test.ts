@@ -107,7 +107,10 @@ describe('calls on frames', () => {
     expect(textsOf(await client.reply(client.sendTexts('echo', ['overtakes'])))).to.deep.equal(['overtakes']);
     open();
     expect(textsOf(await client.reply(waits))).to.deep.equal(['waits']);
-    const metrics = await server.metricsWhen('all outcomes', ({ total_requests }) => total_requests === 4);
+    const metrics = await server.metricsWhen(
+      'all outcomes',
+      ({ total_requests, in_flight }) => total_requests === 4 && in_flight === 0,
+    );
     const held = metrics.models.find(({ name }) => name === 'held');
     expect(held).to.include({ expired: 1, abandoned: 1, answered: 1 });
     expect(metrics.audit_imbalance).to.equal(0);
