@@ -107,7 +107,7 @@ export function socketOn(handle: RawHandle): Socket {
       socket.emit('data', readBuffer.subarray(0, bytes));
       // There is more to read. Node would continue, up to 32 times; the rest waits for the next turn of the event loop,
       // unless it is the rest of one large request: a turn for each part would make that take longer for all.
-      if (bytes < fullRead || (socket as Expecting)[expected] >= fullRead) return true;
+      if (bytes < fullRead || ((socket as Expecting)[expected] >= fullRead && mayReadOn())) return true;
       setImmediate(readOn, socket);
       return false;
     },
@@ -121,6 +121,25 @@ export function socketOn(handle: RawHandle): Socket {
 /** Says how many more bytes of a request are to come: `socketOn` reads on at once when they are many. */
 export function expectBytes(stream: Duplex, bytes: number): void {
   (stream as unknown as Expecting)[expected] = bytes;
+}
+
+/**
+ * What all sockets together may read on in a turn of the event loop: one request of the largest size that is let in by
+ * default. If each read its own at once, clients that send much would make the others wait.
+ */
+const mostReadOn = 1 << 20;
+let readOnBytes = 0;
+
+/** Whether one more full read fits into this turn. */
+function mayReadOn(): boolean {
+  if (readOnBytes >= mostReadOn) return false;
+  if (readOnBytes === 0) setImmediate(beginTurn);
+  readOnBytes += fullRead;
+  return true;
+}
+
+function beginTurn(): void {
+  readOnBytes = 0;
 }
 
 const expected = Symbol('bytes of the request that is being received');

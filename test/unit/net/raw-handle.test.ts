@@ -1,23 +1,35 @@
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { acceptHandles, expectBytes, fullRead, socketOn } from '#src/net/raw-handle.js';
 
-/** Turns of the event loop in which a socket that is sent four full reads has read them. */
-async function turnsOfReading(onData: (socket: ReturnType<typeof socketOn>, missing: number) => void) {
-  const bytes = 4 * fullRead;
+/** Four full reads, which the kernel holds for each socket before the first one reads. */
+const bytes = 4 * fullRead;
+
+/** How many full reads there are in each turn of the event loop, when so many sockets begin to read in one. */
+async function fullReadsByTurn(
+  sockets: number,
+  onData: (socket: Socket, missing: number) => void,
+): Promise<readonly number[]> {
   const server = createServer({ pauseOnConnect: true });
   await once(server.listen({ port: 0, host: '127.0.0.1', exclusive: true }), 'listening');
-  const accepted = new Promise<ReturnType<typeof socketOn>>((resolve, reject) =>
+  const accepted: Socket[] = [];
+  const areAccepted = new Promise<void>((resolve, reject) =>
     acceptHandles(
       server,
-      (handle) => resolve(socketOn(handle)),
-      () => reject(new Error('none was accepted')),
+      (handle) => {
+        if (accepted.push(socketOn(handle)) === sockets) resolve();
+      },
+      () => reject(new Error('one was not accepted')),
     ),
   );
-  const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
-  const socket = await accepted;
-  const turns = new Set<number>();
+  const { port } = server.address() as AddressInfo;
+  const clients = Array.from({ length: sockets }, () => connect(port, '127.0.0.1'));
+  await areAccepted;
+  await Promise.all(
+    clients.map((client) => new Promise<void>((resolve) => client.end(Buffer.alloc(bytes), () => resolve()))),
+  );
+  const reads = new Map<number, number>();
   let turn = 0;
   let isOver = false;
   const count = (): void => {
@@ -25,37 +37,40 @@ async function turnsOfReading(onData: (socket: ReturnType<typeof socketOn>, miss
     if (!isOver) setImmediate(count);
   };
   count();
-  let left = bytes;
-  let full = 0;
-  await new Promise<void>((resolve) => {
-    socket.on('data', ({ length }: Buffer) => {
-      left -= length;
-      if (length === fullRead) {
-        full++;
-        turns.add(turn);
-      }
-      onData(socket, left);
-      if (left === 0) resolve();
+  const areRead = accepted.map((socket) => {
+    let left = bytes;
+    return new Promise<void>((resolve) => {
+      socket.on('data', ({ length }: Buffer) => {
+        left -= length;
+        if (length === fullRead) reads.set(turn, (reads.get(turn) ?? 0) + 1);
+        onData(socket, left);
+        if (left === 0) resolve();
+      });
     });
-    // The kernel has all of it before the first read.
-    client.end(Buffer.alloc(bytes), () => socket.resume());
   });
+  for (const socket of accepted) socket.resume();
+  await Promise.all(areRead);
   isOver = true;
-  socket.destroy();
-  client.destroy();
+  for (const socket of [...accepted, ...clients]) socket.destroy();
   server.close();
-  return { turns: turns.size, full };
+  return [...reads.values()];
 }
 
 describe('a socket on a handle', () => {
   it('lets other work run between two full reads', async () => {
-    const { turns, full } = await turnsOfReading(() => {});
-    expect(turns).to.equal(full);
+    const reads = await fullReadsByTurn(1, () => {});
+    expect(Math.max(...reads)).to.equal(1);
   });
 
   it('reads the rest of one large request at once', async () => {
-    const { turns, full } = await turnsOfReading((socket, left) => expectBytes(socket, left));
-    expect(full).to.be.above(1);
-    expect(turns).to.be.below(full);
+    const reads = await fullReadsByTurn(1, (socket, left) => expectBytes(socket, left));
+    expect(Math.max(...reads)).to.be.above(1);
+  });
+
+  it('reads no more than a mebibyte at once with all others that do so, however many they are', async () => {
+    const sockets = 100;
+    const reads = await fullReadsByTurn(sockets, (socket, left) => expectBytes(socket, left));
+    // The first read of each is its own.
+    expect(Math.max(...reads)).to.be.within(2, sockets + 2 ** 20 / fullRead);
   });
 });
