@@ -10,7 +10,7 @@ import { Deadlines } from '../serving/deadlines.js';
 import type { MemoryBudget } from '../serving/memory-budget.js';
 import type { ModelEndpoint } from '../serving/model-endpoint.js';
 import type { ReplyFlush } from '../serving/reply-flush.js';
-import { farewell } from './calls/dialect.js';
+import { connectionFailure } from './calls/dialect.js';
 import { openCalls } from './calls/open.js';
 import type { GrpcLimits } from './grpc/connection.js';
 import { GrpcServer } from './grpc/server.js';
@@ -113,7 +113,7 @@ export class TypedProtocols {
    */
   refusal(protocol: 'calls' | 'open', decision: Exclude<Decision, 'granted'>): Buffer {
     const reason = reasons[decision];
-    if (protocol === 'calls') return farewell(reason, this.#context.lengthFieldSize);
+    if (protocol === 'calls') return connectionFailure(reason, this.#context.lengthFieldSize);
     return rawRefusal(refusalOf({ reason, message: clientErrors[reason].meaning, retryAfterMs }));
   }
 

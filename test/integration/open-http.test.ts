@@ -517,7 +517,7 @@ describe('HTTP in a worker', () => {
       }
     });
 
-    it('whoever has no secret, except probes', async () => {
+    it('a client that has no secret, except probes', async () => {
       await open({ secret: 'hush é' });
       const wrong = ['', 'Bearer', 'Bearer ', 'Bearer hush', 'Basic hush', 'hush é', 'Bearer hush é!'];
       for (const authorization of wrong) {

@@ -1,4 +1,4 @@
-// Writes a ModelInferResponse into a buffer of exactly its size: `measure`, then `write`, so that whoever sends it puts
+// Writes a ModelInferResponse into a buffer of exactly its size: `measure`, then `write`, so that the protocol can put
 // its own bytes before it. What answers repeat (the name of the model, names and shapes of outputs) is kept as bytes.
 
 import { varintBytes, WireWriter, writeVarint } from '../protobuf/writer.js';

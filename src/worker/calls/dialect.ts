@@ -35,7 +35,7 @@ export const calls =
     new CallsDialect(service, listener, address, context, host, state);
 
 /** The reply to call 0 that says why a connection is refused or ends, as a frame. */
-export function farewell(reason: RequestError, lengthFieldSize: LengthFieldSize): Buffer {
+export function connectionFailure(reason: RequestError, lengthFieldSize: LengthFieldSize): Buffer {
   return encodeFrame(
     encodeFailure(0, failureOf({ reason, message: clientErrors[reason].meaning, retryAfterMs: 0 })),
     lengthFieldSize,
@@ -91,7 +91,7 @@ class CallsDialect implements Dialect, CallClient {
   }
 
   wrongSecret(): Buffer {
-    return farewell('WRONG_SECRET', this.#lengthFieldSize);
+    return connectionFailure('WRONG_SECRET', this.#lengthFieldSize);
   }
 
   sayGoingAway(): void {

@@ -21,7 +21,7 @@ export class ReplyGathering {
     this.#pool = pool;
   }
 
-  /** Memory with room for so many bytes from `at` on; whoever writes them there moves `at`. */
+  /** Memory with room for so many bytes from `at` on; what writes them there moves `at`. */
   room(bytes: number): Buffer {
     if (this.at + bytes > this.#memory.length) {
       this.post();

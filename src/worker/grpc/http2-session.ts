@@ -207,7 +207,7 @@ export class Http2Session implements GrpcSession {
     return silentMs >= 2 * silenceMs;
   }
 
-  /** A call was reset, whoever is at fault. */
+  /** A call was reset, by the client or by us. */
   wasReset(): void {
     const now = performance.now();
     const regained = ((now - this.#resetsAt) / 1000) * resetsPerSecond;

@@ -1,5 +1,5 @@
 // What gRPC asks of the connection below it: calls with a path and metadata, whole messages in and out, and a status at
-// the end. Services know nothing else, so HTTP/2 may come from wherever: see http2-session.ts.
+// the end. Services know nothing else: what speaks HTTP/2 can be replaced (http2-session.ts).
 
 import type { CallFailure } from '../oip/service.js';
 
