@@ -194,6 +194,11 @@ export type RequestError = {
   [Name in keyof typeof clientErrors]: (typeof clientErrors)[Name] extends AnsweredError ? Name : never;
 }[keyof typeof clientErrors];
 
+/** The name of each error by its counter. */
+export const reasonOf = Object.fromEntries(
+  Object.entries(clientErrors).map(([reason, { counter }]) => [counter, reason]),
+) as { readonly [Name in keyof typeof clientErrors as (typeof clientErrors)[Name]['counter']]: Name };
+
 /** The failures that end a process of ours, each with an exit code that tells what kind of fix it needs. */
 export const operatorErrors = {
   UNEXPECTED: {

@@ -6,16 +6,12 @@
 import cluster from 'node:cluster';
 import { createServer } from 'node:net';
 import ort from '../../dist/inference/backends/onnx-runtime.js';
+import { forkWorkers } from './fork.mjs';
 
 const [kind, workers, model] = process.argv.slice(2);
 
-if (cluster.isPrimary) {
-  let listening = 0;
-  cluster.on('listening', (_, { port }) => {
-    if (++listening === Number(workers)) console.log(`listening on ${port}`);
-  });
-  for (let i = 0; i < Number(workers); i++) cluster.fork();
-} else {
+if (cluster.isPrimary) forkWorkers(Number(workers));
+else {
   const serve = kind === 'onnx' ? await onnx(model) : bare();
   createServer({ noDelay: true }, (socket) => {
     let rest = null;

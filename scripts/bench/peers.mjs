@@ -11,16 +11,12 @@ import grpc from '@grpc/grpc-js';
 import ort from '../../dist/inference/backends/onnx-runtime.js';
 import { InferRequestDecoder } from '../../dist/protocol/oip/request.js';
 import { InferResponseEncoder } from '../../dist/protocol/oip/response.js';
+import { forkWorkers } from './fork.mjs';
 
 const [kind, workers, file] = process.argv.slice(2);
 
-if (cluster.isPrimary) {
-  let listening = 0;
-  cluster.on('listening', (_, { port }) => {
-    if (++listening === Number(workers)) console.log(`listening on ${port}`);
-  });
-  for (let i = 0; i < Number(workers); i++) cluster.fork();
-} else {
+if (cluster.isPrimary) forkWorkers(Number(workers));
+else {
   const session = await ort.InferenceSession.create(file, { intraOpNumThreads: 1, interOpNumThreads: 1 });
   await { http: serveHttp, grpc: serveGrpc }[kind](run(session));
 }

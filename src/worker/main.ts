@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { runningCode, runningVersion } from '../code.js';
 import { servedNames } from '../config/listeners.js';
 import type { WorkerConfig } from '../config/slices.js';
-import { messageOf, OperatorError } from '../errors.js';
+import { messageOf, OperatorError, reasonOf } from '../errors.js';
 import { threadsThatCannotEnd } from '../inference/threads/host.js';
 import { sendToPrimary } from '../ipc/channel.js';
 import type { ToWorker, WorkerBoot } from '../ipc/messages.js';
@@ -32,7 +32,7 @@ import { TlsHandshakes } from './connections/tls-handshakes.js';
 import { SharedSecret } from './framed/shared-secret.js';
 import { WorkerModels } from './models.js';
 import { Publishing } from './publishing.js';
-import { connectionRefused, RejectionLog, reasonOf } from './rejection-log.js';
+import { connectionRefused, RejectionLog } from './rejection-log.js';
 import { Entrances } from './routes.js';
 import type { TypedOptions, TypedProtocols } from './typed.js';
 

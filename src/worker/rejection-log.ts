@@ -5,18 +5,10 @@
 // there is the least time, costs a comparison each. Nobody's payload is in it; addresses of clients are.
 
 import { clientErrors } from '../errors.js';
-import type { ShownCounter } from '../metrics/counters.js';
 import type { PublishedRejection } from '../metrics/snapshot.js';
 import type { Log } from '../process/log.js';
 
 export type RejectionReason = keyof typeof clientErrors;
-
-type CounterOf<Reason extends RejectionReason> = (typeof clientErrors)[Reason]['counter'];
-
-/** By the counter of a refusal or failure. */
-export const reasonOf = Object.fromEntries(
-  Object.entries(clientErrors).map(([reason, { counter }]) => [counter, reason]),
-) as { readonly [Counter in ShownCounter & CounterOf<RejectionReason>]: RejectionReason };
 
 export interface Rejection {
   /** The client's address; empty: unknown. */

@@ -3,7 +3,7 @@
 
 import type { Socket } from 'node:net';
 import type { WorkerConfig } from '../config/slices.js';
-import { clientErrors, type RequestError } from '../errors.js';
+import { clientErrors, reasonOf } from '../errors.js';
 import type { Decision, ToWorker } from '../ipc/messages.js';
 import type { Recorder, WorkerCounter } from '../metrics/recorder.js';
 import { Deadlines } from '../serving/deadlines.js';
@@ -36,12 +36,6 @@ export interface TypedOptions {
   readonly context: ProtocolContext;
   readonly askPrimary: NodeStatisticsOptions['ask'];
 }
-
-const reasons = {
-  refusedByLimit: 'TOO_MANY_CONNECTIONS',
-  refusedByAddressLimit: 'TOO_MANY_CONNECTIONS_OF_CLIENT',
-  refusedByRate: 'CONNECTING_TOO_FAST',
-} as const satisfies Readonly<Record<Exclude<Decision, 'granted'>, RequestError>>;
 
 /** When a client whose connection was refused may try again. */
 const retryAfterMs = 1000;
@@ -112,7 +106,7 @@ export class TypedProtocols {
    * apart then: they see that this is no HTTP/2, and that the server is not available.
    */
   refusal(protocol: 'calls' | 'open', decision: Exclude<Decision, 'granted'>): Buffer {
-    const reason = reasons[decision];
+    const reason = reasonOf[decision];
     if (protocol === 'calls') return connectionFailure(reason, this.#context.lengthFieldSize);
     return rawRefusal(refusalOf({ reason, message: clientErrors[reason].meaning, retryAfterMs }));
   }

@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net';
 import { takesHttp, takesRawFrames } from '../../config/listener-protocols.js';
 import { type Listener, listenerNames } from '../../config/listeners.js';
+import { reasonOf } from '../../errors.js';
 import type { Batcher } from '../../inference/batcher.js';
 import type { ConnectionState } from '../../ipc/connection-state.js';
 import type { Arrival, Decision, ToWorker } from '../../ipc/messages.js';
@@ -20,7 +21,7 @@ import {
 import type { ClientProtocol } from '../../protocol/first-bytes.js';
 import type { ConnectionContext } from '../framed/connection.js';
 import type { ServedConnection } from '../protocols.js';
-import { connectionRefused, type RejectionLog, reasonOf } from '../rejection-log.js';
+import { connectionRefused, type RejectionLog } from '../rejection-log.js';
 import type { Entrance, Entrances } from '../routes.js';
 import type { Arrivals } from './arrivals.js';
 import { Detection } from './detect.js';

@@ -1,9 +1,9 @@
 // Says why requests in raw frames were refused or failed, which their empty replies cannot say.
 
-import { messageOf } from '../../errors.js';
+import { messageOf, reasonOf } from '../../errors.js';
 import type { ModelEndpoint } from '../../serving/model-endpoint.js';
 import type { RequestGroup } from '../../serving/request-group.js';
-import { type ClientRejections, type RejectionReason, reasonOf } from '../rejection-log.js';
+import type { ClientRejections, RejectionReason } from '../rejection-log.js';
 
 /**
  * These requests have no reply; it costs little where many come so.

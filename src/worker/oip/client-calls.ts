@@ -1,7 +1,7 @@
 // The requests of one connection, from InferCall to answer: which model is meant, its tensors as payloads, and the
 // replies as tensors again. Counts, limits and batches are those of serving/.
 
-import { clientErrors, type RequestError } from '../../errors.js';
+import { clientErrors, type RequestError, reasonOf } from '../../errors.js';
 import type { WorkerCounter } from '../../metrics/recorder.js';
 import type { InferAnswer, InferCall } from '../../protocol/oip/infer.js';
 import { CallAccounting, type CallServing } from '../../serving/call-accounting.js';
@@ -18,11 +18,6 @@ import {
   type PendingCall,
 } from './service.js';
 import type { AnswerForm, ModelSignature } from './signature.js';
-
-/** By counter: what a client is told. */
-const reasons = Object.fromEntries(
-  Object.entries(clientErrors).map(([reason, { counter }]) => [counter, reason]),
-) as Readonly<Record<string, RequestError>>;
 
 /** The call that is over before it was submitted. */
 const noCall: PendingCall = { cancel: () => {} };
@@ -156,7 +151,7 @@ class Answering implements CallOwner {
   }
 
   failed(end: CallEnd, detail: string, retryAfterMs: number): void {
-    const reason = reasons[end] as RequestError;
+    const reason = reasonOf[end];
     const { meaning } = clientErrors[reason];
     const message = detail === '' ? meaning : `${meaning}: ${detail}`;
     this.#fail({ reason, message: `model ${JSON.stringify(this.#model)}: ${message}`, retryAfterMs });

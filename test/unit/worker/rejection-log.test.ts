@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { clientErrors } from '#src/errors.js';
-import { type Rejection, RejectionLog, type RejectionReason, reasonOf } from '#src/worker/rejection-log.js';
+import { clientErrors, reasonOf } from '#src/errors.js';
+import { type Rejection, RejectionLog, type RejectionReason } from '#src/worker/rejection-log.js';
 import { withClock } from '../../support/clock.js';
 
 const one: Rejection = { client: '10.0.0.7', protocol: 'frames', model: 'm', reason: 'BAD_INPUT', detail: 'd' };
